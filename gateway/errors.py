@@ -1,0 +1,110 @@
+"""Every failure the gateway names, grouped by whose fault it is.
+
+Rules: each error carries a constant `code`; `message` is for the caller and names cause and fix without secrets;
+`reason` is for the audit record only. HTTP status codes live in gateway.api alone.
+"""
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """The constant codes that callers, audit records and metrics see."""
+
+    AUTHN_MISSING = "authn_missing"
+    AUTHN_INVALID = "authn_invalid"
+    AUTHZ_DENIED = "authz_denied"
+    ROUTE_UNKNOWN = "route_unknown"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_EMPTY = "body_empty"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TIMEOUT = "body_timeout"
+    BODY_INVALID = "body_invalid"
+    PARAMETER_INVALID = "parameter_invalid"
+    IMAGE_UNSUPPORTED = "image_unsupported"
+    IMAGE_CORRUPT = "image_corrupt"
+    IMAGE_TOO_LARGE = "image_too_large"
+    OVERLOADED = "overloaded"
+    NOT_READY = "not_ready"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    RUNNER_FAILED = "runner_failed"
+    INTERNAL = "internal"
+    SETTINGS_INVALID = "settings_invalid"
+    KEY_INVALID = "key_invalid"
+    SEALED_MODEL_REFUSED = "sealed_model_refused"
+    MODEL_UNKNOWN = "model_unknown"
+    MODEL_UNSUPPORTED = "model_unsupported"
+    LEDGER_BROKEN = "ledger_broken"
+
+
+class GatewayError(Exception):
+    """A failure with a constant code, a message for the caller and a reason for the audit record."""
+
+    def __init__(self, code: Code, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = reason or code.value
+
+
+class CallerError(GatewayError):
+    """The request is at fault; sending the same again fails the same way."""
+
+
+class AuthnError(CallerError):
+    """Who calls is not established."""
+
+
+class AuthzError(CallerError):
+    """The principal may not do this."""
+
+
+class RequestError(CallerError):
+    """The request's form is wrong: route, method, parameters, body."""
+
+
+class DecodeError(CallerError):
+    """The body is not an image that the gateway takes."""
+
+
+class ServiceError(GatewayError):
+    """The gateway is at fault or busy; the same request may pass later."""
+
+
+class OverloadedError(ServiceError):
+    """The queue is full; retry_after_seconds says when to come back."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(Code.OVERLOADED, message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AuditUnavailableError(ServiceError):
+    """The audit record could not be made durable, so the call may not go on."""
+
+
+class RunnerError(ServiceError):
+    """The detector failed on an image that was decoded well."""
+
+
+class OperatorError(GatewayError):
+    """Configuration, keys or files are at fault; only whoever runs the gateway can mend it."""
+
+
+class SettingsError(OperatorError):
+    """The environment or a file named in it is wrong; the message lists everything at once."""
+
+
+class KeyFileError(OperatorError):
+    """A key is missing, unreadable or too widely readable."""
+
+
+class SealError(OperatorError):
+    """A sealed model is refused; the message never says which check failed, the reason does."""
+
+
+class RegistryError(OperatorError):
+    """A model version is unknown or cannot take the wanted stage."""
+
+
+class LedgerError(OperatorError):
+    """The audit ledger does not verify; the message locates the first bad record."""

@@ -1,0 +1,1 @@
+"""The contract between gateway and monitor: records, tables, queries. Imports nothing else of the gateway."""

@@ -1,0 +1,66 @@
+"""Opening the one database: SQLite for one host, PostgreSQL for several.
+
+Rules: never creates a database or a table (migrations do); every commit is durable when it returns.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_SECONDS = 10
+
+
+def open_database(url: str) -> Engine:
+    """An engine whose commits survive a power cut.
+
+    url: `sqlite:///path/to/file.db` or `postgresql+psycopg://…`. SQLite gets WAL (readers never block the writer)
+    and synchronous=FULL: NORMAL would lose acknowledged audit records when the power goes.
+    Raises FileNotFoundError if the SQLite file does not exist, ValueError for any other kind of database.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(parsed)
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=5)
+    raise ValueError(f"unsupported database {parsed.get_backend_name()!r}: use sqlite or postgresql")
+
+
+def _open_sqlite(url: URL) -> Engine:
+    path = Path(url.database or "")
+    if not path.is_file():
+        raise FileNotFoundError(f"no database at {path}: create it with `gateway db upgrade`")
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+@contextmanager
+def write_transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction that holds SQLite's write lock from its first statement; an ordinary one on PostgreSQL.
+
+    A deferred transaction that reads first and writes later fails at once with "database is locked" when another
+    process wrote in between; taking the lock first waits for up to BUSY_TIMEOUT_SECONDS instead.
+    """
+    with engine.execution_options(takes_write_lock=True).begin() as connection:
+        yield connection
+
+
+def _begin(connection: Connection) -> None:
+    takes_lock = connection.get_execution_options().get("takes_write_lock", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if takes_lock else "BEGIN")
+
+
+def _set_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    # None turns off the driver's own implicit BEGIN, so that _begin alone decides.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

@@ -1,0 +1,98 @@
+"""What the two processes exchange, as frozen dataclasses without behaviour.
+
+Rules: all times are UTC-aware; boxes are xyxy pixels of the original image; a missing number is None, never 0 or NaN.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The boxes found in one image, best confidence first.
+
+    boxes_xyxy: float32 (n, 4), pixels of the original image, x1 <= x2, y1 <= y2, clipped to it.
+    confidences: float32 (n,), 0..1. class_ids: int64 (n,), index into the model's class names.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Count of boxes."""
+        return len(self.confidences)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One stored input and output of the gateway.
+
+    features: named numbers (gateway.sampling.features documents each); None where one has no value.
+    detections: rows (class_id, confidence, x1, y1, x2, y2), pixels.
+    kept_probability: the chance, 0 < p <= 1, with which this sample was taken (inverse weights need it).
+    image_probability: the same for keeping its image.
+    """
+
+    request_id: str
+    received_at: datetime
+    model_name: str
+    model_version: str
+    principal: str
+    input_sha256: str
+    features: dict[str, float | None]
+    detections: tuple[tuple[int, float, float, float, float, float], ...]
+    kept_probability: float
+    image_probability: float
+    sealed_image: "SealedImage | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedImage:
+    """A kept image, encrypted: the encoded bytes as received, sealed under a sample key.
+
+    key_id names the row of sample_keys that wraps the data key; the request id is bound as context.
+    """
+
+    key_id: str
+    ciphertext: bytes
+
+
+class Stage(StrEnum):
+    """Where a model version stands."""
+
+    CANDIDATE = "candidate"
+    PRODUCTION = "production"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One registered sealed model. file_name is relative to the models folder."""
+
+    name: str
+    version: str
+    stage: Stage
+    file_name: str
+    plaintext_sha256: str
+    class_names: tuple[str, ...]
+    input_size: tuple[int, int]
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One line of a ledger: position counts from 0 without gaps inside its origin.
+
+    body is the canonical JSON that was hashed; record_hash = SHA-256(0x00 || previous hash || body).
+    """
+
+    origin: str
+    position: int
+    recorded_at: datetime
+    body: str
+    record_hash: bytes

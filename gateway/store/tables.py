@@ -1,0 +1,116 @@
+"""The gateway's tables. The monitor reads them and adds its own to the same metadata (monitor.tables).
+
+Rules: no foreign keys from the monitor's tables into these; audit_records is insert-only.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+RowId = BigInteger().with_variant(Integer, "sqlite")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time. SQLite drops the zone, so it is refused if missing on the way in and put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC; a naive time is a programmer's error."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise RuntimeError("internal: a naive time reached the store")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Give back an aware UTC time."""
+        if value is None:
+            return None
+        stored: datetime = value
+        return stored.replace(tzinfo=UTC) if stored.tzinfo is None else stored.astimezone(UTC)
+
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("request_id", String(36), nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("model_name", String(128), nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("principal", String(512), nullable=False),
+    Column("input_sha256", String(64), nullable=False),
+    Column("features", Text, nullable=False),
+    Column("detections", Text, nullable=False),
+    Column("kept_probability", Float, nullable=False),
+    Column("image_probability", Float, nullable=False),
+    UniqueConstraint("request_id"),
+    Index("ix_samples_model", "model_name", "model_version", "id"),
+)
+
+sample_keys = Table(
+    "sample_keys",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("kek_id", String(64), nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+sample_images = Table(
+    "sample_images",
+    metadata,
+    Column("request_id", String(36), primary_key=True),
+    Column("key_id", String(64), nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+)
+
+audit_records = Table(
+    "audit_records",
+    metadata,
+    Column("origin", String(128), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("record_hash", LargeBinary(32), nullable=False),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("stage", String(16), nullable=False),
+    Column("file_name", String(255), nullable=False),
+    Column("plaintext_sha256", String(64), nullable=False),
+    Column("class_names", Text, nullable=False),
+    Column("input_height", Integer, nullable=False),
+    Column("input_width", Integer, nullable=False),
+    Column("registered_at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""The monitor's own tables, in the metadata that both processes share."""

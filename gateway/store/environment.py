@@ -2,34 +2,38 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class EnvironmentInvalidError(Exception):
     """The environment is wrong; the message lists every mistake, one a line."""
 
 
-class StrictSettings(BaseSettings):
-    """Frozen settings from environment variables and an optional .env; unknown names are refused.
+class StrictSettings(BaseModel):
+    """Frozen settings from environment variables; names with the prefix that mean nothing are refused.
 
-    Subclasses set `env_prefix`. Files for secrets are named by settings, their content never is a setting.
+    Subclasses set `prefix`. Files for secrets are named by settings, their content never is a setting.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    prefix: ClassVar[str]
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **overrides: Any) -> Self:
-        """The settings of this process.
+        """The settings that these variables give; overrides (the command line's) win.
 
-        environment: all variables, os.environ as a rule. overrides: values from the command line, which win.
         Raises EnvironmentInvalidError listing unknown names (with the nearest known ones) and bad values.
         """
-        mistakes = cls._unknown_names(environment)
+        known = {cls.variable_name(field): field for field in cls.model_fields}
+        own = {name: value for name, value in environment.items() if name.startswith(cls.prefix)}
+        mistakes = [_unknown(name, known) for name in sorted(own.keys() - known.keys())]
+        values = {known[name]: value for name, value in own.items() if name in known}
         try:
-            settings = cls(**overrides)
+            settings = cls(**{**values, **overrides})
         except ValidationError as exc:
             mistakes += [cls._explain(error) for error in exc.errors()]
             raise EnvironmentInvalidError("\n".join(mistakes)) from exc
@@ -38,24 +42,23 @@ class StrictSettings(BaseSettings):
         return settings
 
     @classmethod
-    def variable_names(cls) -> list[str]:
-        """Every variable this class reads, in the order of its fields."""
-        prefix = cls.model_config["env_prefix"]
-        return [f"{prefix}{name}".upper() for name in cls.model_fields]
-
-    @classmethod
-    def _unknown_names(cls, environment: Mapping[str, str]) -> list[str]:
-        known = cls.variable_names()
-        prefix = cls.model_config["env_prefix"]
-        unknown = sorted(n for n in environment if n.startswith(prefix) and n not in known)
-        return [_unknown(name, difflib.get_close_matches(name, known, n=3)) for name in unknown]
+    def variable_name(cls, field: str) -> str:
+        """The environment variable of one field."""
+        return f"{cls.prefix}{field.upper()}"
 
     @classmethod
     def _explain(cls, error: Any) -> str:
-        field = ".".join(str(part) for part in error["loc"])
-        return f"{cls.model_config['env_prefix']}{field.upper()}: {error['msg']} (got {error['input']!r})"
+        name = cls.variable_name(str(error["loc"][0])) if error["loc"] else cls.prefix
+        return f"{name}: {error['msg']} (got {error['input']!r})"
 
 
-def _unknown(name: str, near: list[str]) -> str:
-    hint = f"did you mean {' or '.join(near)}?" if near else "see the configuration table in the README"
+def read_environment(variables: Mapping[str, str], *, dotenv_file: Path) -> dict[str, str]:
+    """The variables, and under them those of an optional .env file: a real variable wins."""
+    from_file = dotenv_values(dotenv_file, interpolate=False) if dotenv_file.is_file() else {}
+    return {**{name: value or "" for name, value in from_file.items()}, **variables}
+
+
+def _unknown(name: str, known: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see the README's configuration table"
     return f"{name}: no such setting; {hint}"

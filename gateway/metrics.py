@@ -1,0 +1,68 @@
+"""All metrics of the gateway, on a registry that is passed in.
+
+Rules: base units, `_total` on counters, labels from closed sets only; a request id or a name from a token is never one.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+STAGE_BUCKETS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+AUDIT_BUCKETS_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+
+class GatewayMetrics:
+    """The gateway's metrics; one object a process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "gateway_requests",
+            "Answered calls by route, HTTP status and error code (ok if none).",
+            ["route", "status", "code"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "gateway_request_duration_seconds",
+            "Time from the first header byte parsed to the answer handed to the socket.",
+            ["route"],
+            buckets=REQUEST_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "gateway_stage_duration_seconds",
+            "Time in the runner by stage: queue, preprocess (decoding included), inference, postprocess.",
+            ["stage"],
+            buckets=STAGE_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.audit_seconds = Histogram(
+            "gateway_audit_append_duration_seconds",
+            "Time until one audit record is durable.",
+            buckets=AUDIT_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.authn_failures = Counter(
+            "gateway_authn_failures", "Refused tokens by reason.", ["reason"], registry=registry
+        )
+        self.authz_denials = Counter(
+            "gateway_authz_denials", "Refused permissions.", ["permission"], registry=registry
+        )
+        self.queue_depth = Gauge(
+            "gateway_queue_depth", "Images waiting for a worker.", registry=registry
+        )
+        self.samples = Counter(
+            "gateway_samples", "Samples by what became of them.", ["outcome"], registry=registry
+        )
+        self.sample_images = Counter(
+            "gateway_sample_images", "Images kept, encrypted.", registry=registry
+        )
+        self.ready = Gauge("gateway_ready", "1 while the gateway takes calls.", registry=registry)
+        self.model_info = Gauge(
+            "gateway_model_info",
+            "1 for the model version that answers.",
+            ["model", "version", "precision", "engine"],
+            registry=registry,
+        )
+        self.build_info = Gauge(
+            "gateway_build_info", "1 for the running version.", ["version"], registry=registry
+        )

@@ -1,0 +1,82 @@
+"""Everything the gateway process needs, read once from the environment.
+
+Rules: one frozen object; every limit has its unit in the name and its reason beside it; secrets are files, named here
+and never held here. The README's configuration table is checked against this class by a test.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.errors import Code, SettingsError
+from gateway.store.environment import EnvironmentInvalidError, StrictSettings
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class GatewaySettings(StrictSettings):
+    """The gateway's settings; each is the environment variable GATEWAY_<NAME>."""
+
+    prefix: ClassVar[str] = "GATEWAY_"
+
+    # Where it listens.
+    host: str = "127.0.0.1"
+    port: Port = 8443
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port = 9464
+    tls_certificate_file: Path = Path("certs/server.pem")
+    tls_key_file: Path = Path("certs/server.key")
+
+    # State.
+    database_url: str = "sqlite:///var/gatewatch.db"
+    models_folder: Path = Path("var/models")
+    kek_file: Path = Path("var/keys/kek")
+    trusted_signers_file: Path = Path("var/keys/signers.pem")
+    signing_key_file: Path = Path("var/keys/signer.key")
+
+    # Who may call.
+    issuer: str = "https://gatewatch.localhost"
+    audience: str = "gatewatch"
+    jwks_file: Path = Path("var/keys/jwks.json")
+    token_max_lifetime_seconds: Annotated[int, Field(ge=60, le=86400 * 30)] = 86400
+    token_cache_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+
+    # The model. Which version runs is the registry's word, not a setting.
+    model_name: str = "conveyor"
+    image_sizes: str = ""  # further square sizes for dynamic models, e.g. "320,640"
+    workers: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one a core
+    queue_size: Annotated[int, Field(ge=1, le=10_000)] = 64
+    infer_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+
+    # What a request may cost. 20 MiB holds any photograph a phone makes.
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 20 * 1024 * 1024
+    body_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
+    max_image_side_pixels: Annotated[int, Field(ge=32, le=65_535)] = 12_000
+    max_image_pixels: Annotated[int, Field(ge=1024, le=1 << 30)] = 50_000_000
+    shutdown_timeout_seconds: Annotated[int, Field(ge=1, le=600)] = 10
+
+    # The ledger.
+    audit_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,126}$")] = "gateway"
+    audit_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+
+    # Samples. Images are the costly part, so few are kept unless asked for.
+    sample_rate: Ratio = 1.0
+    sample_image_rate: Ratio = 0.02
+    sample_keep_below_confidence: Ratio = 0.0
+    sample_queue_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 34)] = 256 * 1024 * 1024
+
+    log_format: Literal["console", "json"] = "console"
+
+
+def read_settings(environment: Mapping[str, str], **overrides: object) -> GatewaySettings:
+    """The gateway's settings from the environment; command-line overrides win.
+
+    Raises SettingsError listing every mistake at once.
+    """
+    try:
+        return GatewaySettings.read(environment, **overrides)
+    except EnvironmentInvalidError as exc:
+        raise SettingsError(Code.SETTINGS_INVALID, f"the configuration is wrong:\n{exc}") from exc

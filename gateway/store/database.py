@@ -27,7 +27,9 @@ def open_database(url: str) -> Engine:
         return _open_sqlite(parsed)
     if parsed.get_backend_name() == "postgresql":
         return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=5)
-    raise ValueError(f"unsupported database {parsed.get_backend_name()!r}: use sqlite or postgresql")
+    raise ValueError(
+        f"unsupported database {parsed.get_backend_name()!r}: use sqlite or postgresql"
+    )
 
 
 def _open_sqlite(url: URL) -> Engine:

@@ -35,12 +35,12 @@ RowId = BigInteger().with_variant(Integer, "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time. SQLite drops the zone, so it is refused if missing on the way in and put back on the way out."""
+    """An aware UTC time; SQLite drops the zone, so it is demanded on the way in and put back on the way out."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (the name is the interface)
         """Store UTC; a naive time is a programmer's error."""
         if value is None:
             return None
@@ -48,7 +48,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise RuntimeError("internal: a naive time reached the store")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (the name is the interface)
         """Give back an aware UTC time."""
         if value is None:
             return None

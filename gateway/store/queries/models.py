@@ -27,9 +27,13 @@ def insert_model_version(connection: Connection, version: ModelVersion) -> None:
     )
 
 
-def list_model_versions(connection: Connection, *, name: str | None = None) -> Sequence[ModelVersion]:
+def list_model_versions(
+    connection: Connection, *, name: str | None = None
+) -> Sequence[ModelVersion]:
     """All versions, or those of one name, oldest first."""
-    query = select(model_versions).order_by(model_versions.c.registered_at, model_versions.c.version)
+    query = select(model_versions).order_by(
+        model_versions.c.registered_at, model_versions.c.version
+    )
     if name is not None:
         query = query.where(model_versions.c.name == name)
     return [_record(row) for row in connection.execute(query)]

@@ -1,0 +1,153 @@
+"""What the monitor computes and keeps, as frozen dataclasses, and the errors it names.
+
+Rules: all times are UTC-aware; a larger score is more drift, always; a score has drifted when it exceeds its threshold.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FeatureArray: TypeAlias = NDArray[np.float64]
+
+
+class MonitorError(Exception):
+    """A failure the monitor names; the message tells cause and fix."""
+
+
+class InputError(MonitorError):
+    """What the operator passed in is wrong: a file, a folder, a number."""
+
+
+class NotReadyError(MonitorError):
+    """Something has to exist first: a model in production, a reference, enough samples."""
+
+
+class ReportError(MonitorError):
+    """The report could not be rendered or written."""
+
+
+class ReportToolMissingError(ReportError):
+    """The optional packages that render reports are not installed."""
+
+
+class SampleLineError(InputError):
+    """A line of a sample file is not what `gateway features` prints; the message names the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One side of a comparison: one array for each feature, one entry for each sample, oldest first.
+
+    features: name -> float64 (sample_count,); a missing value is -inf, below every number.
+    newest_request_id, newest_received_at: of its newest sample; None in an empty window and in references.
+    """
+
+    features: Mapping[str, FeatureArray]
+    sample_count: int
+    newest_request_id: str | None = None
+    newest_received_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What normal looks like for one model version.
+
+    source: where the samples came from, in words for people.
+    covers_until: set if it was made of stored samples; only samples received later may be compared with it.
+    """
+
+    id: int
+    model_name: str
+    model_version: str
+    created_at: datetime
+    source: str
+    covers_until: datetime | None
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureScore:
+    """The drift of one feature: score and threshold are 0..1, larger is more drift."""
+
+    feature: str
+    score: float
+    threshold: float
+
+    @property
+    def is_drifted(self) -> bool:
+        """Whether the score exceeds its threshold."""
+        return self.score > self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class DriftResult:
+    """One stored FeatureScore: when, against which reference, on how many current samples."""
+
+    ticked_at: datetime
+    model_name: str
+    model_version: str
+    reference_id: int
+    window_count: int
+    score: FeatureScore
+
+
+class AlarmState(StrEnum):
+    """Where an alarm stands. UNKNOWN: too little data to say; it is neither good nor bad news."""
+
+    UNKNOWN = "unknown"
+    CLEAR = "clear"
+    RAISED = "raised"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """The stored state of one alarm of one model.
+
+    above_ticks, below_ticks: consecutive ticks on new data with and without drift; one of them is 0.
+    newest_request_id: the newest sample that was judged; a tick that sees no newer one changes nothing.
+    features, diagnosis: what the latest tick above the threshold found, kept while the alarm is raised.
+    """
+
+    model_name: str
+    name: str
+    state: AlarmState
+    since: datetime
+    model_version: str
+    above_ticks: int = 0
+    below_ticks: int = 0
+    newest_request_id: str | None = None
+    features: tuple[str, ...] = ()
+    diagnosis: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmTransition:
+    """One change of an alarm's state, with the reason in plain words."""
+
+    model_name: str
+    name: str
+    at: datetime
+    before: AlarmState
+    after: AlarmState
+    model_version: str
+    features: tuple[str, ...]
+    diagnosis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One published report; the file names are relative to the reports folder."""
+
+    created_at: datetime
+    model_name: str
+    model_version: str
+    reference_id: int
+    window_count: int
+    drifted_features: int
+    html_file: str
+    json_file: str

@@ -1,1 +1,0 @@
-"""The monitor's own tables, in the metadata that both processes share."""

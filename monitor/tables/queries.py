@@ -1,0 +1,258 @@
+"""All SQL over the monitor's own tables: rows in and out as records.
+
+Rules: the caller owns the transaction; nothing here commits.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from monitor.records import (
+    Alarm,
+    AlarmState,
+    AlarmTransition,
+    DriftResult,
+    FeatureScore,
+    Report,
+)
+from monitor.tables import alarm_transitions, alarms, drift_references, drift_results, reports
+
+
+def insert_reference(
+    connection: Connection,
+    *,
+    model_name: str,
+    model_version: str,
+    created_at: datetime,
+    source: str,
+    covers_until: datetime | None,
+    sample_count: int,
+    content: str,
+) -> int:
+    """Store a reference and give its id; the newest one of a model version is the one in use."""
+    result = connection.execute(
+        insert(drift_references).values(
+            model_name=model_name,
+            model_version=model_version,
+            created_at=created_at,
+            source=source,
+            covers_until=covers_until,
+            sample_count=sample_count,
+            content=content,
+        )
+    )
+    key = result.inserted_primary_key
+    if key is None:
+        raise RuntimeError("internal: the database gave no id for a new reference")
+    return int(key[0])
+
+
+def find_reference_id(connection: Connection, model_name: str, model_version: str) -> int | None:
+    """The id of the newest reference of this model version, without reading its content."""
+    table = drift_references
+    query = (
+        select(table.c.id)
+        .where(table.c.model_name == model_name, table.c.model_version == model_version)
+        .order_by(table.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def read_reference_row(connection: Connection, reference_id: int) -> Row[Any]:
+    """The stored row of one reference; monitor.windows.content parses it. Raises NoResultFound if it is gone."""
+    return connection.execute(
+        select(drift_references).where(drift_references.c.id == reference_id)
+    ).one()
+
+
+def insert_drift_results(connection: Connection, results: Sequence[DriftResult]) -> None:
+    """Store the scores of one tick."""
+    if results:
+        connection.execute(insert(drift_results), [_result_values(result) for result in results])
+
+
+def prune_drift_results(connection: Connection, *, before: datetime) -> int:
+    """Forget scores older than a time; gives how many rows went."""
+    return connection.execute(
+        delete(drift_results).where(drift_results.c.ticked_at < before)
+    ).rowcount
+
+
+def list_drift_results(
+    connection: Connection, model_name: str, *, after: datetime
+) -> list[DriftResult]:
+    """The scores of a model since a time, oldest first."""
+    table = drift_results
+    query = (
+        select(table)
+        .where(table.c.model_name == model_name, table.c.ticked_at > after)
+        .order_by(table.c.ticked_at, table.c.id)
+    )
+    return [_result(row) for row in connection.execute(query)]
+
+
+def find_alarm(connection: Connection, model_name: str, name: str) -> Alarm | None:
+    """The stored state of one alarm, if it was ever judged."""
+    query = select(alarms).where(alarms.c.model_name == model_name, alarms.c.name == name)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _alarm(row)
+
+
+def list_alarms(connection: Connection) -> list[Alarm]:
+    """Every alarm of every model, by model and name."""
+    query = select(alarms).order_by(alarms.c.model_name, alarms.c.name)
+    return [_alarm(row) for row in connection.execute(query)]
+
+
+def save_alarm(connection: Connection, alarm: Alarm) -> None:
+    """Store the state of one alarm in place of what was there."""
+    key = (alarms.c.model_name == alarm.model_name) & (alarms.c.name == alarm.name)
+    values = _alarm_values(alarm)
+    if connection.execute(update(alarms).where(key).values(values)).rowcount == 0:
+        connection.execute(insert(alarms).values(values))
+
+
+def insert_transition(connection: Connection, transition: AlarmTransition) -> None:
+    """Add one line to the history of an alarm."""
+    connection.execute(
+        insert(alarm_transitions).values(
+            model_name=transition.model_name,
+            name=transition.name,
+            at=transition.at,
+            state_before=transition.before.value,
+            state_after=transition.after.value,
+            model_version=transition.model_version,
+            features=_dump_names(transition.features),
+            diagnosis=transition.diagnosis,
+        )
+    )
+
+
+def list_transitions(
+    connection: Connection, model_name: str, *, newest: int
+) -> list[AlarmTransition]:
+    """The newest changes of a model's alarms, oldest first."""
+    table = alarm_transitions
+    query = (
+        select(table)
+        .where(table.c.model_name == model_name)
+        .order_by(table.c.id.desc())
+        .limit(newest)
+    )
+    return [_transition(row) for row in connection.execute(query)][::-1]
+
+
+def insert_report(connection: Connection, report: Report) -> None:
+    """Make a report known; its files are in place already."""
+    connection.execute(
+        insert(reports).values(
+            created_at=report.created_at,
+            model_name=report.model_name,
+            model_version=report.model_version,
+            reference_id=report.reference_id,
+            window_count=report.window_count,
+            drifted_features=report.drifted_features,
+            html_file=report.html_file,
+            json_file=report.json_file,
+        )
+    )
+
+
+def find_last_report(connection: Connection, model_name: str) -> Report | None:
+    """The newest report of a model."""
+    query = (
+        select(reports)
+        .where(reports.c.model_name == model_name)
+        .order_by(reports.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _report(row)
+
+
+def _dump_names(names: Iterable[str]) -> str:
+    return json.dumps(list(names), ensure_ascii=False)
+
+
+def _result_values(result: DriftResult) -> dict[str, object]:
+    return {
+        "ticked_at": result.ticked_at,
+        "model_name": result.model_name,
+        "model_version": result.model_version,
+        "reference_id": result.reference_id,
+        "feature": result.score.feature,
+        "score": result.score.score,
+        "threshold": result.score.threshold,
+        "window_count": result.window_count,
+    }
+
+
+def _result(row: Row[Any]) -> DriftResult:
+    return DriftResult(
+        ticked_at=row.ticked_at,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        reference_id=row.reference_id,
+        window_count=row.window_count,
+        score=FeatureScore(feature=row.feature, score=row.score, threshold=row.threshold),
+    )
+
+
+def _alarm_values(alarm: Alarm) -> dict[str, object]:
+    return {
+        "model_name": alarm.model_name,
+        "name": alarm.name,
+        "state": alarm.state.value,
+        "since": alarm.since,
+        "model_version": alarm.model_version,
+        "above_ticks": alarm.above_ticks,
+        "below_ticks": alarm.below_ticks,
+        "newest_request_id": alarm.newest_request_id,
+        "features": _dump_names(alarm.features),
+        "diagnosis": alarm.diagnosis,
+    }
+
+
+def _alarm(row: Row[Any]) -> Alarm:
+    return Alarm(
+        model_name=row.model_name,
+        name=row.name,
+        state=AlarmState(row.state),
+        since=row.since,
+        model_version=row.model_version,
+        above_ticks=row.above_ticks,
+        below_ticks=row.below_ticks,
+        newest_request_id=row.newest_request_id,
+        features=tuple(json.loads(row.features)),
+        diagnosis=row.diagnosis,
+    )
+
+
+def _transition(row: Row[Any]) -> AlarmTransition:
+    return AlarmTransition(
+        model_name=row.model_name,
+        name=row.name,
+        at=row.at,
+        before=AlarmState(row.state_before),
+        after=AlarmState(row.state_after),
+        model_version=row.model_version,
+        features=tuple(json.loads(row.features)),
+        diagnosis=row.diagnosis,
+    )
+
+
+def _report(row: Row[Any]) -> Report:
+    return Report(
+        created_at=row.created_at,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        reference_id=row.reference_id,
+        window_count=row.window_count,
+        drifted_features=row.drifted_features,
+        html_file=row.html_file,
+        json_file=row.json_file,
+    )

@@ -1,0 +1,1 @@
+"""The ledger: what is written down about every call, chained so that a change shows. Knows no HTTP."""

@@ -1,0 +1,112 @@
+"""What the ledger says about one call or command.
+
+Rules: actions and outcomes are closed sets; an event holds no image, no token and no secret; text that callers chose
+is bounded and printable before it is stored, so that a reader's terminal or log shipper cannot be attacked with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from gateway.errors import Code
+
+
+class Action(StrEnum):
+    """What was attempted."""
+
+    PREDICT = "predict"
+    MODELS_SEAL = "models.seal"
+    MODELS_PROMOTE = "models.promote"
+    GATEWAY_START = "gateway.start"
+    GATEWAY_STOP = "gateway.stop"
+    AUDIT_VERIFY = "audit.verify"
+    ROUTE_UNKNOWN = "route.unknown"
+
+
+class Outcome(StrEnum):
+    """How far it came."""
+
+    ADMITTED = "admitted"
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One thing that happened; a field that does not apply is None.
+
+    recorded_at: UTC-aware. issuer, subject, client_id: of the verified token, never of an unverified one.
+    address: the peer's. route: the matched route's template, or the path as sent for an unknown one.
+    input_sha256: lower-case hexadecimal, of the body as received; input_bytes: its length.
+    result_digest: lower-case hexadecimal SHA-256 of the answer; result_count: its detections.
+    code: the constant error code. reason: why, for the security team; the caller never sees it.
+    """
+
+    action: Action
+    outcome: Outcome
+    recorded_at: datetime
+    request_id: str | None = None
+    issuer: str | None = None
+    subject: str | None = None
+    client_id: str | None = None
+    address: str | None = None
+    method: str | None = None
+    route: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+    input_sha256: str | None = None
+    input_bytes: int | None = None
+    result_digest: str | None = None
+    result_count: int | None = None
+    code: Code | None = None
+    reason: str | None = None
+
+
+# Characters a field keeps. Together they bound a record to a few kilobytes whatever a caller sends.
+MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
+    {
+        "request_id": 64,
+        "issuer": 256,
+        "subject": 256,
+        "client_id": 256,
+        "address": 64,
+        "method": 32,
+        "route": 512,
+        "model_name": 128,
+        "model_version": 64,
+        "input_sha256": 64,
+        "result_digest": 64,
+        "reason": 512,
+    }
+)
+
+_CUT = "…"
+
+
+def printable(unverified_text: str, *, max_characters: int) -> str:
+    """The text with everything unprintable escaped, cut to max_characters and then ending in "…".
+
+    Line breaks, terminal escapes, bidirectional overrides and lone surrogates become `\\xNN`, `\\uNNNN` or
+    `\\UNNNNNNNN`; a backslash is doubled, so that no caller can write what looks like an escape of ours.
+    """
+    # Cutting first bounds the work: escaping never makes a text shorter.
+    text = unverified_text[: max_characters + 1]
+    if not text.isprintable() or "\\" in text:
+        text = "".join(map(_escape, text))
+    if len(text) <= max_characters:
+        return text
+    return text[: max_characters - len(_CUT)] + _CUT
+
+
+def _escape(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if number <= 0xFF:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"

@@ -13,6 +13,7 @@ class Code(StrEnum):
     AUTHN_MISSING = "authn_missing"
     AUTHN_INVALID = "authn_invalid"
     AUTHZ_DENIED = "authz_denied"
+    HTTP_INVALID = "http_invalid"
     ROUTE_UNKNOWN = "route_unknown"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_EMPTY = "body_empty"
@@ -33,6 +34,8 @@ class Code(StrEnum):
     SEALED_MODEL_REFUSED = "sealed_model_refused"
     MODEL_UNKNOWN = "model_unknown"
     MODEL_UNSUPPORTED = "model_unsupported"
+    MODEL_EXISTS = "model_exists"
+    SAMPLE_REFUSED = "sample_refused"
     LEDGER_BROKEN = "ledger_broken"
 
 

@@ -5,6 +5,8 @@ Rules: base units, `_total` on counters, labels from closed sets only; a request
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gateway.errors import AuthnError, AuthzError, GatewayError
+
 REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STAGE_BUCKETS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 AUDIT_BUCKETS_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -45,7 +47,7 @@ class GatewayMetrics:
             "gateway_authn_failures", "Refused tokens by reason.", ["reason"], registry=registry
         )
         self.authz_denials = Counter(
-            "gateway_authz_denials", "Refused permissions.", ["permission"], registry=registry
+            "gateway_authz_denials", "Refused permissions by reason.", ["reason"], registry=registry
         )
         self.queue_depth = Gauge(
             "gateway_queue_depth", "Images waiting for a worker.", registry=registry
@@ -66,3 +68,10 @@ class GatewayMetrics:
         self.build_info = Gauge(
             "gateway_build_info", "1 for the running version.", ["version"], registry=registry
         )
+
+    def count_refusal(self, error: GatewayError) -> None:
+        """Count an error by its constant reason, if it is about who calls."""
+        if isinstance(error, AuthnError):
+            self.authn_failures.labels(error.reason).inc()
+        elif isinstance(error, AuthzError):
+            self.authz_denials.labels(error.reason).inc()

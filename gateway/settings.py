@@ -6,7 +6,7 @@ and never held here. The README's configuration table is checked against this cl
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -67,8 +67,6 @@ class GatewaySettings(StrictSettings):
     sample_image_rate: Ratio = 0.02
     sample_keep_below_confidence: Ratio = 0.0
     sample_queue_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 34)] = 256 * 1024 * 1024
-
-    log_format: Literal["console", "json"] = "console"
 
 
 def read_settings(environment: Mapping[str, str], **overrides: object) -> GatewaySettings:

@@ -1,0 +1,226 @@
+"""The one table of routes, and how a request gets from it to the pipeline and back.
+
+Rules: ROUTES is the only way to register a route; what is not in it is refused and recorded. Authorisation goes by the
+matched route, never by request.url, which a Host header can bend.
+"""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from gateway.api.problems import problem
+from gateway.api.ultralytics import AnswerFacts, read_predict_request, render_answer
+from gateway.audit.events import Action
+from gateway.errors import Code, GatewayError, RequestError, ServiceError
+from gateway.identity.policy import Permission
+from gateway.inference.runner import InferenceResult
+from gateway.metrics import GatewayMetrics
+from gateway.pipeline import Call, Pipeline, PredictRequest
+
+log = logging.getLogger("gateway.api")
+
+UNMATCHED = "unmatched"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the handlers need: the pipeline, the facts that answers state, limits, clocks."""
+
+    pipeline: Pipeline
+    facts: AnswerFacts
+    metrics: GatewayMetrics
+    is_ready: Callable[[], Awaitable[bool]]
+    max_body_bytes: int
+    body_timeout_seconds: float
+    clock: Callable[[], datetime]
+    started_at_seconds: float
+
+
+Handler = Callable[[Request, Call, Edge], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEntry:
+    """One route; permission None means open to everybody and unrecorded, which only health routes are."""
+
+    path: str
+    method: str
+    permission: Permission | None
+    action: Action
+    handler: Handler
+
+
+async def _predict(request: Request, call: Call, edge: Edge) -> Response:
+    started = time.perf_counter()
+    parsed = None
+
+    async def read() -> PredictRequest:
+        nonlocal parsed
+        parsed = await read_predict_request(
+            request,
+            max_body_bytes=edge.max_body_bytes,
+            timeout_seconds=edge.body_timeout_seconds,
+        )
+        return parsed.to_pipeline()
+
+    def render(result: InferenceResult) -> bytes:
+        if parsed is None:
+            raise RuntimeError("internal: an answer was rendered before its request was read")
+        _observe_stages(edge.metrics, result)
+        return render_answer(
+            result,
+            parsed.parameters,
+            edge.facts,
+            call_seconds=time.perf_counter() - started,
+            alive_seconds=time.monotonic() - edge.started_at_seconds,
+        )
+
+    answer = await edge.pipeline.predict(call, read, render)
+    return Response(answer, media_type="application/json")
+
+
+async def _model(request: Request, call: Call, edge: Edge) -> Response:
+    del request
+    answer = await edge.pipeline.describe(call, lambda: _describe(edge))
+    return Response(answer, media_type="application/json")
+
+
+async def _livez(request: Request, call: Call, edge: Edge) -> Response:
+    del request, call, edge
+    return Response(b"ok\n", media_type="text/plain")
+
+
+async def _readyz(request: Request, call: Call, edge: Edge) -> Response:
+    del request, call
+    if await edge.is_ready():
+        return Response(b"ready\n", media_type="text/plain")
+    raise ServiceError(Code.NOT_READY, "the gateway is not ready: its model or its database is not")
+
+
+ROUTES: tuple[RouteEntry, ...] = (
+    RouteEntry("/predict", "POST", Permission.PREDICT, Action.PREDICT, _predict),
+    RouteEntry("/v1/model", "GET", Permission.MODELS_READ, Action.MODELS_READ, _model),
+    RouteEntry("/livez", "GET", None, Action.HEALTH, _livez),
+    RouteEntry("/readyz", "GET", None, Action.HEALTH, _readyz),
+)
+
+
+def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """The ASGI application with exactly the routes of ROUTES."""
+    unmatched: Mapping[int, Callable[[Request, Exception], Awaitable[Response]]] = {
+        404: lambda request, _exc: _refuse(request, edge, _unknown_route()),
+        405: lambda request, exc: _refuse(request, edge, _wrong_method(exc)),
+    }
+    app = Starlette(
+        routes=[
+            Route(entry.path, _endpoint(entry, edge), methods=[entry.method]) for entry in ROUTES
+        ],
+        exception_handlers=dict(unmatched),
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _endpoint(entry: RouteEntry, edge: Edge) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        call = _call(request, edge, entry)
+        return await _answer(call, edge, entry.path, lambda: entry.handler(request, call, edge))
+
+    return endpoint
+
+
+async def _refuse(request: Request, edge: Edge, error: RequestError) -> Response:
+    call = _call(request, edge, None)
+
+    async def refuse() -> Response:
+        await edge.pipeline.refuse(call, error)
+        raise error
+
+    response = await _answer(call, edge, UNMATCHED, refuse)
+    if error.code is Code.METHOD_NOT_ALLOWED:
+        allowed = sorted({entry.method for entry in ROUTES if entry.path == request.scope["path"]})
+        response.headers["Allow"] = ", ".join(allowed)
+    return response
+
+
+async def _answer(
+    call: Call, edge: Edge, route: str, handle: Callable[[], Awaitable[Response]]
+) -> Response:
+    started = time.perf_counter()
+    code = "ok"
+    try:
+        response = await handle()
+    except GatewayError as exc:
+        code = exc.code.value
+        response = problem(exc, request_id=call.request_id)
+        edge.metrics.count_refusal(exc)
+    except Exception:
+        # The last resort: whatever a handler forgot is answered, counted and logged, never silent.
+        log.exception("request_failed request_id=%s", call.request_id)
+        error = ServiceError(Code.INTERNAL, "the gateway failed; the request id finds the cause")
+        code = error.code.value
+        response = problem(error, request_id=call.request_id)
+    response.headers["X-Request-Id"] = call.request_id
+    edge.metrics.requests.labels(route, str(response.status_code), code).inc()
+    edge.metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+    return response
+
+
+def _call(request: Request, edge: Edge, entry: RouteEntry | None) -> Call:
+    return Call(
+        request_id=str(uuid.uuid4()),
+        received_at=edge.clock(),
+        action=entry.action if entry else Action.ROUTE_UNKNOWN,
+        permission=entry.permission if entry else None,
+        method=request.method,
+        route=entry.path if entry else request.scope["path"],
+        address=request.client.host if request.client else "",
+        unverified_authorization=tuple(request.headers.getlist("authorization")),
+    )
+
+
+def _unknown_route() -> RequestError:
+    known = ", ".join(f"{entry.method} {entry.path}" for entry in ROUTES)
+    return RequestError(Code.ROUTE_UNKNOWN, f"no such path; there are {known}")
+
+
+def _wrong_method(exc: Exception) -> RequestError:
+    allowed = (exc.headers or {}).get("Allow", "") if isinstance(exc, HTTPException) else ""
+    return RequestError(Code.METHOD_NOT_ALLOWED, f"this path takes only {allowed}")
+
+
+def _observe_stages(metrics: GatewayMetrics, result: InferenceResult) -> None:
+    stages = {
+        "queue": result.queue_milliseconds,
+        "preprocess": result.preprocess_milliseconds,
+        "inference": result.inference_milliseconds,
+        "postprocess": result.postprocess_milliseconds,
+    }
+    for stage, milliseconds in stages.items():
+        metrics.stage_seconds.labels(stage).observe(milliseconds / 1000)
+
+
+def _describe(edge: Edge) -> bytes:
+    model = edge.pipeline.model
+    content = {
+        "name": model.name,
+        "version": model.version,
+        "stage": model.stage.value,
+        "classNames": model.class_names,
+        "inputSize": model.input_size,
+        "precision": edge.facts.precision,
+        "sha256": model.plaintext_sha256,
+    }
+    return json.dumps(content, separators=(",", ":")).encode("utf-8")

@@ -1,0 +1,84 @@
+"""The TLS listener: uvicorn with a TLS 1.3 context of our own and problem+json for bytes that are not HTTP.
+
+Rules: TLS 1.3 only; no server banner; no WebSocket; the socket is bound here, so the port is known before serving.
+"""
+
+import socket
+import ssl
+import uuid
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.api.problems import problem_body
+from gateway.errors import Code, OperatorError, RequestError
+from gateway.keyfiles import read_private_file
+
+BACKLOG = 512
+KEEP_ALIVE_SECONDS = 30
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol, answering malformed requests as problem+json."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that do not parse as HTTP and close; msg stays inside, it may echo the caller's bytes."""
+        del msg
+        error = RequestError(Code.HTTP_INVALID, "the request is not valid HTTP/1.1")
+        body = problem_body(error, request_id=str(uuid.uuid4()))
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        )
+        self.transport.write(head + body)
+        self.transport.close()
+
+
+def tls_context(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
+    """A server context that speaks TLS 1.3 and nothing older.
+
+    key_file must be private (0600). Raises KeyFileError for that, OperatorError if the pair does not load.
+    """
+    read_private_file(key_file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate_file, key_file)
+    except (OSError, ssl.SSLError) as exc:
+        message = f"the TLS certificate {certificate_file} and key {key_file} do not load: {exc}"
+        raise OperatorError(Code.SETTINGS_INVALID, message) from exc
+    return context
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one. Raises OperatorError if the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        message = f"cannot listen on {host} port {port}: {exc.strerror}; stop what holds it or set GATEWAY_PORT"
+        raise OperatorError(Code.SETTINGS_INVALID, message) from exc
+
+
+def build_server(
+    app: ASGIApp, *, context: ssl.SSLContext, shutdown_timeout_seconds: int
+) -> uvicorn.Server:
+    """A uvicorn server for one socket that bind() made; SIGINT and SIGTERM end it in order."""
+    config = uvicorn.Config(
+        app,
+        http=GatewayProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=shutdown_timeout_seconds,
+        ssl_context_factory=lambda _config, _default: context,
+    )
+    return uvicorn.Server(config)

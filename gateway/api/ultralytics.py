@@ -1,0 +1,132 @@
+"""The Ultralytics Platform's predict protocol: parameters and image in, their JSON out.
+
+Source: the Platform's inference documentation and the entries of Ultralytics' Results.summary().
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from gateway.api.body import read_body
+from gateway.api.multipart import parse_form
+from gateway.api.parameters import PredictParameters, parse_parameters
+from gateway.errors import Code, RequestError
+from gateway.inference.postprocess import Thresholds
+from gateway.inference.runner import InferenceResult
+from gateway.pipeline import PredictRequest
+from gateway.store.records import Detections
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFacts:
+    """What every answer says about the served model."""
+
+    model_name: str
+    model_version: str
+    class_names: tuple[str, ...]
+    precision: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """The image to look at and the parameters that shape the answer."""
+
+    body: bytes
+    parameters: PredictParameters
+
+    def to_pipeline(self) -> PredictRequest:
+        """The part that the pipeline needs."""
+        thresholds = Thresholds(confidence=self.parameters.confidence, iou=self.parameters.iou)
+        return PredictRequest(self.body, thresholds, self.parameters.image_size_pixels)
+
+
+async def read_predict_request(
+    request: Request, *, max_body_bytes: int, timeout_seconds: float
+) -> ParsedRequest:
+    """The image and parameters of a raw body (parameters in the query) or a multipart form (in either).
+
+    Raises RequestError for a body or a parameter that is not as it must be.
+    """
+    in_query = _unique(request.query_params.multi_items())
+    content_type = request.headers.get("content-type", "")
+    body = await read_body(request, max_body_bytes=max_body_bytes, timeout_seconds=timeout_seconds)
+    if not content_type.lower().startswith("multipart/form-data"):
+        return ParsedRequest(body, parse_parameters(in_query))
+    form = parse_form(body, content_type)
+    if not form.file:
+        raise RequestError(Code.BODY_EMPTY, "the form's file is empty: send the bytes of one image")
+    values = _unique([*in_query.items(), *form.fields.items()])
+    return ParsedRequest(form.file, parse_parameters(values))
+
+
+def render_answer(
+    result: InferenceResult,
+    parameters: PredictParameters,
+    facts: AnswerFacts,
+    *,
+    call_seconds: float,
+    alive_seconds: float,
+) -> bytes:
+    """The JSON of one answered image; times in the shape's own units (ms in speed, s in metadata)."""
+    height, width = result.image_shape
+    content = {
+        "images": [
+            {
+                "shape": [height, width],
+                "speed": {
+                    "preprocess": round(result.preprocess_milliseconds, 3),
+                    "inference": round(result.inference_milliseconds, 3),
+                    "postprocess": round(result.postprocess_milliseconds, 3),
+                },
+                "results": _results(
+                    result.detections, parameters, facts.class_names, (height, width)
+                ),
+            }
+        ],
+        "metadata": {
+            "imageCount": 1,
+            "functionTimeCall": round(call_seconds, 6),
+            "functionTimeAlive": round(alive_seconds, 3),
+            "model": f"{facts.model_name}@{facts.model_version}",
+            "task": "detect",
+            "classNames": facts.class_names,
+            "precision": facts.precision,
+            "version": facts.versions,
+        },
+    }
+    return json.dumps(content, separators=(",", ":")).encode("utf-8")
+
+
+def _results(
+    detections: Detections,
+    parameters: PredictParameters,
+    class_names: Sequence[str],
+    shape: tuple[int, int],
+) -> list[dict[str, Any]]:
+    height, width = shape
+    scale = (width, height, width, height) if parameters.is_normalized else (1, 1, 1, 1)
+    boxes = (detections.boxes_xyxy.astype("float64") / scale).round(parameters.decimals).tolist()
+    confidences = detections.confidences.astype("float64").round(parameters.decimals).tolist()
+    return [
+        {
+            "name": class_names[class_id],
+            "class": class_id,
+            "confidence": confidence,
+            "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2},
+        }
+        for class_id, confidence, (x1, y1, x2, y2) in zip(
+            detections.class_ids.tolist(), confidences, boxes, strict=True
+        )
+    ]
+
+
+def _unique(items: Sequence[tuple[str, str]]) -> dict[str, str]:
+    values = dict(items)
+    if len(values) != len(items):
+        # Which of two thresholds counts must not depend on which parser reads them.
+        raise RequestError(Code.PARAMETER_INVALID, "a parameter is given twice: give each once")
+    return values

@@ -1,0 +1,1 @@
+"""The development command: the one place that creates keys, certificates and ledgers without being asked for each."""

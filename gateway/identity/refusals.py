@@ -1,0 +1,42 @@
+"""Why credentials are refused: a closed list for the audit record, one message for the caller.
+
+Rule: the caller never learns which check failed, or a forger could feel his way from one to the next.
+"""
+
+from enum import StrEnum
+
+from gateway.errors import AuthnError, Code
+
+
+class Refusal(StrEnum):
+    """The reasons that an audit record may give for refused credentials."""
+
+    CREDENTIALS_SEVERAL = "credentials_several"
+    CREDENTIALS_FORM = "credentials_form"
+    TOKEN_SIZE = "token_size"  # noqa: S105  (a reason, not a secret)
+    TOKEN_FORM = "token_form"  # noqa: S105  (a reason, not a secret)
+    HEADER_FORM = "header_form"
+    HEADER_MEMBER = "header_member"
+    ALGORITHM = "algorithm"
+    KEY_ID = "key_id"
+    KEY_UNKNOWN = "key_unknown"
+    KEY_ALGORITHM = "key_algorithm"
+    SIGNATURE = "signature"
+    TYPE = "type"
+    PAYLOAD_FORM = "payload_form"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    SUBJECT = "subject"
+    CLIENT_ID = "client_id"
+    TOKEN_ID = "token_id"  # noqa: S105  (a reason, not a secret)
+    ROLES = "roles"
+    TIME_FORM = "time_form"
+    LIFETIME = "lifetime"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+
+
+def refused(reason: Refusal) -> AuthnError:
+    """The error that refuses credentials; only its reason differs from case to case."""
+    message = "the access token is not accepted: get a new one from the issuer and send it once"
+    return AuthnError(Code.AUTHN_INVALID, message, reason=reason.value)

@@ -27,6 +27,10 @@ class NotReadyError(MonitorError):
     """Something has to exist first: a model in production, a reference, enough samples."""
 
 
+class DatabaseUnavailableError(MonitorError):
+    """The database is missing, locked, restarting or not migrated; the next tick may succeed."""
+
+
 class ReportError(MonitorError):
     """The report could not be rendered or written."""
 
@@ -37,6 +41,27 @@ class ReportToolMissingError(ReportError):
 
 class SampleLineError(InputError):
     """A line of a sample file is not what `gateway features` prints; the message names the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What is compared of one sample: the gateway's features, and its detections to count classes.
+
+    features: None where one has no value. detections: rows (class_id, confidence, x1, y1, x2, y2), pixels.
+    """
+
+    features: Mapping[str, float | None]
+    detections: tuple[tuple[int, float, float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLine:
+    """One line of a sample file: a measurement and which model version made it when."""
+
+    measurement: Measurement
+    model_name: str
+    model_version: str
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +107,18 @@ class FeatureScore:
     def is_drifted(self) -> bool:
         """Whether the score exceeds its threshold."""
         return self.score > self.threshold
+
+
+class Outcome(StrEnum):
+    """How a tick ended for one model; the last three may concern the tick as a whole."""
+
+    JUDGED = "judged"
+    NO_NEW_SAMPLES = "no_new_samples"
+    TOO_FEW_SAMPLES = "too_few_samples"
+    NO_REFERENCE = "no_reference"
+    NO_MODEL = "no_model"
+    DATABASE_ERROR = "database_error"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)

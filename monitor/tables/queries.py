@@ -95,9 +95,16 @@ def list_drift_results(
     return [_result(row) for row in connection.execute(query)]
 
 
-def find_alarm(connection: Connection, model_name: str, name: str) -> Alarm | None:
-    """The stored state of one alarm, if it was ever judged."""
+def find_alarm(
+    connection: Connection, model_name: str, name: str, *, for_update: bool = False
+) -> Alarm | None:
+    """The stored state of one alarm, if it was ever judged.
+
+    for_update: hold the row until the transaction ends (SQLite holds the whole database already).
+    """
     query = select(alarms).where(alarms.c.model_name == model_name, alarms.c.name == name)
+    if for_update:
+        query = query.with_for_update()
     row = connection.execute(query).one_or_none()
     return None if row is None else _alarm(row)
 

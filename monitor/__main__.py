@@ -1,0 +1,356 @@
+"""The `monitor` command: parsing, printing and exit codes; the work is in monitor.jobs.
+
+Results go to standard output, words and progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage or
+configuration, 3 something has to exist first (a model in production, a reference, enough samples).
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prometheus_client import CollectorRegistry, start_http_server
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine
+
+from gateway.store.environment import read_environment
+from gateway.store.records import ModelVersion
+from monitor.jobs.database import opened_database
+from monitor.jobs.judging import ReferenceCache, judge, read_watched_models
+from monitor.jobs.loop import Loop
+from monitor.jobs.reference import (
+    Collected,
+    StoredReference,
+    collect_lines,
+    collect_stored,
+    open_lines,
+    store_reference,
+)
+from monitor.jobs.report import publish_report
+from monitor.jobs.status import describe_status, read_status, status_lines
+from monitor.jobs.tick import Ticked, Watch
+from monitor.metrics import MonitorMetrics
+from monitor.records import InputError, MonitorError, NotReadyError, Report
+from monitor.reports.render import require_report_tools
+from monitor.settings import MonitorSettings, read_settings
+
+EXIT_FAILED, EXIT_USAGE, EXIT_NOT_READY = 1, 2, 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Watch what goes through the gateway and raise alarms when the world drifts.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, "
+    "3 something has to exist first (a model in production, a reference, enough samples).",
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
+
+
+class Origin(StrEnum):
+    """Where a reference comes from."""
+
+    DATASET = "dataset"
+    SAMPLES = "samples"
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except MonitorError as exc:
+        print(f"monitor: {exc}", file=sys.stderr)
+        sys.exit(_exit_code(exc))
+
+
+@app.command()
+def run() -> None:
+    """Watch until stopped (SIGTERM or Ctrl-C), and serve metrics.
+
+    A missing, locked or restarting database is waited for.
+
+    Example: `MONITOR_TICK_SECONDS=10 monitor run`
+    """
+    settings = _settings()
+    _log_to_stderr()
+    stop = threading.Event()
+    registry = CollectorRegistry()
+    metrics = _metrics(registry)
+    try:
+        server, server_thread = start_http_server(
+            settings.metrics_port, addr=settings.metrics_host, registry=registry
+        )
+    except OSError as exc:
+        raise InputError(
+            f"cannot serve metrics on {settings.metrics_host}:{settings.metrics_port}: "
+            f"{exc.strerror or exc}: set MONITOR_METRICS_PORT to a free port"
+        ) from exc
+    logging.getLogger("monitor").info(
+        "started metrics=http://%s:%d/metrics", settings.metrics_host, server.server_port
+    )
+    loop = Loop(
+        settings=settings, metrics=metrics, environment=os.environ, clock=_utc_now, stop=stop
+    )
+    try:
+        _run_until_signal(loop.run, stop)
+    finally:
+        server.shutdown()
+        server.server_close()
+        server_thread.join()
+    logging.getLogger("monitor").info("stopped")
+
+
+@app.command()
+def tick(*, as_json: AsJson = False) -> None:
+    """Judge every watched model once, store the result and print it; for cron and systemd timers.
+
+    Example: `monitor tick --json`
+    """
+    settings = _settings()
+    _log_to_stderr()
+    watch = Watch(settings=settings, metrics=_metrics(CollectorRegistry()))
+    ticked = watch.tick(_utc_now())
+    if not ticked:
+        raise NotReadyError(_no_model(settings))
+    if as_json:
+        _print_json({"models": [_describe_tick(each) for each in ticked]})
+    else:
+        for each in ticked:
+            print(_tick_line(each))
+    if any(each.judgement is None for each in ticked):
+        raise MonitorError("a model could not be judged: see the log line above")
+
+
+@app.command()
+def reference(
+    path: Annotated[
+        str | None,
+        typer.Argument(help="A folder of images, a file that `gateway features` wrote, or -."),
+    ] = None,
+    *,
+    origin: Annotated[Origin, typer.Option("--from", help="What to make it of.")],
+    newest: Annotated[
+        int, typer.Option("--newest", help="With samples: how many of the newest to take.")
+    ] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Make the reference that a model version is judged by: what normal looks like.
+
+    Examples:
+
+    `monitor reference --from dataset images/train`
+
+    `gateway features images/train > train.jsonl; monitor reference --from dataset train.jsonl`
+
+    `monitor reference --from samples --newest 2000`
+    """
+    settings = _settings()
+    if (path is None) is (origin is Origin.DATASET):
+        raise InputError("`--from dataset` takes a PATH, `--from samples` takes none")
+    with opened_database(settings.database_url) as engine:
+        if path is None:
+            collected = collect_stored(engine, _one_model(engine, settings), newest=newest)
+        else:
+            collected = _collect_dataset(path)
+        stored = store_reference(engine, collected, now=_utc_now())
+    _print_reference(stored, as_json=as_json)
+
+
+@app.command()
+def report(*, as_json: AsJson = False) -> None:
+    """Write a report of the current window: Evidently's HTML, a JSON twin, a timeline.
+
+    Needs the `reports` extra. Takes about 15 seconds.
+
+    Example: `monitor report --json`
+    """
+    settings = _settings()
+    require_report_tools()
+    with opened_database(settings.database_url) as engine:
+        model = _one_model(engine, settings)
+        with engine.connect() as connection:
+            judgement = judge(connection, model, settings=settings, find_reference=ReferenceCache())
+        with _progress("drawing the report"):
+            published = publish_report(
+                engine,
+                judgement,
+                settings=settings,
+                environment=os.environ,
+                now=_utc_now(),
+                should_stop=lambda: False,
+            )
+    _print_report(published, settings.reports_folder, as_json=as_json)
+
+
+@app.command()
+def status(*, as_json: AsJson = False) -> None:
+    """Show what is known about each watched model; changes nothing.
+
+    Example: `monitor status --json | jq '.models[].alarm.state'`
+    """
+    settings = _settings()
+    with opened_database(settings.database_url) as engine:
+        statuses = read_status(engine, settings)
+    if not statuses:
+        raise NotReadyError(_no_model(settings))
+    if as_json:
+        _print_json(describe_status(statuses))
+    else:
+        print("\n".join(status_lines(statuses, settings=settings, now=_utc_now())))
+
+
+def _settings() -> MonitorSettings:
+    return read_settings(read_environment(os.environ, dotenv_file=Path(".env")))
+
+
+def _metrics(registry: CollectorRegistry) -> MonitorMetrics:
+    metrics = MonitorMetrics(registry)
+    try:
+        metrics.build_info.labels(version("gatewatch")).set(1)
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        metrics.build_info.labels("unknown").set(1)
+    return metrics
+
+
+def _run_until_signal(run_loop: Callable[[], None], stop: threading.Event) -> None:
+    """Run the loop in a thread of its own; SIGTERM and SIGINT set `stop`.
+
+    Not in this thread: a handler runs between two instructions of the main thread, and setting an event there while
+    the main thread is entering a wait on the same event would deadlock.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    thread = threading.Thread(target=run_loop, name="monitor-loop")
+    thread.start()
+    thread.join()
+
+
+def _collect_dataset(path: str) -> Collected:
+    source = "standard input" if path == "-" else path
+    with (
+        _progress("samples read") as advance,
+        open_lines(path, standard_input=sys.stdin) as lines,
+    ):
+        return collect_lines(lines, source=source, on_progress=advance)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int], None]]:
+    """A line on standard error that shows a count and the time; nothing where that is not a terminal."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what)
+        yield lambda count: bar.update(task, description=f"{count} {what}")
+
+
+def _one_model(engine: Engine, settings: MonitorSettings) -> ModelVersion:
+    with engine.connect() as connection:
+        models = read_watched_models(connection, settings)
+    if not models:
+        raise NotReadyError(_no_model(settings))
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        raise InputError(f"several models are in production ({names}): set MONITOR_MODEL_NAME")
+    return models[0]
+
+
+def _no_model(settings: MonitorSettings) -> str:
+    what = f"no version of {settings.model_name}" if settings.model_name else "no model"
+    return f"{what} is in production: promote one with `gateway models promote`"
+
+
+def _describe_tick(each: Ticked) -> dict[str, object]:
+    alarm, judgement = each.alarm, each.judgement
+    return {
+        "model": each.model.name,
+        "version": each.model.version,
+        "outcome": each.outcome.value,
+        "alarm": None if alarm is None else alarm.state.value,
+        "drifted": [] if judgement is None else list(judgement.drifted),
+        "diagnosis": "" if judgement is None else judgement.diagnosis,
+        "window_samples": None if judgement is None else judgement.window.sample_count,
+    }
+
+
+def _tick_line(each: Ticked) -> str:
+    state = "failed" if each.alarm is None else each.alarm.state.value
+    found = each.judgement.diagnosis if each.judgement is not None else ""
+    why = f": {found}" if found else ""
+    return f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}"
+
+
+def _print_reference(stored: StoredReference, *, as_json: bool) -> None:
+    if stored.seen > stored.sample_count:
+        print(f"monitor: kept {stored.sample_count} of {stored.seen} samples", file=sys.stderr)
+    if as_json:
+        _print_json(
+            {
+                "id": stored.id,
+                "model": stored.model_name,
+                "version": stored.model_version,
+                "samples": stored.sample_count,
+                "features": list(stored.features),
+                "source": stored.source,
+            }
+        )
+        return
+    print(
+        f"reference {stored.id} for {stored.model_name} {stored.model_version}: "
+        f"{stored.sample_count} samples, {len(stored.features)} features, from {stored.source}"
+    )
+
+
+def _print_report(published: Report, folder: Path, *, as_json: bool) -> None:
+    html_file, json_file = folder / published.html_file, folder / published.json_file
+    if as_json:
+        _print_json(
+            {
+                "html": str(html_file),
+                "json": str(json_file),
+                "model": published.model_name,
+                "version": published.model_version,
+                "drifted_features": published.drifted_features,
+            }
+        )
+    else:
+        print(f"{html_file}\n{json_file}")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+
+
+def _exit_code(exc: MonitorError) -> int:
+    if isinstance(exc, InputError):
+        return EXIT_USAGE
+    return EXIT_NOT_READY if isinstance(exc, NotReadyError) else EXIT_FAILED
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Judging one model: reference and window in, scores and diagnosis out. Reads the database, writes nothing."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from gateway.store.queries.models import list_model_versions
+from gateway.store.records import ModelVersion, Stage
+from monitor.alarms import Observation
+from monitor.drift.diagnosis import diagnose, drifted_features
+from monitor.drift.features import watched_features
+from monitor.drift.ks import score_features
+from monitor.records import FeatureScore, Reference, Window
+from monitor.settings import MonitorSettings
+from monitor.tables.queries import find_reference_id, read_reference_row
+from monitor.windows.content import parse_reference
+from monitor.windows.stored import read_window
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the data say about one model now; scores are empty unless is_enough."""
+
+    model: ModelVersion
+    reference: Reference | None
+    window: Window
+    is_enough: bool
+    scores: tuple[FeatureScore, ...] = ()
+    drifted: tuple[str, ...] = ()
+    diagnosis: str = ""
+
+    def observation(self) -> Observation:
+        """The same as the alarm rules take it."""
+        return Observation(
+            model_name=self.model.name,
+            model_version=self.model.version,
+            is_enough=self.is_enough,
+            newest_request_id=self.window.newest_request_id,
+            drifted=self.drifted,
+            diagnosis=self.diagnosis,
+        )
+
+
+class FindReference(Protocol):
+    """How the newest reference of a model version is found."""
+
+    def __call__(self, connection: Connection, model: ModelVersion) -> Reference | None:
+        """The reference, or None if there is none for this very version."""
+
+
+class ReferenceCache:
+    """Parsed references by id: one is megabytes of text, never changes, and is needed every tick."""
+
+    def __init__(self) -> None:
+        self._references: dict[tuple[str, str], Reference] = {}
+
+    def __call__(self, connection: Connection, model: ModelVersion) -> Reference | None:
+        """The newest reference of this model version, read only if it is another than last time."""
+        reference_id = find_reference_id(connection, model.name, model.version)
+        if reference_id is None:
+            return None
+        known = self._references.get((model.name, model.version))
+        if known is None or known.id != reference_id:
+            known = parse_reference(read_reference_row(connection, reference_id))
+            self._references[model.name, model.version] = known
+        return known
+
+
+def read_watched_models(connection: Connection, settings: MonitorSettings) -> list[ModelVersion]:
+    """The versions in production: of the model that the settings name, or of all."""
+    versions = list_model_versions(connection, name=settings.model_name or None)
+    return [version for version in versions if version.stage is Stage.PRODUCTION]
+
+
+def judge(
+    connection: Connection,
+    model: ModelVersion,
+    *,
+    settings: MonitorSettings,
+    find_reference: FindReference,
+) -> Judgement:
+    """Compare the current window of one model with its reference.
+
+    Raises MonitorError if the stored reference is broken.
+    """
+    reference = find_reference(connection, model)
+    window = read_window(
+        connection,
+        model_name=model.name,
+        model_version=model.version,
+        newest=settings.window_samples,
+        after=None if reference is None else reference.covers_until,
+        names=() if reference is None else reference.window.features,
+    )
+    if reference is None or window.sample_count < settings.min_window_samples:
+        return Judgement(model=model, reference=reference, window=window, is_enough=False)
+    return _compare(model, reference, window, settings)
+
+
+def _compare(
+    model: ModelVersion, reference: Reference, window: Window, settings: MonitorSettings
+) -> Judgement:
+    features = watched_features(reference.window.features, ignored=settings.ignored_feature_names())
+    scores = score_features(reference.window, window, features=features, alpha=settings.alpha)
+    drifted = drifted_features(scores)
+    return Judgement(
+        model=model,
+        reference=reference,
+        window=window,
+        is_enough=True,
+        scores=scores,
+        drifted=drifted,
+        diagnosis=diagnose(drifted, reference.window, window, class_names=model.class_names),
+    )

@@ -1,0 +1,123 @@
+"""All metrics of the monitor, on a registry that is passed in.
+
+Rules: base units, `_total` on counters, labels from closed sets: models in production, features of their
+references, the enums of monitor.records. A label set that no longer means anything is removed: a stale score would
+keep an alert alive.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from monitor.records import Alarm, AlarmState, FeatureScore, Outcome
+
+TICK_BUCKETS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class MonitorMetrics:
+    """The monitor's metrics; one object a process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._features: dict[str, frozenset[str]] = {}
+        self.drift_score = Gauge(
+            "monitor_drift_score",
+            "Distance of the current window from the reference, 0 to 1; larger is more drift.",
+            ["model", "feature"],
+            registry=registry,
+        )
+        self.drift_threshold = Gauge(
+            "monitor_drift_threshold",
+            "The score that chance alone exceeds too rarely to believe.",
+            ["model", "feature"],
+            registry=registry,
+        )
+        self.alarm_active = Gauge(
+            "monitor_alarm_active", "1 while raised.", ["model", "alarm"], registry=registry
+        )
+        self.alarm_unknown = Gauge(
+            "monitor_alarm_unknown",
+            "1 while there is too little data, or no reference, to say.",
+            ["model", "alarm"],
+            registry=registry,
+        )
+        self.window_samples = Gauge(
+            "monitor_window_samples",
+            "Samples on each side of the comparison; 0 without a reference.",
+            ["model", "window"],
+            registry=registry,
+        )
+        self.window_age = Gauge(
+            "monitor_window_age_seconds",
+            "Age of the newest sample at the last tick.",
+            ["model"],
+            registry=registry,
+        )
+        self.last_tick = Gauge(
+            "monitor_last_tick_timestamp_seconds",
+            "When the last tick that read the database ended.",
+            registry=registry,
+        )
+        self.ticks = Counter(
+            "monitor_ticks", "Models judged, by outcome.", ["outcome"], registry=registry
+        )
+        self.tick_seconds = Histogram(
+            "monitor_tick_duration_seconds",
+            "Time of one tick over all models.",
+            buckets=TICK_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.reports = Counter(
+            "monitor_reports", "Reports by outcome: ok or failed.", ["outcome"], registry=registry
+        )
+        self.build_info = Gauge(
+            "monitor_build_info", "1 for the running version.", ["version"], registry=registry
+        )
+        for outcome in Outcome:
+            self.ticks.labels(outcome.value)
+        for report_outcome in ("ok", "failed"):
+            self.reports.labels(report_outcome)
+
+    def set_scores(self, model: str, scores: Sequence[FeatureScore]) -> None:
+        """Show the scores of one model, and no others of it."""
+        for score in scores:
+            self.drift_score.labels(model, score.feature).set(score.score)
+            self.drift_threshold.labels(model, score.feature).set(score.threshold)
+        shown = frozenset(score.feature for score in scores)
+        for feature in self._features.get(model, frozenset()) - shown:
+            self.drift_score.remove(model, feature)
+            self.drift_threshold.remove(model, feature)
+        self._features[model] = shown
+
+    def set_windows(
+        self,
+        model: str,
+        *,
+        reference_count: int,
+        current_count: int,
+        newest: datetime | None,
+        now: datetime,
+    ) -> None:
+        """Show how much data stands behind the scores, and how old it is."""
+        self.window_samples.labels(model, "reference").set(reference_count)
+        self.window_samples.labels(model, "current").set(current_count)
+        if newest is not None:
+            self.window_age.labels(model).set((now - newest).total_seconds())
+
+    def set_alarm(self, alarm: Alarm) -> None:
+        """Show the state of one alarm."""
+        labels = (alarm.model_name, alarm.name)
+        self.alarm_active.labels(*labels).set(alarm.state is AlarmState.RAISED)
+        self.alarm_unknown.labels(*labels).set(alarm.state is AlarmState.UNKNOWN)
+
+    def forget_models(self, watched: Sequence[str], *, alarm: str) -> None:
+        """Remove every gauge of models that are no longer watched."""
+        for model in self._features.keys() - set(watched):
+            self.set_scores(model, ())
+            del self._features[model]
+            self.alarm_active.remove(model, alarm)
+            self.alarm_unknown.remove(model, alarm)
+            self.window_samples.remove(model, "reference")
+            self.window_samples.remove(model, "current")
+            self.window_age.remove(model)

@@ -1,0 +1,86 @@
+"""The short-lived process that draws Evidently's HTML: `python -m monitor.reports.evidently_process INPUT OUTPUT`.
+
+Rules: it may not touch the network, whatever the libraries would like; it writes OUTPUT or fails with one line on
+standard error; it knows nothing of databases, keys or alarms.
+"""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+NETWORK_EVENTS = frozenset(
+    {
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.gethostbyaddr",
+        "socket.gethostbyname",
+        "socket.sendmsg",
+        "socket.sendto",
+    }
+)
+
+
+def refuse_network() -> None:
+    """Make every attempt to use the network from Python raise PermissionError; cannot be undone in this process."""
+    sys.addaudithook(_refuse)
+
+
+def _refuse(event: str, _arguments: tuple[Any, ...]) -> None:
+    if event in NETWORK_EVENTS:
+        raise PermissionError(f"{event}: a report needs no network")
+
+
+def draw(job: dict[str, Any]) -> Any:
+    """Evidently's snapshot of one job; its save_html writes the report.
+
+    job: `columns` maps a feature to `reference` and `current` lists of numbers or null, each with at least one
+    number; `alpha` is the level over all columns together.
+    """
+    os.environ["DO_NOT_TRACK"] = "1"  # before the import, which reads it
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    columns: dict[str, dict[str, list[float | None]]] = job["columns"]
+    names = list(columns)
+    definition = DataDefinition(numerical_columns=names)
+    reference, current = (
+        Dataset.from_pandas(
+            pd.DataFrame({name: columns[name][side] for name in names}, dtype="float64"),
+            data_definition=definition,
+        )
+        for side in ("reference", "current")
+    )
+    # The level of our own thresholds, so that the pictures and the scores seldom disagree; and one drifted column is
+    # drift: Evidently's default of half of all columns would call most failures of a camera normal.
+    preset = DataDriftPreset(
+        columns=names,
+        num_method="ks",
+        num_threshold=job["alpha"] / len(names),
+        drift_share=1 / len(names),
+    )
+    return Report([preset], metadata=job["metadata"]).run(current, reference)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the job, draw it, write the HTML; 0 if OUTPUT is complete."""
+    input_file, output_file = arguments
+    refuse_network()
+    warnings.simplefilter("ignore")
+    with open(input_file, encoding="utf-8") as file:
+        job = json.load(file)
+    try:
+        # A str: given a Path, save_html writes nothing and says nothing.
+        draw(job).save_html(str(output_file))
+    except BaseException as exc:  # noqa: BLE001  (some of Evidently's errors derive from BaseException)
+        sys.stderr.write(f"{type(exc).__name__}: {exc}\n".replace("\n", " ").strip() + "\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

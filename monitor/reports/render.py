@@ -1,0 +1,128 @@
+"""Running the process that draws Evidently's HTML: what goes in, how long it may take, what can go wrong."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from monitor.records import FeatureArray, ReportError, ReportToolMissingError
+from monitor.reports.document import ReportContent
+
+POLL_SECONDS = 0.1
+MAX_ERROR_CHARACTERS = 500
+
+
+def drawable_features(content: ReportContent) -> tuple[str, ...]:
+    """The watched features with a number on both sides: Evidently fails as a whole on an empty column."""
+    return tuple(
+        score.feature
+        for score in content.scores
+        if np.isfinite(content.reference.window.features[score.feature]).any()
+        and np.isfinite(content.window.features[score.feature]).any()
+    )
+
+
+def render_html(
+    content: ReportContent,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout_seconds: float,
+    should_stop: Callable[[], bool],
+) -> Path:
+    """Draw the report's HTML into a private folder and give the file's path.
+
+    environment: of the new process, without what it must not know. should_stop: asked several times a second.
+    Raises ReportToolMissingError without the `reports` extra, ReportError if drawing fails or takes too long.
+    """
+    require_report_tools()
+    job_file, html_file, error_file = (folder / name for name in ("job.json", "r.html", "error"))
+    job_file.write_text(json.dumps(_job(content)), encoding="utf-8")
+    command = [
+        *(sys.executable, "-P", "-m", "monitor.reports.evidently_process"),
+        *(str(job_file), str(html_file)),
+    ]
+    with error_file.open("wb") as errors:
+        process = subprocess.Popen(  # noqa: S603  (our own module, our own files)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=_child_environment(environment),
+        )
+        _wait(process, timeout_seconds=timeout_seconds, should_stop=should_stop)
+    if process.returncode != 0 or not html_file.is_file() or html_file.stat().st_size == 0:
+        raise ReportError(f"drawing the report failed: {_last_line(error_file)}")
+    return html_file
+
+
+def require_report_tools() -> None:
+    """Raises ReportToolMissingError unless Evidently and pandas are installed; imports neither."""
+    missing = [name for name in ("evidently", "pandas") if find_spec(name) is None]
+    if missing:
+        raise ReportToolMissingError(
+            f"{' and '.join(missing)} not installed: reports need the extra, "
+            "install it with `pip install 'gatewatch[reports]'`"
+        )
+
+
+def _job(content: ReportContent) -> dict[str, object]:
+    names = drawable_features(content)
+    if not names:
+        raise ReportError("no watched feature has numbers on both sides: nothing to draw")
+    return {
+        "alpha": content.alpha,
+        "columns": {
+            name: {
+                "reference": _values(content.reference.window.features[name]),
+                "current": _values(content.window.features[name]),
+            }
+            for name in names
+        },
+        "metadata": {"model": content.model_name, "version": content.model_version},
+    }
+
+
+def _values(column: FeatureArray) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in column.tolist()]
+
+
+def _child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Our environment without settings (a database URL may hold a password), telemetry off, this package findable."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(("GATEWAY_", "MONITOR_", "PYTHONPATH"))
+    }
+    return {**kept, "DO_NOT_TRACK": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def _wait(
+    process: subprocess.Popen[bytes], *, timeout_seconds: float, should_stop: Callable[[], bool]
+) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        while process.poll() is None:
+            if should_stop():
+                raise ReportError("drawing the report was stopped")
+            if time.monotonic() > deadline:
+                raise ReportError(
+                    f"drawing the report took more than {timeout_seconds:g} s: "
+                    "raise MONITOR_REPORT_TIMEOUT_SECONDS"
+                )
+            time.sleep(POLL_SECONDS)
+    finally:
+        # Also when we are interrupted: no process of ours outlives its report.
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _last_line(error_file: Path) -> str:
+    lines = error_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][-MAX_ERROR_CHARACTERS:] if lines else "it died without a word"

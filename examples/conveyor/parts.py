@@ -136,18 +136,13 @@ def bracket(rng: np.random.Generator) -> Outline:
 
 
 def flange(rng: np.random.Generator) -> Outline:
-    """A two-hole flange: the part type that no reference scene contains."""
-    across = rng.uniform(0.52, 0.62)
-    turn = np.arange(48) * (2 * np.pi / 48)
-    radius = 1 / np.maximum(
-        np.abs(np.cos(turn)) * (1 - across * 0.45) + np.abs(np.sin(turn)) * 0.55, across
-    )
-    rim = np.stack([radius * np.cos(turn), radius * across * np.sin(turn)], axis=1)
-    rim = (rim / np.abs(rim).max()).astype(np.float32)
-    return Outline(
-        (rim, circle(0.30), circle(0.12, -0.74, 0, 20), circle(0.12, 0.74, 0, 20)),
-        bevel_ratio=0.09,
-    )
+    """A rounded two-hole flange: the part type that no reference scene contains."""
+    waist, ear = rng.uniform(0.52, 0.62), rng.uniform(0.22, 0.28)
+    ears = circle(ear, x=-1 + ear), circle(ear, x=1 - ear)
+    hull = cv2.convexHull(np.concatenate([circle(waist), *ears]))
+    rim = np.asarray(hull, np.float32).reshape(-1, 2)
+    holes = (circle(0.11, -1 + ear, 0, 20), circle(0.11, 1 - ear, 0, 20))
+    return Outline((rim, circle(waist * 0.5), *holes), bevel_ratio=0.09)
 
 
 SHAPES: dict[str, Callable[[np.random.Generator], Outline]] = {

@@ -35,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 PART_NAMES = ("bolt", "nut", "washer", "gear", "bracket")
 DEFECT_NAMES = ("scratch", "rust")
 CLASS_NAMES = PART_NAMES + DEFECT_NAMES
-NOVEL_NAME = "flange"  # never in a clean scene and never labelled
+NOVEL_NAME = "flange"  # takes the place of another part, never in a clean scene, never labelled
 
 STREAMS = {"train": 1, "val": 2, "test": 3, "traffic": 4}
 
@@ -46,7 +46,6 @@ HALF_EXTENTS = {
     "washer": (27, 42),
     "gear": (44, 66),
     "bracket": (46, 70),
-    "flange": (46, 70),
 }
 RUST_CHANCE, SCRATCH_CHANCE = 0.28, 0.45
 SCRATCHED_PARTS = ("gear", "bracket", "bolt")  # the others have no room for a visible scratch

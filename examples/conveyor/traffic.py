@@ -102,11 +102,11 @@ def smudges(rng: np.random.Generator) -> Floats:
     """How dirty each point of a lens is: float32 (480, 640), 0 clean .. 1 opaque."""
     dirt = np.zeros((HEIGHT // 8, WIDTH // 8), np.float32)
     rows, columns = np.mgrid[: HEIGHT // 8, : WIDTH // 8].astype(np.float32) * 8
-    for _ in range(int(rng.integers(5, 9))):
+    for _ in range(int(rng.integers(8, 13))):
         x, y = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
-        radius, stretch = rng.uniform(60, 150), rng.uniform(0.5, 1.5)
+        radius, stretch = rng.uniform(90, 200), rng.uniform(0.6, 1.5)
         far = np.hypot((columns - x) * stretch, (rows - y) / stretch) / radius
-        thickness = rng.uniform(0.6, 0.95) * np.clip(1.6 * (1 - far), 0, 1)
+        thickness = rng.uniform(0.7, 1.0) * np.clip(1.7 * (1 - far), 0, 1)
         dirt = np.maximum(dirt, thickness.astype(np.float32))
     streaks = rng.standard_normal(dirt.shape, np.float32)
     dirt = np.clip(dirt * (1 + 0.15 * streaks), 0, 1)

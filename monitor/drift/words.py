@@ -7,7 +7,10 @@ IMAGE_WORDS: Mapping[str, tuple[str, str]] = {
     "width": ("wider", "narrower"),
     "height": ("taller", "less tall"),
     "aspect_ratio": ("wider for their height", "taller for their width"),
-    "bits_per_pixel": ("richer in detail or less compressed", "poorer in detail or more compressed"),
+    "bits_per_pixel": (
+        "richer in detail or less compressed",
+        "poorer in detail or more compressed",
+    ),
     "brightness": ("brighter", "darker"),
     "contrast": ("richer in contrast", "flatter"),
     "dark_share": ("deeper in shadow", "less deep in shadow"),

@@ -176,7 +176,7 @@ def _open_file(path: str) -> IO[str]:
 def _measured_folder(folder: str) -> Iterator[Iterable[str]]:
     """Let the gateway measure the images: it holds the keys and the detector, this process holds neither."""
     command = [sys.executable, "-m", "gateway", "features", folder]
-    process = subprocess.Popen(  # noqa: S603  (our own command; the folder is one argument, no shell)
+    process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
     try:

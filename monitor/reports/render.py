@@ -48,7 +48,7 @@ def render_html(
         *(str(job_file), str(html_file)),
     ]
     with error_file.open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603  (our own module, our own files)
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

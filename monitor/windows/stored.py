@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
+from gateway.store.queries.samples import load_window
 from gateway.store.records import Sample
-from gateway.store.tables import samples as samples_table
 from monitor.records import Measurement, Window
 from monitor.windows.arrays import build_window
 
@@ -25,10 +25,12 @@ def read_window(
     after: leave out what was received then or earlier (a reference must not be compared with itself).
     """
     samples = read_samples(
-        connection, model_name=model_name, model_version=model_version, newest=newest
+        connection,
+        model_name=model_name,
+        model_version=model_version,
+        newest=newest,
+        after=after,
     )
-    if after is not None:
-        samples = [sample for sample in samples if sample.received_at > after]
     return build_window(
         measurements(samples),
         names=names,
@@ -38,33 +40,17 @@ def read_window(
 
 
 def read_samples(
-    connection: Connection, *, model_name: str, model_version: str, newest: int
-) -> Sequence[Sample]:
-    """The newest samples of a model version, oldest first."""
-    import json
-
-    t = samples_table
-    query = (
-        select(t)
-        .where(t.c.model_name == model_name, t.c.model_version == model_version)
-        .order_by(t.c.id.desc())
-        .limit(newest)
-    )
-    return [
-        Sample(
-            request_id=r.request_id,
-            received_at=r.received_at,
-            model_name=r.model_name,
-            model_version=r.model_version,
-            principal=r.principal,
-            input_sha256=r.input_sha256,
-            features=json.loads(r.features),
-            detections=tuple(tuple(d) for d in json.loads(r.detections)),
-            kept_probability=r.kept_probability,
-            image_probability=r.image_probability,
-        )
-        for r in connection.execute(query)
-    ][::-1]
+    connection: Connection,
+    *,
+    model_name: str,
+    model_version: str,
+    newest: int,
+    after: datetime | None = None,
+) -> list[Sample]:
+    """The newest samples of a model version, oldest first; after: see read_window."""
+    stored = load_window(connection, model_name, model_version, newest=newest, since=after)
+    # The query includes the time itself.
+    return [s.sample for s in stored if after is None or s.sample.received_at > after]
 
 
 def measurements(samples: Sequence[Sample]) -> list[Measurement]:

@@ -1,0 +1,92 @@
+"""Fixtures of the monitor's tests: a model in production, samples with and without drift."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from gateway.store.database import write_transaction
+from gateway.store.queries.models import insert_model_version, promote_version
+from gateway.store.queries.samples import insert_samples
+from gateway.store.records import ModelVersion, Sample, Stage
+from monitor.settings import MonitorSettings
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+AddSamples = Callable[..., datetime]
+
+
+@pytest.fixture
+def settings(engine: Engine) -> MonitorSettings:
+    """Defaults over the test's database, with a small window so that few samples do."""
+    url = engine.url.render_as_string(hide_password=False)
+    return MonitorSettings(database_url=url, window_samples=60, min_window_samples=30)
+
+
+@pytest.fixture
+def promote(engine: Engine) -> Callable[[str], None]:
+    """Registers a version of the model `conveyor` and puts it into production."""
+
+    def promote_conveyor(version: str) -> None:
+        with write_transaction(engine) as connection:
+            insert_model_version(connection, _version(version))
+            promote_version(connection, "conveyor", version)
+
+    return promote_conveyor
+
+
+@pytest.fixture
+def add_samples(engine: Engine) -> AddSamples:
+    """Stores samples of `conveyor`, a second apart; drift shifts brightness and sharpness. Gives the newest time."""
+    rng = np.random.default_rng(11)
+    stored = 0
+
+    def add(count: int, *, version: str = "1", drift: float = 0.0) -> datetime:
+        nonlocal stored
+        rows: list[Sample] = []
+        for _ in range(count):
+            stored += 1
+            rows.append(_sample(stored, version, _features(rng, drift)))
+        with write_transaction(engine) as connection:
+            insert_samples(connection, rows)
+        return START + timedelta(seconds=stored)
+
+    return add
+
+
+def _features(rng: np.random.Generator, drift: float) -> dict[str, float | None]:
+    return {
+        "brightness": 0.5 + 0.05 * float(rng.normal()) - 0.2 * drift,
+        "sharpness": 8.0 + float(rng.normal()) - 4.0 * drift,
+        "width": 640.0,
+        "mean_confidence": None if rng.random() < 0.2 else 0.8 + 0.05 * float(rng.normal()),
+    }
+
+
+def _sample(number: int, version: str, features: Mapping[str, float | None]) -> Sample:
+    return Sample(
+        request_id=f"00000000-0000-4000-8000-{number:012}",
+        received_at=START + timedelta(seconds=number),
+        model_name="conveyor",
+        model_version=version,
+        principal="https://issuer.test#line-1",
+        input_sha256="0" * 64,
+        features=dict(features),
+        detections=((number % 3, 0.9, 0.0, 0.0, 10.0, 10.0),),
+        kept_probability=1.0,
+        image_probability=0.0,
+    )
+
+
+def _version(version: str) -> ModelVersion:
+    return ModelVersion(
+        name="conveyor",
+        version=version,
+        stage=Stage.CANDIDATE,
+        file_name=f"conveyor-{version}.sealed",
+        plaintext_sha256="0" * 64,
+        class_names=("gear", "bolt", "nut"),
+        input_size=(320, 320),
+        registered_at=START,
+    )

@@ -55,8 +55,15 @@ class GatewayMetrics:
         self.samples = Counter(
             "gateway_samples", "Samples by what became of them.", ["outcome"], registry=registry
         )
-        self.sample_images = Counter(
-            "gateway_sample_images", "Images kept, encrypted.", registry=registry
+        self.sample_images = Gauge(
+            "gateway_sample_images_kept",
+            "Images this process stored, encrypted.",
+            registry=registry,
+        )
+        self.sample_lag_seconds = Gauge(
+            "gateway_sample_lag_seconds",
+            "How long the oldest sample has waited to be stored.",
+            registry=registry,
         )
         self.ready = Gauge("gateway_ready", "1 while the gateway takes calls.", registry=registry)
         self.model_info = Gauge(

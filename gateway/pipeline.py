@@ -18,8 +18,9 @@ from datetime import datetime
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
 from gateway.errors import AuditUnavailableError, CallerError, Code, GatewayError
-from gateway.identity.authenticate import Authenticator, Principal
+from gateway.identity.authenticate import Authenticator
 from gateway.identity.policy import Permission, require
+from gateway.identity.principal import Principal
 from gateway.inference.postprocess import Thresholds
 from gateway.inference.runner import InferenceResult, Runner
 from gateway.metrics import GatewayMetrics
@@ -89,7 +90,7 @@ class Pipeline:
         try:
             principal = self._authenticate(call)
             trail = _of_principal(trail, principal)
-            require(principal, call.permission, self.model.name)
+            self._authorise(call, principal)
             request = await read()
             trail = replace(
                 trail, input_sha256=await _sha256(request.body), input_bytes=len(request.body)
@@ -117,7 +118,7 @@ class Pipeline:
         try:
             principal = self._authenticate(call)
             trail = _of_principal(trail, principal)
-            require(principal, call.permission, self.model.name)
+            self._authorise(call, principal)
             answer = render()
             await self._record(trail, Outcome.ANSWERED)
         except Exception as exc:
@@ -131,6 +132,11 @@ class Pipeline:
 
     def _authenticate(self, call: Call) -> Principal:
         return self._authenticator.authenticate(call.unverified_authorization, call.received_at)
+
+    def _authorise(self, call: Call, principal: Principal) -> None:
+        if call.permission is None:
+            raise RuntimeError("internal: a route without a permission reached the pipeline")
+        require(principal, call.permission, self.model.name)
 
     def _trail(self, call: Call) -> AuditEvent:
         return AuditEvent(

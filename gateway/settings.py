@@ -31,11 +31,11 @@ class GatewaySettings(StrictSettings):
     tls_key_file: Path = Path("certs/server.key")
 
     # State.
-    database_url: str = "sqlite:///var/gatewatch.db"
+    database_url: Annotated[str, Field(repr=False)] = "sqlite:///var/gatewatch.db"
     models_folder: Path = Path("var/models")
+    max_model_bytes: Annotated[int, Field(ge=1024, le=1 << 34)] = 1 << 30
     kek_file: Path = Path("var/keys/kek")
-    trusted_signers_file: Path = Path("var/keys/signers.pem")
-    signing_key_file: Path = Path("var/keys/signer.key")
+    trusted_signers_folder: Path = Path("var/keys/signers")
 
     # Who may call.
     issuer: str = "https://gatewatch.localhost"

@@ -5,15 +5,15 @@ Rules: nothing is written to disk; the counts and sizes of fields are bounded; a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import (
-    MultipartCallbacks,
-    MultipartParser,
-    parse_options_header,
-)
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.errors import Code, RequestError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
 
 FILE_FIELDS = frozenset({"file", "image"})  # `image` is what older Ultralytics HUB clients send
 MAX_PARTS = 32
@@ -66,7 +66,7 @@ class _Collector:
         self.ended = False
         self._parts: list[_Part] = []
 
-    def callbacks(self) -> MultipartCallbacks:
+    def callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._header(data[start:end], name=True),

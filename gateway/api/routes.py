@@ -57,7 +57,7 @@ class RouteEntry:
     path: str
     method: str
     permission: Permission | None
-    action: Action
+    action: Action | None
     handler: Handler
 
 
@@ -111,8 +111,8 @@ async def _readyz(request: Request, call: Call, edge: Edge) -> Response:
 ROUTES: tuple[RouteEntry, ...] = (
     RouteEntry("/predict", "POST", Permission.PREDICT, Action.PREDICT, _predict),
     RouteEntry("/v1/model", "GET", Permission.MODELS_READ, Action.MODELS_READ, _model),
-    RouteEntry("/livez", "GET", None, Action.HEALTH, _livez),
-    RouteEntry("/readyz", "GET", None, Action.HEALTH, _readyz),
+    RouteEntry("/livez", "GET", None, None, _livez),
+    RouteEntry("/readyz", "GET", None, None, _readyz),
 )
 
 
@@ -182,7 +182,7 @@ def _call(request: Request, edge: Edge, entry: RouteEntry | None) -> Call:
     return Call(
         request_id=str(uuid.uuid4()),
         received_at=edge.clock(),
-        action=entry.action if entry else Action.ROUTE_UNKNOWN,
+        action=(entry.action if entry else None) or Action.ROUTE_UNKNOWN,
         permission=entry.permission if entry else None,
         method=request.method,
         route=entry.path if entry else request.scope["path"],

@@ -3,9 +3,12 @@
 Rules: TLS 1.3 only; no server banner; no WebSocket; the socket is bound here, so the port is known before serving.
 """
 
+import signal
 import socket
 import ssl
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +21,7 @@ from gateway.keyfiles import read_private_file
 
 BACKLOG = 512
 KEEP_ALIVE_SECONDS = 30
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -64,10 +68,42 @@ def bind(host: str, port: int) -> socket.socket:
         raise OperatorError(Code.SETTINGS_INVALID, message) from exc
 
 
+class GatewayServer(uvicorn.Server):
+    """uvicorn's server, which says when it takes calls and returns after a signal so that its caller can clean up."""
+
+    def __init__(self, config: uvicorn.Config, *, on_serving: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_serving = on_serving
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open for calls, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_serving()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM.
+
+        uvicorn raises the signal again once it has stopped, which would end the process before queued samples are
+        written and the ledger is closed.
+        """
+        before = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def build_server(
-    app: ASGIApp, *, context: ssl.SSLContext, shutdown_timeout_seconds: int
-) -> uvicorn.Server:
-    """A uvicorn server for one socket that bind() made; SIGINT and SIGTERM end it in order."""
+    app: ASGIApp,
+    *,
+    context: ssl.SSLContext,
+    shutdown_timeout_seconds: int,
+    on_serving: Callable[[], None],
+) -> GatewayServer:
+    """A server for one socket that bind() made. on_serving is called once, when calls are taken."""
     config = uvicorn.Config(
         app,
         http=GatewayProtocol,
@@ -81,4 +117,4 @@ def build_server(
         timeout_graceful_shutdown=shutdown_timeout_seconds,
         ssl_context_factory=lambda _config, _default: context,
     )
-    return uvicorn.Server(config)
+    return GatewayServer(config, on_serving=on_serving)

@@ -17,11 +17,13 @@ class Action(StrEnum):
     """What was attempted."""
 
     PREDICT = "predict"
+    MODELS_READ = "models.read"
     MODELS_SEAL = "models.seal"
     MODELS_PROMOTE = "models.promote"
     GATEWAY_START = "gateway.start"
     GATEWAY_STOP = "gateway.stop"
     AUDIT_VERIFY = "audit.verify"
+    SAMPLES_VIEW = "samples.view"
     ROUTE_UNKNOWN = "route.unknown"
 
 

@@ -96,14 +96,14 @@ def overlaps(first: Floats, second: Floats) -> Floats:
     """Intersection over union of each pair: float32 (n, 4), (m, 4) xyxy to (n, m); NaN where both have no area."""
     x1, y1, x2, y2 = first.T[:, :, None]
     other_x1, other_y1, other_x2, other_y2 = second.T
-    width: Floats = np.minimum(x2, other_x2) - np.maximum(x1, other_x1)
-    height = np.minimum(y2, other_y2) - np.maximum(y1, other_y1)
-    np.maximum(width, 0, out=width)
-    np.maximum(height, 0, out=height)
-    width *= height
-    union = (x2 - x1) * (y2 - y1) + (other_x2 - other_x1) * (other_y2 - other_y1)
-    union -= width
     with np.errstate(divide="ignore", invalid="ignore"):
+        width: Floats = np.minimum(x2, other_x2) - np.maximum(x1, other_x1)
+        height = np.minimum(y2, other_y2) - np.maximum(y1, other_y1)
+        np.maximum(width, 0, out=width)
+        np.maximum(height, 0, out=height)
+        width *= height
+        union = (x2 - x1) * (y2 - y1) + (other_x2 - other_x1) * (other_y2 - other_y1)
+        union -= width
         width /= union
     return width
 

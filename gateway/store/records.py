@@ -52,6 +52,14 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSample:
+    """A sample as it was read back, without its image; ids grow in the order of storing."""
+
+    id: int
+    sample: Sample
+
+
+@dataclass(frozen=True, slots=True)
 class SealedImage:
     """A kept image, encrypted: the encoded bytes as received, sealed under a sample key.
 
@@ -60,6 +68,19 @@ class SealedImage:
 
     key_id: str
     ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedSampleKey:
+    """The data key of kept images, encrypted under the KEK that kek_id names.
+
+    key_id is what SealedImage.key_id refers to; it is bound to the wrapped key.
+    """
+
+    key_id: str
+    kek_id: str
+    wrapped_key: bytes
+    created_at: datetime
 
 
 class Stage(StrEnum):

@@ -48,6 +48,15 @@ def find_production_version(connection: Connection, name: str) -> ModelVersion |
     return None if row is None else _record(row)
 
 
+def find_model_version(connection: Connection, name: str, version: str) -> ModelVersion | None:
+    """One registered version, if there is one."""
+    query = select(model_versions).where(
+        model_versions.c.name == name, model_versions.c.version == version
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _record(row)
+
+
 def promote_version(connection: Connection, name: str, version: str) -> bool:
     """Put one version into production and retire the one that was; False (and no change) if it is unknown."""
     table = model_versions

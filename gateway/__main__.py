@@ -1,0 +1,222 @@
+"""The `gateway` command: parsing only; gateway.commands does the work.
+
+Exit codes: 0 done, 1 refused or failed (the message names cause and fix), 2 wrong usage, 130 interrupted.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gateway.errors import GatewayError
+
+app = typer.Typer(
+    name="gateway",
+    help="A secure gateway for YOLO detectors.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys = typer.Typer(no_args_is_help=True, help="Make keys.")
+models = typer.Typer(no_args_is_help=True, help="List and promote model versions.")
+token = typer.Typer(no_args_is_help=True, help="Issue development tokens.")
+audit = typer.Typer(no_args_is_help=True, help="Check the audit ledger.")
+db = typer.Typer(no_args_is_help=True, help="Create and migrate the database.")
+samples = typer.Typer(no_args_is_help=True, help="Look at kept samples.")
+for name, group in {
+    "keys": keys,
+    "models": models,
+    "token": token,
+    "audit": audit,
+    "db": db,
+    "samples": samples,
+}.items():
+    app.add_typer(group, name=name)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        app()
+    except GatewayError as exc:
+        Console(stderr=True).print(
+            f"gateway: {exc.message} [{exc.code}]", markup=False, soft_wrap=True
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def serve(
+    ready_descriptor: Annotated[
+        int | None, typer.Option(help="Write the port to this open descriptor once serving.")
+    ] = None,
+) -> None:
+    """Serve the production version of GATEWAY_MODEL_NAME over TLS until SIGINT or SIGTERM.
+
+    Example: GATEWAY_PORT=8443 gateway serve
+    """
+    from gateway.commands.opening import settings_of_process
+    from gateway.commands.serve import serve as run
+
+    run(settings_of_process(), ready_descriptor=ready_descriptor)
+
+
+@app.command()
+def dev(
+    home: Annotated[
+        Path | None, typer.Option(help="Keep everything below this folder; default ./var, ./certs.")
+    ] = None,
+    any_ports: Annotated[bool, typer.Option(help="Take free ports instead of the usual.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare keys, certificates, database and demo model, then run gateway and monitor until Ctrl-C.
+
+    Example: gateway dev --home /tmp/try
+    """
+    from gateway.dev.run import run
+
+    run(home=home, any_ports=any_ports, as_json=as_json)
+
+
+@app.command()
+def seal(
+    source: Annotated[Path, typer.Argument(help="An ONNX file, or an Ultralytics .pt you trust.")],
+    name: Annotated[str, typer.Option(help="Model name: a-z, 0-9, '.', '_', '-'.")],
+    version: Annotated[str, typer.Option(help="Version: written once, never replaced.")],
+    signer: Annotated[Path, typer.Option(help="Private key that signs.")] = Path(
+        "var/keys/signer.key"
+    ),
+    imgsz: Annotated[int | None, typer.Option(help="Export size of a .pt, pixels.")] = None,
+    promote: Annotated[bool, typer.Option(help="Put it into production at once.")] = False,
+) -> None:
+    """Encrypt and sign a model, and register it as a candidate.
+
+    Example: gateway seal best.onnx --name belt --version 3 --promote
+    """
+    from gateway.commands.models import SealOrder
+    from gateway.commands.models import seal as run
+    from gateway.commands.opening import settings_of_process
+
+    order = SealOrder(
+        source_file=source,
+        name=name,
+        version=version,
+        signer_file=signer,
+        image_size_pixels=imgsz,
+        is_promoted=promote,
+    )
+    run(settings_of_process(), order, console=Console(stderr=True, soft_wrap=True))
+
+
+@models.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """Every registered version and its stage. Example: gateway models list --json"""
+    from gateway.commands.models import list_models
+    from gateway.commands.opening import settings_of_process
+
+    list_models(settings_of_process(), as_json=as_json)
+
+
+@models.command("promote")
+def models_promote(name: str, version: str) -> None:
+    """Put a version into production, or back: gateway models promote belt 2"""
+    from gateway.commands.models import promote
+    from gateway.commands.opening import settings_of_process
+
+    promote(settings_of_process(), name=name, version=version)
+    Console(stderr=True).print(f"in production: {name}@{version}; restart the gateway to serve it")
+
+
+@keys.command("create")
+def keys_create(
+    folder: Annotated[Path, typer.Argument(help="Where the key files go.")] = Path("var/keys"),
+) -> None:
+    """Make the KEK, the model signer and the token key that are missing. Example: gateway keys create"""
+    from gateway.commands.keys import create_all
+
+    create_all(folder)
+    Console(stderr=True, soft_wrap=True).print(
+        f"keys are in {folder}: back them up apart from the models"
+    )
+
+
+@token.command("issue")
+def token_issue(
+    role: Annotated[list[str], typer.Option(help="client, analyst, auditor, operator or metrics.")],
+    subject: Annotated[str, typer.Option(help="Who it is for.")] = "developer",
+    lifetime_seconds: Annotated[int, typer.Option(help="How long it is good.")] = 86_400,
+    key: Annotated[Path, typer.Option(help="Private key that signs.")] = Path("var/keys/token.key"),
+) -> None:
+    """Print a signed token. Example: gateway token issue --role client --subject camera-7"""
+    from gateway.commands.opening import settings_of_process
+    from gateway.commands.token import issue
+
+    settings = settings_of_process()
+    print(
+        issue(
+            settings, roles=role, subject=subject, lifetime_seconds=lifetime_seconds, key_file=key
+        )
+    )
+
+
+@audit.command("verify")
+def audit_verify(as_json: AsJson = False) -> None:
+    """Check every record of the ledger and locate the first bad one; exits 1 if there is one.
+
+    Example: gateway audit verify --json
+    """
+    from gateway.commands.audit import verify
+    from gateway.commands.opening import settings_of_process
+
+    verify(settings_of_process(), as_json=as_json)
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Create the database or bring it to this release. Example: gateway db upgrade"""
+    from gateway.commands.db import upgrade
+    from gateway.commands.opening import settings_of_process
+
+    upgrade(settings_of_process())
+
+
+@app.command()
+def features(
+    folder: Annotated[Path, typer.Argument(help="A folder of images, searched to any depth.")],
+) -> None:
+    """Print what the gateway would measure of these images, a JSON line each, for `monitor reference`.
+
+    Example: gateway features photos/ > features.jsonl
+    """
+    from gateway.commands.features import print_features
+    from gateway.commands.opening import settings_of_process
+
+    print_features(settings_of_process(), folder)
+
+
+@samples.command("image")
+def samples_image(
+    request_id: str, out: Annotated[Path, typer.Option(help="Where the image is written.")]
+) -> None:
+    """Decrypt one kept image; looking is recorded. Example: gateway samples image REQUEST_ID --out seen.jpg"""
+    from gateway.commands.opening import settings_of_process
+    from gateway.commands.samples import write_image
+
+    write_image(settings_of_process(), request_id, out)
+
+
+if __name__ == "__main__":
+    main()

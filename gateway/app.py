@@ -1,0 +1,303 @@
+"""The composition root: builds everything a serving process needs, in order, and takes it down in the opposite order.
+
+Rules: whatever is missing or wrong ends the start with a message that names the fix; nothing is created here.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, start_http_server
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+
+from gateway.api.routes import Edge, build_app
+from gateway.api.ultralytics import AnswerFacts
+from gateway.audit.events import Action, AuditEvent, Outcome
+from gateway.audit.writer import AuditLog
+from gateway.errors import Code, OperatorError, RegistryError, SettingsError
+from gateway.identity.authenticate import Authenticator
+from gateway.identity.cache import TokenCache
+from gateway.identity.keysets import MAX_KEYSET_BYTES, load_keyset
+from gateway.identity.tokens import TrustedIssuer
+from gateway.inference.decode import ImageLimits
+from gateway.inference.engines.openvino import OpenVinoEngine
+from gateway.inference.runner import Runner
+from gateway.metrics import GatewayMetrics
+from gateway.pipeline import Pipeline
+from gateway.sampling.draw import SamplingRates
+from gateway.sampling.sampler import Sampler
+from gateway.sealing.files import read_sealed_model
+from gateway.sealing.keys import Kek
+from gateway.sealing.sample_keys import SampleSealer, create_sample_key
+from gateway.sealing.sealed_model import OpenedModel, open_model
+from gateway.sealing.signers import TrustedSigner
+from gateway.settings import GatewaySettings
+from gateway.store.database import write_transaction
+from gateway.store.queries.models import find_production_version
+from gateway.store.queries.sample_keys import insert_sample_key
+from gateway.store.records import ModelVersion
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the commands open before anything is built."""
+
+    store: Engine
+    kek: Kek
+    trusted_signers: list[TrustedSigner]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """The production version, opened, checked against the registry, and compiled."""
+
+    version: ModelVersion
+    engine: OpenVinoEngine
+
+
+def load_production_model(settings: GatewaySettings, opened: Opened) -> LoadedModel:
+    """The version that the registry has in production, ready to run.
+
+    Raises RegistryError if there is none or its file is not the registered one, SealError if the file is refused.
+    """
+    with opened.store.connect() as connection:
+        registered = find_production_version(connection, settings.model_name)
+    if registered is None:
+        message = (
+            f"no version of {settings.model_name!r} is in production: "
+            "seal one (`gateway seal`) and promote it (`gateway models promote`)"
+        )
+        raise RegistryError(Code.MODEL_UNKNOWN, message)
+    model = _open(settings, opened, registered)
+    engine = OpenVinoEngine(
+        onnx=model.payload,
+        workers=worker_count(settings),
+        input_sizes=_input_sizes(settings, model),
+    )
+    return LoadedModel(registered, engine)
+
+
+def worker_count(settings: GatewaySettings) -> int:
+    """How many images run at a time: what is set, else one a core this process may use."""
+    return settings.workers or len(os.sched_getaffinity(0))
+
+
+def image_limits(settings: GatewaySettings) -> ImageLimits:
+    """What an image may measure."""
+    return ImageLimits(
+        max_side=settings.max_image_side_pixels, max_pixels=settings.max_image_pixels
+    )
+
+
+@contextmanager
+def built(settings: GatewaySettings, opened: Opened, *, clock: Clock) -> Iterator[Starlette]:
+    """The application with everything behind it running; closed in order on the way out.
+
+    Raises OperatorError for whatever configuration, keys or files lack.
+    """
+    with ExitStack() as stack:
+        metrics = GatewayMetrics(CollectorRegistry())
+        _serve_metrics(settings, metrics, stack)
+        authenticator = _authenticator(settings)
+        audit = AuditLog(
+            engine=opened.store,
+            origin=settings.audit_origin,
+            timeout_seconds=settings.audit_timeout_seconds,
+        )
+        stack.callback(audit.close)
+        loaded = load_production_model(settings, opened)
+        sampler = _sampler(settings, opened, metrics, clock=clock)
+        stack.callback(sampler.close)
+        runner = Runner(
+            engine=loaded.engine,
+            workers=worker_count(settings),
+            queue_size=settings.queue_size,
+            limits=image_limits(settings),
+            infer_timeout_seconds=settings.infer_timeout_seconds,
+        )
+        runner.warm_up()
+        _start_gauges(metrics, loaded, runner, sampler)
+        pipeline = Pipeline(
+            authenticator=authenticator,
+            audit=audit,
+            runner=runner,
+            sampler=sampler,
+            model=loaded.version,
+            metrics=metrics,
+            clock=clock,
+        )
+        edge = Edge(
+            pipeline=pipeline,
+            facts=_facts(loaded),
+            metrics=metrics,
+            is_ready=lambda: _is_ready(runner, opened.store),
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_seconds=settings.body_timeout_seconds,
+            clock=clock,
+            started_at_seconds=time.monotonic(),
+        )
+        yield build_app(edge, lifespan=_lifespan(audit, runner, loaded.version, metrics, clock))
+
+
+def _open(settings: GatewaySettings, opened: Opened, registered: ModelVersion) -> OpenedModel:
+    unverified = read_sealed_model(
+        settings.models_folder,
+        name=registered.name,
+        version=registered.version,
+        max_bytes=settings.max_model_bytes,
+    )
+    model = open_model(
+        unverified,
+        name=registered.name,
+        version=registered.version,
+        keks=[opened.kek],
+        trusted_signers=opened.trusted_signers,
+    )
+    if model.header.plaintext_sha256 != registered.plaintext_sha256:
+        # A file sealed under the same name and version by a trusted signer is still not the one that was promoted.
+        message = (
+            f"the sealed file of {registered.name}@{registered.version} is not the registered one"
+        )
+        raise RegistryError(Code.SEALED_MODEL_REFUSED, message, reason="digest_not_registered")
+    return model
+
+
+def _input_sizes(settings: GatewaySettings, model: OpenedModel) -> list[tuple[int, int]]:
+    sizes = [model.header.input_size]
+    for text in filter(None, (part.strip() for part in settings.image_sizes.split(","))):
+        if not text.isdecimal():
+            message = f"GATEWAY_IMAGE_SIZES: {text!r} is not a number of pixels"
+            raise SettingsError(Code.SETTINGS_INVALID, message)
+        sizes.append((int(text), int(text)))
+    return sizes
+
+
+def _authenticator(settings: GatewaySettings) -> Authenticator:
+    issuer = TrustedIssuer(
+        issuer=settings.issuer,
+        audience=settings.audience,
+        keyset=load_keyset(_read_keyset(settings.jwks_file)),
+        max_lifetime_seconds=settings.token_max_lifetime_seconds,
+    )
+    return Authenticator(issuer=issuer, cache=TokenCache(max_entries=settings.token_cache_entries))
+
+
+def _read_keyset(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_KEYSET_BYTES + 1)
+    except OSError as exc:
+        message = f"GATEWAY_JWKS_FILE: cannot read {file}: {exc.strerror}"
+        raise SettingsError(Code.SETTINGS_INVALID, message) from exc
+
+
+def _sampler(
+    settings: GatewaySettings, opened: Opened, metrics: GatewayMetrics, *, clock: Clock
+) -> Sampler:
+    key, wrapped = create_sample_key(kek=opened.kek, now=clock(), random=os.urandom)
+    # The wrapped key is durable before the first image under it; killed in between, it is an unused row.
+    with write_transaction(opened.store) as connection:
+        insert_sample_key(connection, wrapped)
+    sealer = SampleSealer(key=key, random=os.urandom)
+    return Sampler(
+        engine=opened.store,
+        rates=SamplingRates(
+            sample_rate=settings.sample_rate,
+            image_rate=settings.sample_image_rate,
+            keep_below_confidence=settings.sample_keep_below_confidence,
+        ),
+        rng=random.Random(),
+        seal_image=lambda request_id, body: sealer.seal(body, request_id=request_id),
+        max_queued_bytes=settings.sample_queue_bytes,
+        on_outcome=lambda outcome, count: metrics.samples.labels(outcome.value).inc(count),
+    )
+
+
+def _serve_metrics(settings: GatewaySettings, metrics: GatewayMetrics, stack: ExitStack) -> None:
+    try:
+        server, thread = start_http_server(
+            settings.metrics_port, settings.metrics_host, registry=metrics.registry
+        )
+    except OSError as exc:
+        message = (
+            f"cannot serve metrics on {settings.metrics_host} port {settings.metrics_port}: "
+            f"{exc.strerror}; stop what holds it or set GATEWAY_METRICS_PORT"
+        )
+        raise OperatorError(Code.SETTINGS_INVALID, message) from exc
+    stack.callback(thread.join)
+    stack.callback(server.server_close)
+    stack.callback(server.shutdown)
+
+
+def _start_gauges(
+    metrics: GatewayMetrics, loaded: LoadedModel, runner: Runner, sampler: Sampler
+) -> None:
+    model, engine = loaded.version, loaded.engine
+    metrics.model_info.labels(model.name, model.version, engine.precision, engine.name).set(1)
+    metrics.build_info.labels(version("gatewatch")).set(1)
+    metrics.queue_depth.set_function(lambda: runner.queue_depth)
+    metrics.sample_images.set_function(lambda: sampler.images_kept)
+    metrics.sample_lag_seconds.set_function(lambda: sampler.lag_seconds)
+
+
+def _facts(loaded: LoadedModel) -> AnswerFacts:
+    model = loaded.version
+    return AnswerFacts(
+        model_name=model.name,
+        model_version=model.version,
+        class_names=model.class_names,
+        precision=loaded.engine.precision,
+        versions={"gatewatch": version("gatewatch"), "openvino": version("openvino")},
+    )
+
+
+async def _is_ready(runner: Runner, store: Engine) -> bool:
+    return runner.is_ready and await asyncio.to_thread(_answers, store)
+
+
+def _answers(store: Engine) -> bool:
+    try:
+        with store.connect() as connection:
+            connection.execute(select(1))
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def _lifespan(
+    audit: AuditLog, runner: Runner, model: ModelVersion, metrics: GatewayMetrics, clock: Clock
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    def event(action: Action) -> AuditEvent:
+        return AuditEvent(
+            action=action,
+            outcome=Outcome.ANSWERED,
+            recorded_at=clock(),
+            model_name=model.name,
+            model_version=model.version,
+        )
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        # A gateway that cannot write its first record does not open its door.
+        await audit.append(event(Action.GATEWAY_START))
+        metrics.ready.set(1)
+        yield
+        metrics.ready.set(0)
+        await runner.close()
+        await audit.append(event(Action.GATEWAY_STOP))
+
+    return lifespan

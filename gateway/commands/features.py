@@ -1,0 +1,85 @@
+"""Measuring a folder of images as the gateway would measure them in traffic: what a drift reference is made of."""
+
+import json
+import queue
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from gateway.app import Opened, image_limits, load_production_model, worker_count
+from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
+from gateway.errors import Code, DecodeError, OperatorError
+from gateway.inference.detect import Lane, detect_one, open_lane
+from gateway.inference.postprocess import Thresholds
+from gateway.sampling.features import detection_features, image_features
+from gateway.settings import GatewaySettings
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+
+
+def print_features(settings: GatewaySettings, folder: Path) -> None:
+    """Print one JSON line an image below the folder: features, detections, the model that made them.
+
+    Images that the gateway would refuse are named on standard error and left out. Raises OperatorError if the folder
+    holds no image.
+    """
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise OperatorError(Code.SETTINGS_INVALID, f"no image in {folder}: name a folder of images")
+    console = Console(stderr=True)
+    with opened_store(settings) as store:
+        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        lines = _measure_all(settings, opened, files, console)
+        for line in track(lines, total=len(files), description="measuring", console=console):
+            if line is not None:
+                sys.stdout.write(line)
+
+
+def _measure_all(
+    settings: GatewaySettings, opened: Opened, files: list[Path], console: Console
+) -> Iterator[str | None]:
+    loaded = load_production_model(settings, opened)
+    limits = image_limits(settings)
+    lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
+    for _ in range(worker_count(settings)):
+        lanes.put(open_lane(loaded.engine, loaded.engine.input_sizes[0]))
+
+    def measure_one(file: Path) -> str | None:
+        body = file.read_bytes()
+        lane = lanes.get()
+        try:
+            result = detect_one(lane, body, Thresholds(), limits=limits)
+        except DecodeError as exc:
+            console.print(f"left out {file}: {exc.message}", markup=False)
+            return None
+        finally:
+            lanes.put(lane)
+        found = result.detections
+        content = {
+            "features": {
+                **image_features(result.image, encoded_bytes=len(body)),
+                **detection_features(
+                    found, width=result.image.shape[1], height=result.image.shape[0]
+                ),
+            },
+            "detections": [
+                [class_id, confidence, *box]
+                for class_id, confidence, box in zip(
+                    found.class_ids.tolist(),
+                    found.confidences.tolist(),
+                    found.boxes_xyxy.tolist(),
+                    strict=True,
+                )
+            ],
+            "model_name": loaded.version.name,
+            "model_version": loaded.version.version,
+            "received_at": utc_now().isoformat(),
+        }
+        return json.dumps(content) + "\n"
+
+    with ThreadPoolExecutor(worker_count(settings)) as pool:
+        yield from pool.map(measure_one, files)

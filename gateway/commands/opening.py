@@ -1,0 +1,116 @@
+"""Opening what commands share: settings, the database, keys; each refusal names its fix."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.audit.events import Action, AuditEvent, Outcome
+from gateway.audit.writer import AuditLog
+from gateway.errors import Code, GatewayError, OperatorError
+from gateway.sealing.keys import Kek, load_kek
+from gateway.sealing.signers import TrustedSigner, load_trusted_signer
+from gateway.settings import GatewaySettings, read_settings
+from gateway.store.database import open_database
+from gateway.store.environment import read_environment
+from gateway.store.migrations import is_current
+
+
+def utc_now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def settings_of_process(**overrides: object) -> GatewaySettings:
+    """The settings from this process's environment and .env. Raises SettingsError."""
+    return read_settings(read_environment(os.environ, dotenv_file=Path(".env")), **overrides)
+
+
+def open_store(settings: GatewaySettings) -> Engine:
+    """The database, at the tables of this release. Raises OperatorError naming what to do otherwise."""
+    try:
+        engine = open_database(settings.database_url)
+        current = is_current(engine)
+    except (FileNotFoundError, ValueError) as exc:
+        raise OperatorError(Code.SETTINGS_INVALID, f"GATEWAY_DATABASE_URL: {exc}") from exc
+    except SQLAlchemyError as exc:
+        message = f"GATEWAY_DATABASE_URL: the database does not answer ({type(exc).__name__})"
+        raise OperatorError(Code.SETTINGS_INVALID, message) from exc
+    if not current:
+        engine.dispose()
+        message = "the database has other tables than this release: run `gateway db upgrade`"
+        raise OperatorError(Code.SETTINGS_INVALID, message)
+    return engine
+
+
+@contextmanager
+def opened_store(settings: GatewaySettings) -> Iterator[Engine]:
+    """The database for the length of one command. Raises OperatorError as open_store does."""
+    engine = open_store(settings)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def open_kek(settings: GatewaySettings) -> Kek:
+    """The key-encryption key. Raises KeyFileError."""
+    return load_kek(settings.kek_file)
+
+
+def open_trusted_signers(settings: GatewaySettings) -> list[TrustedSigner]:
+    """The public keys whose models may run. Raises KeyFileError for a bad one, OperatorError if there is none."""
+    folder = settings.trusted_signers_folder
+    files = sorted(folder.glob("*.pem"))
+    if not files:
+        message = (
+            f"no trusted signer: put a public key (*.pem) into {folder}, or `gateway keys create`"
+        )
+        raise OperatorError(Code.KEY_INVALID, message)
+    return [load_trusted_signer(file) for file in files]
+
+
+@contextmanager
+def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> Iterator[None]:
+    """Run an operator's action between two durable records: that it began, and how it ended.
+
+    Raises AuditUnavailableError before the action if it cannot be recorded.
+    """
+    log = AuditLog(
+        engine=engine,
+        origin=settings.audit_origin,
+        timeout_seconds=settings.audit_timeout_seconds,
+    )
+    try:
+        log.append_blocking(event)
+        try:
+            yield
+        except GatewayError as exc:
+            failed = replace(event, outcome=Outcome.FAILED, code=exc.code, reason=exc.reason)
+            log.append_blocking(replace(failed, recorded_at=utc_now()))
+            raise
+        log.append_blocking(replace(event, outcome=Outcome.ANSWERED, recorded_at=utc_now()))
+    finally:
+        log.close()
+
+
+def operator_event(
+    action: Action, *, model_name: str | None = None, model_version: str | None = None
+) -> AuditEvent:
+    """The first record of a command: who runs it is the operating system's word."""
+    return AuditEvent(
+        action=action,
+        outcome=Outcome.ADMITTED,
+        recorded_at=utc_now(),
+        issuer="operating-system",
+        subject=getpass.getuser(),
+        client_id="gateway-cli",
+        model_name=model_name,
+        model_version=model_version,
+    )

@@ -1,0 +1,36 @@
+"""Looking at kept samples: decrypting is an act that is recorded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.audit.events import Action
+from gateway.commands.opening import open_kek, opened_store, operator_event, recorded
+from gateway.errors import Code, OperatorError
+from gateway.sealing.sample_keys import open_sample_image, open_sample_key
+from gateway.settings import GatewaySettings
+from gateway.store.queries.sample_keys import find_sample_key
+from gateway.store.queries.samples import find_sealed_image
+
+
+def write_image(settings: GatewaySettings, request_id: str, out: Path) -> None:
+    """Write the kept image of one request as it was received.
+
+    Raises OperatorError if none was kept or out exists, SealError if it was changed.
+    """
+    event = replace(operator_event(Action.SAMPLES_VIEW), request_id=request_id)
+    with opened_store(settings) as store, recorded(store, settings, event):
+        with store.connect() as connection:
+            sealed = find_sealed_image(connection, request_id)
+            key = None if sealed is None else find_sample_key(connection, sealed.key_id)
+        if sealed is None or key is None:
+            message = f"no image of request {request_id} was kept: only a share is, see GATEWAY_SAMPLE_IMAGE_RATE"
+            raise OperatorError(Code.SAMPLE_REFUSED, message)
+        image = open_sample_image(
+            sealed, request_id=request_id, key=open_sample_key(key, keks=[open_kek(settings)])
+        )
+        try:
+            with out.open("xb") as file:
+                file.write(image)
+        except OSError as exc:
+            message = f"cannot write {out}: {exc.strerror}"
+            raise OperatorError(Code.SETTINGS_INVALID, message) from exc

@@ -1,0 +1,41 @@
+"""Running the gateway until it is told to stop."""
+
+import logging
+import os
+
+from gateway.api.server import bind, build_server, tls_context
+from gateway.app import Opened, built
+from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
+from gateway.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
+    """Serve until SIGINT or SIGTERM, then drain and return.
+
+    ready_descriptor: an open file descriptor that gets one line, the port, once the socket takes calls; whoever started
+    this process waits on it. Raises OperatorError if something needed is missing or wrong.
+    """
+    context = tls_context(settings.tls_certificate_file, settings.tls_key_file)
+    with opened_store(settings) as store:
+        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        with (
+            built(settings, opened, clock=utc_now) as app,
+            bind(settings.host, settings.port) as socket,
+        ):
+            port = socket.getsockname()[1]
+            server = build_server(
+                app,
+                context=context,
+                shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
+                on_serving=lambda: _announce(settings.host, port, ready_descriptor),
+            )
+            server.run(sockets=[socket])
+
+
+def _announce(host: str, port: int, ready_descriptor: int | None) -> None:
+    log.info("serving host=%s port=%d", host, port)
+    if ready_descriptor is not None:
+        os.write(ready_descriptor, f"{port}\n".encode("ascii"))
+        os.close(ready_descriptor)

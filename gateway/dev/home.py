@@ -1,0 +1,184 @@
+"""A development home: everything that a first start makes and every later start finds again.
+
+Rules: what exists is kept; each step can be repeated after a crash; nothing here runs in production.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from gateway.commands.db import upgrade
+from gateway.commands.keys import create_all
+from gateway.commands.models import SealOrder, seal
+from gateway.commands.opening import opened_store
+from gateway.commands.token import issue
+from gateway.dev.certificates import are_current, create_certificates
+from gateway.errors import Code, OperatorError
+from gateway.settings import GatewaySettings
+from gateway.store.queries.models import find_production_version
+
+DEMO_MODEL = "conveyor"
+DEMO_VERSION = "1"
+REFERENCE_SCENES = 300
+REFERENCE_SEED = 20_000
+ROLES = ("client", "analyst", "auditor", "operator", "metrics")
+TOKEN_LIFETIME_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a home keeps what."""
+
+    state: Path
+    certificates: Path
+
+    @property
+    def keys(self) -> Path:
+        """KEK, signer, token key."""
+        return self.state / "keys"
+
+    @property
+    def tokens(self) -> Path:
+        """One token a role, mode 0600."""
+        return self.state / "tokens"
+
+    @property
+    def reports(self) -> Path:
+        """What the monitor writes for people."""
+        return self.state / "reports"
+
+    @property
+    def database_url(self) -> str:
+        """The SQLite database."""
+        return f"sqlite:///{self.state / 'gatewatch.db'}"
+
+    @property
+    def ca_file(self) -> Path:
+        """What a client must trust."""
+        return self.certificates / "ca.pem"
+
+
+def layout_of(home: Path | None) -> Layout:
+    """The layout below a folder; without one, ./var and ./certs."""
+    if home is None:
+        return Layout(Path("var").absolute(), Path("certs").absolute())
+    return Layout(home.absolute(), home.absolute() / "certs")
+
+
+def gateway_overrides(layout: Layout) -> dict[str, object]:
+    """The gateway settings that a home decides."""
+    return {
+        "database_url": layout.database_url,
+        "models_folder": layout.state / "models",
+        "kek_file": layout.keys / "kek",
+        "trusted_signers_folder": layout.keys / "signers",
+        "jwks_file": layout.keys / "jwks.json",
+        "tls_certificate_file": layout.certificates / "server.pem",
+        "tls_key_file": layout.certificates / "server.key",
+    }
+
+
+def monitor_environment(layout: Layout) -> dict[str, str]:
+    """The monitor's environment variables that a home decides."""
+    return {
+        "MONITOR_DATABASE_URL": layout.database_url,
+        "MONITOR_REPORTS_FOLDER": str(layout.reports),
+        "MONITOR_MODEL_NAME": DEMO_MODEL,
+    }
+
+
+def prepare(
+    layout: Layout, settings: GatewaySettings, *, clock: Callable[[], datetime], console: Console
+) -> None:
+    """Make whatever the home lacks: certificates, keys, database, sealed demo model, tokens.
+
+    Raises OperatorError naming the cause if a step fails.
+    """
+    layout.state.mkdir(parents=True, exist_ok=True)
+    layout.state.chmod(0o700)
+    if not are_current(layout.certificates, now=clock()):
+        console.print("making a development CA and a server certificate")
+        (layout.certificates / "server.key").unlink(missing_ok=True)
+        create_certificates(layout.certificates, now=clock())
+    create_all(layout.keys)
+    upgrade(settings)
+    if _lacks_demo_model(settings):
+        console.print("sealing the demo model")
+        seal(settings, _demo_order(layout), console=Console(quiet=True))
+    _write_tokens(layout, settings)
+
+
+def prepare_reference(environment: Mapping[str, str], *, console: Console) -> None:
+    """Render scenes and have the monitor make the demo model's drift reference of them, unless it has one.
+
+    Raises OperatorError if a step fails.
+    """
+    if _has_reference(environment):
+        return
+    console.print(f"measuring {REFERENCE_SCENES} rendered scenes as the drift reference")
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = ["--count", str(REFERENCE_SCENES), "--seed", str(REFERENCE_SEED), "--out", folder]
+        _run([sys.executable, str(demo_folder() / "scenes.py"), *scenes], environment)
+        monitor = [sys.executable, "-m", "monitor"]
+        _run([*monitor, "reference", "--from", "dataset", folder], environment)
+
+
+def _has_reference(environment: Mapping[str, str]) -> bool:
+    status = json.loads(_run([sys.executable, "-m", "monitor", "status", "--json"], environment))
+    return any(model["reference"] is not None for model in status["models"])
+
+
+def demo_folder() -> Path:
+    """The demo's files: inside the package when installed from a wheel, in examples/ in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_conveyor"
+    return installed if installed.is_dir() else package.parent / "examples" / "conveyor"
+
+
+def _lacks_demo_model(settings: GatewaySettings) -> bool:
+    with opened_store(settings) as store, store.connect() as connection:
+        return find_production_version(connection, DEMO_MODEL) is None
+
+
+def _demo_order(layout: Layout) -> SealOrder:
+    return SealOrder(
+        source_file=demo_folder() / "conveyor.onnx",
+        name=DEMO_MODEL,
+        version=DEMO_VERSION,
+        signer_file=layout.keys / "signer.key",
+        image_size_pixels=None,
+        is_promoted=True,
+    )
+
+
+def _write_tokens(layout: Layout, settings: GatewaySettings) -> None:
+    layout.tokens.mkdir(exist_ok=True, mode=0o700)
+    for role in ROLES:
+        text = issue(
+            settings,
+            roles=[role],
+            subject=f"dev-{role}",
+            lifetime_seconds=TOKEN_LIFETIME_SECONDS,
+            key_file=layout.keys / "token.key",
+        )
+        file = layout.tokens / f"{role}.jwt"
+        file.touch(mode=0o600)
+        file.write_text(text, encoding="ascii")
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        lines = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise OperatorError(Code.INTERNAL, f"{' '.join(command[1:4])} failed:\n{lines}")
+    return done.stdout

@@ -1,0 +1,392 @@
+"""From answered requests to stored samples, without ever holding a request up.
+
+Rules: offer never blocks and never raises; everything held is bounded in number and in bytes; whatever is not stored
+is counted by reason; the image leaves this module sealed or not at all. Which requests are taken, and with what
+probability, is in gateway.sampling.draw.
+"""
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+from gateway.errors import GatewayError
+from gateway.sampling.draw import Draw, SamplingRates, draw_sample
+from gateway.sampling.features import detection_features, image_features
+from gateway.store.database import write_transaction
+from gateway.store.queries.samples import insert_samples
+from gateway.store.records import Detections, Sample, SealedImage
+
+log = logging.getLogger(__name__)
+
+SealImage = Callable[[str, bytes], SealedImage]
+
+# One transaction, so that the write lock that audit records wait for on SQLite is held for milliseconds only.
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+
+
+class SampleOutcome(StrEnum):
+    """What became of an offered request. Every one ends in exactly one of these."""
+
+    KEPT = "kept"
+    RATE = "rate"
+    QUEUE_FULL = "queue_full"
+    WRITE_FAILED = "write_failed"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One answered request.
+
+    image: uint8 (H, W, 3) BGR, as decoded; nobody writes to it afterwards. encoded: the bytes as received.
+    """
+
+    request_id: str
+    received_at: datetime
+    model_name: str
+    model_version: str
+    principal: str
+    input_sha256: str
+    image: NDArray[np.uint8]
+    encoded: bytes
+    detections: Detections
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    offer: Offer  # encoded is empty unless the image is kept
+    encoded_bytes: int
+    draw: Draw
+    offered_at: float
+
+    @property
+    def held_bytes(self) -> int:
+        return self.offer.image.nbytes + len(self.offer.encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    sample: Sample
+    offered_at: float
+
+    @property
+    def held_bytes(self) -> int:
+        sealed = self.sample.sealed_image
+        return 0 if sealed is None else len(sealed.ciphertext)
+
+
+class Sampler:
+    """Takes offers and stores samples in a thread of low priority until it is closed.
+
+    rng: decides what is kept. seal_image: encrypts the bytes of an image under its request id; None keeps no images.
+    max_queued, max_queued_bytes: offers that may wait to be measured; decoded images are large.
+    batch_samples, write_seconds: a write happens when so many samples wait, or the first has waited so long.
+    max_unwritten, max_queued_bytes: samples held while the database fails; the oldest go first.
+    on_outcome: called with each outcome and its count, from any thread. niceness: see _lower_priority.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        rates: SamplingRates,
+        rng: random.Random,
+        seal_image: SealImage | None,
+        max_queued: int = 256,
+        max_queued_bytes: int = 256 * 1024 * 1024,
+        batch_samples: int = 32,
+        write_seconds: float = 1.0,
+        max_unwritten: int = 4096,
+        niceness: int = 10,
+        on_outcome: Callable[[SampleOutcome, int], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._rates = rates if seal_image is not None else replace(rates, image_rate=0.0)
+        self._rng = rng
+        self._seal_image = seal_image
+        self._max_queued = max_queued
+        self._max_queued_bytes = max_queued_bytes
+        self._batch_samples = batch_samples
+        self._write_seconds = write_seconds
+        self._max_unwritten = max_unwritten
+        self._niceness = niceness
+        self._on_outcome = on_outcome
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._queue: deque[_Queued] = deque()
+        self._queued_bytes = 0
+        self._is_closing = False
+        # Only the worker changes these.
+        self._unwritten: deque[_Unwritten] = deque()
+        self._unwritten_bytes = 0
+        self._write_at = 0.0
+        self._is_backing_off = False
+        self._counts = dict.fromkeys(SampleOutcome, 0)
+        self._offered = 0
+        self._images_kept = 0
+        self._images_failed = 0
+        self._worker = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._worker.start()
+
+    @property
+    def offered(self) -> int:
+        """Offers so far; those without an outcome yet are waiting."""
+        return self._offered
+
+    @property
+    def counts(self) -> Mapping[SampleOutcome, int]:
+        """Offers by what became of them."""
+        return dict(self._counts)
+
+    @property
+    def images_kept(self) -> int:
+        """Images stored, encrypted."""
+        return self._images_kept
+
+    @property
+    def images_failed(self) -> int:
+        """Images that were to be kept and could not be sealed; their samples were stored without them."""
+        return self._images_failed
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long the oldest offer has been waiting to be stored; 0 if none does."""
+        with self._changed:
+            oldest = [
+                waiting[0].offered_at for waiting in (self._unwritten, self._queue) if waiting
+            ]
+            return self._monotonic() - min(oldest) if oldest else 0.0
+
+    def offer(self, offer: Offer) -> None:
+        """Perhaps take a sample of an answered request."""
+        with self._changed:
+            self._offered += 1
+            refused = self._enqueue(offer)
+        if refused is not None:
+            self._count(refused, 1)
+
+    def close(self, *, timeout_seconds: float = 10.0) -> bool:
+        """Store what waits; False if that was not done within timeout_seconds, and the rest is lost and counted."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._worker.join(timeout_seconds)
+        with self._changed:
+            lost = len(self._queue)
+            self._queue.clear()
+        if lost:
+            self._count(SampleOutcome.CLOSED, lost)
+        return not self._worker.is_alive()
+
+    def _enqueue(self, offer: Offer) -> SampleOutcome | None:
+        if self._is_closing:
+            return SampleOutcome.CLOSED
+        draw = draw_sample(self._rates, offer.detections, chance=self._rng.random())
+        if not draw.keeps_sample:
+            return SampleOutcome.RATE
+        keeps_image = draw.keeps_image and self._seal_image is not None
+        encoded = offer.encoded if keeps_image else b""
+        queued = _Queued(
+            replace(offer, encoded=encoded), len(offer.encoded), draw, self._monotonic()
+        )
+        if (
+            len(self._queue) >= self._max_queued
+            or self._queued_bytes + queued.held_bytes > self._max_queued_bytes
+        ):
+            return SampleOutcome.QUEUE_FULL
+        self._queue.append(queued)
+        self._queued_bytes += queued.held_bytes
+        self._changed.notify()
+        return None
+
+    def _run(self) -> None:
+        _lower_priority(self._niceness)
+        while True:
+            queued = self._next()
+            # A bug, or an image that a library cannot bear, must not end the thread.
+            if queued is not None:
+                try:
+                    self._hold(self._measure(queued), queued.offered_at)
+                except Exception:
+                    log.exception("sample_not_measured")
+                    self._count(SampleOutcome.FAILED, 1)
+            if self._is_due():
+                try:
+                    self._write()
+                except Exception:
+                    log.exception("samples_not_written")
+                    self._back_off()
+            if queued is None and self._is_closing:
+                self._drop_unwritten(keep=0)
+                return
+
+    def _next(self) -> _Queued | None:
+        # None when it is time to write, or when closing with nothing left.
+        with self._changed:
+            timeout = max(0.0, self._write_at - self._monotonic()) if self._unwritten else None
+            self._changed.wait_for(lambda: self._queue or self._is_closing, timeout)
+            if not self._queue:
+                return None
+            queued = self._queue.popleft()
+            self._queued_bytes -= queued.held_bytes
+            return queued
+
+    def _measure(self, queued: _Queued) -> Sample:
+        offer = queued.offer
+        height, width = offer.image.shape[:2]
+        return Sample(
+            request_id=offer.request_id,
+            received_at=offer.received_at,
+            model_name=offer.model_name,
+            model_version=offer.model_version,
+            principal=offer.principal,
+            input_sha256=offer.input_sha256,
+            features={
+                **image_features(offer.image, encoded_bytes=queued.encoded_bytes),
+                **detection_features(offer.detections, width=width, height=height),
+            },
+            detections=_rows(offer.detections),
+            kept_probability=queued.draw.kept_probability,
+            image_probability=queued.draw.image_probability,
+            sealed_image=self._seal(offer),
+        )
+
+    def _seal(self, offer: Offer) -> SealedImage | None:
+        if self._seal_image is None or not offer.encoded:
+            return None
+        try:
+            return self._seal_image(offer.request_id, offer.encoded)
+        except GatewayError as exc:
+            # The numbers are worth keeping without the image.
+            self._images_failed += 1
+            log.warning("sample_image_not_sealed", extra={"reason": exc.reason})
+            return None
+
+    def _hold(self, sample: Sample, offered_at: float) -> None:
+        item = _Unwritten(sample, offered_at)
+        with self._changed:
+            if not self._unwritten:
+                self._write_at = self._monotonic() + self._write_seconds
+            self._unwritten.append(item)
+            self._unwritten_bytes += item.held_bytes
+        self._drop_unwritten(keep=self._max_unwritten)
+
+    def _is_due(self) -> bool:
+        if not self._unwritten:
+            return False
+        if self._monotonic() >= self._write_at or (self._is_closing and not self._queue):
+            return True
+        is_full = (
+            len(self._unwritten) >= self._batch_samples or self._unwritten_bytes >= MAX_BATCH_BYTES
+        )
+        # While the database fails, a full batch waits for its time like any other.
+        return is_full and not self._is_backing_off
+
+    def _write(self) -> None:
+        while batch := self._next_batch():
+            try:
+                rejected = self._write_batch(batch)
+            except SQLAlchemyError as exc:
+                log.warning("samples_not_written", exc_info=exc)
+                self._back_off()
+                return
+            self._release(len(batch))
+            stored = [sample for sample in batch if sample not in rejected]
+            self._images_kept += sum(1 for sample in stored if sample.sealed_image is not None)
+            self._count(SampleOutcome.KEPT, len(stored))
+            self._count(SampleOutcome.FAILED, len(rejected))
+            self._is_backing_off = False
+
+    def _next_batch(self) -> list[Sample]:
+        # Samples that piled up during an outage go out in several transactions, for the lock's sake.
+        batch, size = [], 0
+        for item in islice(self._unwritten, self._batch_samples):
+            batch.append(item.sample)
+            size += item.held_bytes
+            if size >= MAX_BATCH_BYTES:
+                break
+        return batch
+
+    def _write_batch(self, batch: Sequence[Sample]) -> list[Sample]:
+        # Killed before the commit: the samples are lost, and nothing depends on them.
+        # Killed after the commit, or the commit's answer was lost: they exist; writing them again changes nothing.
+        try:
+            with write_transaction(self._engine) as connection:
+                insert_samples(connection, batch)
+        except (DataError, IntegrityError, ValueError) as exc:
+            if len(batch) == 1:
+                log.warning("sample_rejected", exc_info=exc)
+                return list(batch)
+            # One sample that the database cannot take must not hold up the others.
+            return [sample for one in batch for sample in self._write_batch([one])]
+        return []
+
+    def _back_off(self) -> None:
+        self._is_backing_off = True
+        self._write_at = self._monotonic() + self._write_seconds
+
+    def _release(self, count: int) -> None:
+        with self._changed:
+            for _ in range(count):
+                self._unwritten_bytes -= self._unwritten.popleft().held_bytes
+            self._write_at = self._monotonic() + self._write_seconds
+
+    def _drop_unwritten(self, *, keep: int) -> None:
+        # Oldest first. Bytes are bounded too: sealed images are the larger part.
+        while len(self._unwritten) > keep or self._unwritten_bytes > self._max_queued_bytes:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        with self._changed:
+            self._unwritten_bytes -= self._unwritten.popleft().held_bytes
+        self._count(SampleOutcome.WRITE_FAILED, 1)
+
+    def _count(self, outcome: SampleOutcome, count: int) -> None:
+        if count == 0:
+            return
+        with self._changed:
+            self._counts[outcome] += count
+        if self._on_outcome is not None:
+            self._on_outcome(outcome, count)
+
+
+def _rows(
+    detections: Detections,
+) -> tuple[tuple[int, float, float, float, float, float], ...]:
+    # (class_id, confidence, x1, y1, x2, y2); a hundredth of a pixel is more than a detector knows.
+    boxes = detections.boxes_xyxy.astype(np.float64).round(2).tolist()
+    confidences = detections.confidences.astype(np.float64).round(6).tolist()
+    class_ids = detections.class_ids.tolist()
+    return tuple(
+        (class_id, confidence, x1, y1, x2, y2)
+        for class_id, confidence, (x1, y1, x2, y2) in zip(
+            class_ids, confidences, boxes, strict=True
+        )
+    )
+
+
+def _lower_priority(niceness: int) -> None:
+    # Linux alone has a niceness for each thread, and anybody may raise their own. Elsewhere the number of a thread
+    # could be that of some process, so nothing is tried.
+    if sys.platform != "linux" or niceness == 0:
+        return
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+    except OSError as exc:
+        log.info("sampler_priority_unchanged", extra={"reason": str(exc)})

@@ -142,7 +142,7 @@ def _stored_sample(row: Row[Any]) -> StoredSample:
         principal=row.principal,
         input_sha256=row.input_sha256,
         features=json.loads(row.features),
-        detections=tuple(tuple(box) for box in json.loads(row.detections)),
+        detections=tuple(map(tuple, json.loads(row.detections))),
         kept_probability=row.kept_probability,
         image_probability=row.image_probability,
     )

@@ -97,6 +97,7 @@ def test_no_header_is_missing_credentials(authenticator: Authenticator) -> None:
         ([f"Bearer {token()} "], Refusal.TOKEN_FORM),
         ([f"Bearer {token()}, Bearer {token()}"], Refusal.TOKEN_FORM),
         (["Bearer "], Refusal.TOKEN_FORM),
+        (["Bearer " + "A" * 8192], Refusal.TOKEN_FORM),
         (["Bearer " + "A" * 8193], Refusal.TOKEN_SIZE),
         (["Bearer " + "\u00e9" * 10_000_000], Refusal.TOKEN_SIZE),
         ([f"Bearer {token(OTHER)}"], Refusal.KEY_UNKNOWN),

@@ -111,6 +111,13 @@ def test_the_newer_name_of_the_algorithm_verifies() -> None:
     assert verify_signature(token, keyset=load_keyset(jwks)).payload == b"payload"
 
 
+@pytest.mark.parametrize(("skew", "lifetime"), [(0, 1), (60, 86_400)])
+def test_the_narrowest_and_widest_limits_are_taken(skew: int, lifetime: int) -> None:
+    """The bounds of the settings are inclusive."""
+    issuer = dataclasses.replace(ISSUER, clock_skew_seconds=skew, max_lifetime_seconds=lifetime)
+    assert (issuer.clock_skew_seconds, issuer.max_lifetime_seconds) == (skew, lifetime)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -161,13 +161,13 @@ def as_openvino(onnx_file: Path, work: Path) -> Path:
     return folder
 
 
-def validate(model_folder: Path, dataset: Path, split: str) -> dict[str, Any]:
-    """Mean average precision of one split, by Ultralytics' validator, 0..1."""
+def validate(model_folder: Path, dataset: Path) -> dict[str, Any]:
+    """Mean average precision on a dataset's test split, by Ultralytics' validator, 0..1."""
     work = model_folder.parent
     model = load_ultralytics(work).YOLO(str(model_folder), task="detect")
     result = model.val(
-        data=str(dataset / "data.yaml"), split=split, imgsz=IMAGE_SIZE, batch=1, device="cpu",
-        workers=0, plots=False, verbose=False, project=str(work / "runs"), name=split,
+        data=str(dataset / "data.yaml"), split="test", imgsz=IMAGE_SIZE, batch=1, device="cpu",
+        workers=0, plots=False, verbose=False, project=str(work / "runs"), name=dataset.name,
     )  # fmt: skip
     by_class = zip(result.box.ap_class_index, result.box.ap50, strict=True)
     return {
@@ -191,28 +191,24 @@ def inference_ms(onnx_file: Path, *, repeats: int = 200) -> float:
     return round(1000 * statistics.median(taken), 2)
 
 
-def render_traffic(folder: Path) -> None:
-    """Write one split for each kind of traffic but clean, drawn from several seeds."""
-    kinds = [kind for kind in traffic.KINDS if kind != "clean"]
-    for kind in kinds:
-        drawn = itertools.chain.from_iterable(
-            itertools.islice(traffic.scenes(kind, seed), KIND_COUNT) for seed in range(KIND_SEEDS)
-        )
-        shown = track(drawn, total=KIND_SEEDS * KIND_COUNT, description=f"{kind} scenes")
-        write_split(folder, kind, shown)
-    write_data_yaml(folder, kinds)
+def render_traffic(folder: Path, kind: str) -> None:
+    """Write a dataset of one kind of traffic, drawn from several seeds, as its test split."""
+    drawn = itertools.chain.from_iterable(
+        itertools.islice(traffic.scenes(kind, seed), KIND_COUNT) for seed in range(KIND_SEEDS)
+    )
+    shown = track(drawn, total=KIND_SEEDS * KIND_COUNT, description=f"{kind} scenes")
+    write_split(folder, "test", shown)
+    write_data_yaml(folder, ["test"])
 
 
 def evaluate(onnx_file: Path, work: Path) -> dict[str, Any]:
-    """All numbers about an exported model; work/dataset holds the test split."""
+    """All numbers about an exported model; work/dataset holds the held-out test split."""
     model_folder = as_openvino(onnx_file, work)
-    measured = validate(model_folder, work / "dataset", "test")
-    render_traffic(work / "traffic")
-    by_kind = {
-        kind: validate(model_folder, work / "traffic", kind)
-        for kind in traffic.KINDS
-        if kind != "clean"
-    }
+    measured = validate(model_folder, work / "dataset")
+    by_kind = {}
+    for kind in traffic.KINDS:
+        render_traffic(work / kind, kind)
+        by_kind[kind] = validate(model_folder, work / kind)
     return {
         "model": onnx_file.name,
         "bytes": onnx_file.stat().st_size,

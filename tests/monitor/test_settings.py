@@ -1,0 +1,49 @@
+"""The monitor's settings: defaults that hold together, every mistake named."""
+
+import pytest
+
+from monitor.records import InputError
+from monitor.settings import MonitorSettings, read_settings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    """Nothing has to be configured on one host; the exposition stays on loopback."""
+    settings = read_settings({})
+    assert settings == MonitorSettings()
+    assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", 9465)
+
+
+def test_variables_are_read_and_other_prefixes_left_alone() -> None:
+    """Both processes share one environment file."""
+    settings = read_settings({"MONITOR_TICK_SECONDS": "2", "GATEWAY_PORT": "x"})
+    assert settings.tick_seconds == 2.0
+
+
+def test_unknown_names_and_bad_values_are_listed_together() -> None:
+    """One run tells all."""
+    environment = {"MONITOR_TICK_SECOND": "2", "MONITOR_ALPHA": "7"}
+    with pytest.raises(InputError) as caught:
+        read_settings(environment)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the configuration is wrong:"
+    assert lines[1].startswith("MONITOR_TICK_SECOND: no such setting; did you mean")
+    assert lines[2].startswith("MONITOR_ALPHA: ")
+
+
+def test_a_minimum_that_no_window_reaches_is_refused() -> None:
+    """The alarm would be unknown for ever."""
+    environment = {"MONITOR_WINDOW_SAMPLES": "50", "MONITOR_MIN_WINDOW_SAMPLES": "51"}
+    with pytest.raises(InputError, match="no window could ever be judged"):
+        read_settings(environment)
+
+
+def test_the_database_url_is_not_in_the_repr() -> None:
+    """It may hold a password."""
+    settings = read_settings({"MONITOR_DATABASE_URL": "postgresql+psycopg://m:secret@db/g"})
+    assert "secret" not in repr(settings)
+
+
+def test_ignored_features_are_split_at_commas() -> None:
+    """Spaces and empty entries mean nothing."""
+    settings = MonitorSettings(ignored_features=" width, ,height")
+    assert settings.ignored_feature_names() == {"width", "height"}

@@ -1,0 +1,129 @@
+"""The export from Ultralytics weights, and what happens where its libraries are absent or broken."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+from gateway.errors import OperatorError
+from gateway.sealing.export import export_onnx, import_ultralytics
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever exports without Ultralytics is told what to install."""
+    monkeypatch.setitem(sys.modules, "ultralytics", None)
+    with pytest.raises(OperatorError, match=r"pip install 'gatewatch\[seal\]'"):
+        import_ultralytics()
+
+
+def test_a_missing_file_is_refused_before_anything_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics would try to download it."""
+    monkeypatch.setitem(sys.modules, "ultralytics", None)
+    with pytest.raises(OperatorError, match="there is no weights file"):
+        export_onnx(tmp_path / "yolo26n.pt", image_size=(640, 640))
+
+
+def test_the_heavy_libraries_are_imported_only_when_needed() -> None:
+    """Importing the module costs a gateway neither torch nor Ultralytics."""
+    code = "import sys, gateway.sealing.export; print({'torch', 'ultralytics'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.needs_seal
+def test_ultralytics_is_imported_offline() -> None:
+    """It may neither phone home nor install packages."""
+    pytest.importorskip("ultralytics")
+    import_ultralytics()
+    from ultralytics import utils
+
+    assert (utils.ONLINE, utils.AUTOINSTALL) == (False, False)
+    assert os.environ["YOLO_OFFLINE"] == "1"
+
+
+@pytest.mark.needs_seal
+def test_a_broken_torchvision_is_stood_in_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torchvision built for another torch ends no prediction: its one function comes from Ultralytics."""
+    pytest.importorskip("ultralytics")
+    (tmp_path / "torchvision.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    )
+    code = (
+        "import torch, gateway.sealing.export as e; e.import_ultralytics(); import torchvision;"
+        "b = torch.tensor([[0., 0, 10, 10], [0, 0, 10, 11], [20, 20, 30, 30]]);"
+        "print(torchvision.ops.nms(b, torch.tensor([.5, .9, .1]), .5).tolist())"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[1, 2]"
+
+
+@pytest.mark.needs_seal
+def test_the_exported_network_is_static_and_answers_as_the_known_export(
+    test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes are the network of the weights file, with its facts, and nothing is left on disk."""
+    pytest.importorskip("ultralytics")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    exported = export_onnx(test_data / "yolov8n_coco.pt", image_size=(640, 640))
+    assert list(tmp_path.iterdir()) == []
+    assert (exported.task, exported.input_size, exported.stride) == ("detect", (640, 640), 32)
+    assert (
+        exported.names[0],
+        exported.names[79],
+        len(exported.names),
+    ) == ("person", "toothbrush", 80)
+    assert "onnx" not in repr(exported)
+    image = np.random.default_rng(7).random((1, 3, 640, 640), dtype=np.float32)
+    known = run(openvino.Core(), (test_data / "yolov8n_coco.onnx").read_bytes(), image)
+    assert known.shape == (1, 84, 8400)
+    np.testing.assert_allclose(run(openvino.Core(), exported.onnx, image), known, atol=2e-2)
+
+
+@pytest.mark.needs_seal
+def test_a_size_that_the_network_cannot_take_is_refused(test_data: Path) -> None:
+    """Ultralytics would silently round up."""
+    pytest.importorskip("ultralytics")
+    with pytest.raises(OperatorError, match="multiples of 32"):
+        export_onnx(test_data / "yolov8n_coco.pt", image_size=(640, 630))
+
+
+@pytest.mark.needs_seal
+def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
+    """The message names the file and what it should be."""
+    pytest.importorskip("ultralytics")
+    (tmp_path / "x.pt").write_bytes(b"not weights")
+    with pytest.raises(OperatorError, match=r"x\.pt cannot be exported .*Ultralytics \.pt file"):
+        export_onnx(tmp_path / "x.pt", image_size=(640, 640))
+
+
+def run(core: Any, onnx: bytes, image: Any) -> Any:
+    """The network's first output for this image, computed in 32-bit floats."""
+    compiled = core.compile_model(core.read_model(onnx), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return compiled(image)[0]
+
+
+def test_the_stand_in_is_not_needed_where_torchvision_imports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A torchvision that imports is left alone."""
+    present, ultralytics = ModuleType("torchvision"), ModuleType("ultralytics")
+    monkeypatch.setitem(sys.modules, "torchvision", present)
+    monkeypatch.setitem(sys.modules, "ultralytics", ultralytics)
+    assert ultralytics is import_ultralytics()
+    assert present is sys.modules["torchvision"]

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -118,15 +118,17 @@ ROUTES: tuple[RouteEntry, ...] = (
 
 def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The ASGI application with exactly the routes of ROUTES."""
-    unmatched: Mapping[int, Callable[[Request, Exception], Awaitable[Response]]] = {
-        404: lambda request, _exc: _refuse(request, edge, _unknown_route()),
-        405: lambda request, exc: _refuse(request, edge, _wrong_method(exc)),
-    }
+    async def unknown_route(request: Request, _exc: Exception) -> Response:
+        return await _refuse(request, edge, _unknown_route())
+
+    async def wrong_method(request: Request, exc: Exception) -> Response:
+        return await _refuse(request, edge, _wrong_method(exc))
+
     app = Starlette(
         routes=[
             Route(entry.path, _endpoint(entry, edge), methods=[entry.method]) for entry in ROUTES
         ],
-        exception_handlers=dict(unmatched),
+        exception_handlers={404: unknown_route, 405: wrong_method},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +26,6 @@ from gateway.store.queries.models import find_production_version
 
 DEMO_MODEL = "conveyor"
 DEMO_VERSION = "1"
-REFERENCE_SCENES = 300
-REFERENCE_SEED = 20_000
 ROLES = ("client", "analyst", "auditor", "operator", "metrics")
 TOKEN_LIFETIME_SECONDS = 86_400
 
@@ -117,18 +114,18 @@ def prepare(
 
 
 def prepare_reference(environment: Mapping[str, str], *, console: Console) -> None:
-    """Render scenes and have the monitor make the demo model's drift reference of them, unless it has one.
+    """Have the monitor make the demo model's drift reference, unless it has one.
 
-    Raises OperatorError if a step fails.
+    The demo ships what `gateway features` said of its validation scenes. Raises OperatorError if the step fails.
     """
     if _has_reference(environment):
         return
-    console.print(f"measuring {REFERENCE_SCENES} rendered scenes as the drift reference")
-    with tempfile.TemporaryDirectory() as folder:
-        scenes = ["--count", str(REFERENCE_SCENES), "--seed", str(REFERENCE_SEED), "--out", folder]
-        _run([sys.executable, str(demo_folder() / "scenes.py"), *scenes], environment)
-        monitor = [sys.executable, "-m", "monitor"]
-        _run([*monitor, "reference", "--from", "dataset", folder], environment)
+    console.print("making the demo model's drift reference")
+    measured = demo_folder() / "reference.jsonl"
+    _run(
+        [sys.executable, "-m", "monitor", "reference", "--from", "dataset", str(measured)],
+        environment,
+    )
 
 
 def _has_reference(environment: Mapping[str, str]) -> bool:

@@ -1,0 +1,242 @@
+"""The OpenVINO engine on the bundled demo model, and on models made to be refused."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import openvino
+import pytest
+from numpy.typing import NDArray
+
+from gateway.errors import Code, OperatorError, RunnerError
+from gateway.inference.decode import ImageLimits
+from gateway.inference.detect import detect_one, open_lane
+from gateway.inference.engines.openvino import OpenVinoEngine, OpenVinoRequest, inspect_onnx
+from gateway.inference.postprocess import Thresholds
+
+CONVEYOR = Path(__file__).parents[4] / "examples" / "conveyor" / "conveyor.onnx"
+METADATA = {"task": "detect", "stride": "32", "names": "{0: 'part'}", "imgsz": "[64, 64]"}
+
+
+@pytest.fixture(scope="module")
+def conveyor() -> bytes:
+    """The bundled demo model."""
+    return CONVEYOR.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def engine(conveyor: bytes) -> OpenVinoEngine:
+    """The demo model, compiled for two workers."""
+    return OpenVinoEngine(onnx=conveyor, workers=2)
+
+
+def noise(side: int, seed: int = 0) -> NDArray[np.uint8]:
+    """A random canvas."""
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3)).astype(np.uint8)
+
+
+def tiny_onnx(
+    side: int | str, *, metadata: dict[str, str] | None = None, extra_output: str | None = None
+) -> bytes:
+    """A dynamic or static network whose head is the mean of each channel and two ones, 32 pixels a column."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["p"], kernel_shape=[32, 32], strides=[32, 32]),
+        helper.make_node("Reshape", ["p", "flat"], ["rgb"]),
+        helper.make_node("Concat", ["rgb", "rgb"], ["output0"], axis=1),
+    ]
+    outputs = [helper.make_tensor_value_info("output0", 1, [1, 6, None])]
+    if extra_output:
+        nodes.append(helper.make_node("GlobalAveragePool", ["images"], [extra_output]))
+        outputs.insert(0, helper.make_tensor_value_info(extra_output, 1, [1, 3, 1, 1]))
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", 1, [1, 3, side, side])],
+        outputs,
+        [numpy_helper.from_array(np.array([1, 3, -1], np.int64), "flat")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    chosen = METADATA | {"names": "{0: 'a', 1: 'b'}"} if metadata is None else metadata
+    helper.set_model_props(model, chosen)
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def refusal(onnx: bytes, **arguments: Any) -> str:
+    """Why the engine refuses a model."""
+    with pytest.raises(OperatorError) as caught:
+        OpenVinoEngine(onnx=onnx, workers=1, **arguments)
+    assert caught.value.code == Code.MODEL_UNSUPPORTED
+    return caught.value.message
+
+
+def test_facts_of_the_demo_model(conveyor: bytes) -> None:
+    """Ultralytics' metadata comes through OpenVINO's reader."""
+    facts = inspect_onnx(conveyor)
+    assert facts.task == "detect"
+    assert facts.stride_pixels == 32
+    assert facts.class_names[0] == "bolt"
+    assert facts.output_shape[1] == 4 + len(facts.class_names)
+    assert not facts.is_dynamic
+
+
+def test_the_head_equals_plain_openvino(engine: OpenVinoEngine, conveyor: bytes) -> None:
+    """Colour order, scale and layout inside the graph are what Ultralytics does outside."""
+    side = engine.input_sizes[0][0]
+    pixels = noise(side)
+    plain = openvino.Core().compile_model(
+        openvino.Core().read_model(conveyor), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    blob = pixels[:, :, ::-1].transpose(2, 0, 1)[np.newaxis].astype(np.float32) / 255
+    expected = plain(np.ascontiguousarray(blob))[0]
+    actual = engine.open_request(pixels).infer()
+    np.testing.assert_allclose(actual[0, :4], expected[0, :4], atol=5e-3)
+    np.testing.assert_allclose(actual[0, 4:], expected[0, 4:], atol=1e-5)
+
+
+def test_precision_is_pinned(engine: OpenVinoEngine) -> None:
+    """The default on many processors is bfloat16, whose answers differ."""
+    assert engine.precision == "f32"
+    for compiled in engine._compiled.values():
+        assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_nothing_is_written_to_disk(
+    conveyor: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiled cache would hold the weights in the clear."""
+    for variable in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    OpenVinoEngine(onnx=conveyor, workers=1).open_request(noise(320)).infer()
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_request_reads_its_canvas_at_each_call(engine: OpenVinoEngine) -> None:
+    """Without being given the pixels again."""
+    side = engine.input_sizes[0][0]
+    pixels = np.full((side, side, 3), 114, np.uint8)
+    request = engine.open_request(pixels)
+    grey = request.infer().copy()
+    pixels[:] = noise(side)
+    assert not np.array_equal(grey, request.infer())
+    pixels[:] = 114
+    np.testing.assert_array_equal(grey, request.infer())
+
+
+def test_requests_run_side_by_side(engine: OpenVinoEngine) -> None:
+    """Each thread gets the answer to its own canvas."""
+    side = engine.input_sizes[0][0]
+    canvases = [noise(side, seed) for seed in range(4)]
+    alone = [engine.open_request(canvas).infer().copy() for canvas in canvases]
+    together: dict[int, NDArray[np.float32]] = {}
+
+    def work(number: int) -> None:
+        request = engine.open_request(canvases[number])
+        for _ in range(5):
+            together[number] = request.infer().copy()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        np.testing.assert_allclose(alone[number], together[number], atol=1e-3)
+
+
+def test_an_image_goes_all_the_way(engine: OpenVinoEngine) -> None:
+    """From bytes to boxes in one call."""
+    body = cv2.imencode(".jpg", noise(100))[1].tobytes()
+    lane = open_lane(engine, engine.input_sizes[0])
+    result = detect_one(lane, body, Thresholds(confidence=0.01), limits=ImageLimits())
+    assert result.image_shape == (100, 100)
+    assert result.detections.boxes_xyxy.shape == (len(result.detections), 4)
+    assert result.queue_milliseconds == 0
+
+
+def test_dynamic_models_take_other_sizes() -> None:
+    """The first is the default; one asked for twice is compiled once."""
+    engine = OpenVinoEngine(
+        onnx=tiny_onnx("side"), workers=1, input_sizes=[(96, 64), (32, 32), (96, 64)]
+    )
+    assert engine.input_sizes == ((96, 64), (32, 32))
+    pixels = np.zeros((96, 64, 3), np.uint8)
+    pixels[:, :, 0] = 51
+    head = engine.open_request(pixels).infer()
+    assert head.shape == (1, 6, 6)
+    # Blue is the last channel of the network and the first of the canvas.
+    np.testing.assert_allclose(head[0, :3, 0], [0, 0, 0.2], atol=1e-5)
+
+
+def test_dynamic_models_default_to_the_size_of_their_export() -> None:
+    """As their metadata says."""
+    assert OpenVinoEngine(onnx=tiny_onnx("side"), workers=1).input_sizes == ((64, 64),)
+
+
+def test_the_head_is_found_beside_other_outputs() -> None:
+    """Sealed models carry a feature for drift as well."""
+    engine = OpenVinoEngine(onnx=tiny_onnx(64, extra_output="feature"), workers=1)
+    assert engine.open_request(noise(64)).infer().shape == (1, 6, 4)
+
+
+def test_static_models_take_no_other_size(conveyor: bytes) -> None:
+    """Detections at another size would be of another network."""
+    assert "it is fixed to 320x320 pixels, not 640x640" in refusal(
+        conveyor, input_sizes=[(640, 640)]
+    )
+
+
+@pytest.mark.parametrize("size", [(65, 64), (64, 100), (0, 64)])
+def test_sizes_have_to_be_multiples_of_the_stride(size: tuple[int, int]) -> None:
+    """The network's maps would not fit together."""
+    assert "is not a multiple of its stride of 32 pixels" in refusal(
+        tiny_onnx("side"), input_sizes=[size]
+    )
+
+
+@pytest.mark.parametrize("onnx", [b"", b"garbage", b"examples/conveyor/conveyor.onnx"])
+def test_bytes_that_are_no_model_are_refused(onnx: bytes) -> None:
+    """Nor are they taken for a path."""
+    assert "it is not an ONNX file that OpenVINO reads" in refusal(onnx)
+
+
+def test_a_truncated_model_is_refused(conveyor: bytes) -> None:
+    """Sealing would not let it come so far; the engine does not rely on that."""
+    assert "it is not an ONNX file that OpenVINO reads" in refusal(conveyor[: len(conveyor) // 2])
+
+
+def test_models_without_metadata_are_refused() -> None:
+    """A network that does not say what it is."""
+    assert "it has no Ultralytics metadata" in refusal(tiny_onnx(64, metadata={}))
+
+
+def test_other_tasks_are_refused() -> None:
+    """Their heads carry more than boxes."""
+    assert "its task is 'segment'" in refusal(
+        tiny_onnx(64, metadata=METADATA | {"task": "segment"})
+    )
+
+
+def test_the_engines_failure_is_a_runner_error(engine: OpenVinoEngine) -> None:
+    """OpenVINO raises RuntimeError whatever went wrong."""
+
+    class Broken:
+        """An infer request that fails."""
+
+        def __init__(self, real: Any) -> None:
+            self.get_compiled_model = real.get_compiled_model
+            self.set_input_tensor = real.set_input_tensor
+
+        def infer(self, **_: Any) -> None:
+            """Fail."""
+            raise RuntimeError("kernel")
+
+    (compiled,) = engine._compiled.values()
+    request = OpenVinoRequest(Broken(compiled.create_infer_request()), noise(320))
+    with pytest.raises(RunnerError):
+        request.infer()

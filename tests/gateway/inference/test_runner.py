@@ -1,0 +1,487 @@
+"""The runner: order, refusal, cancellation, failure and hanging, with an engine whose every step is held by events."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gateway.errors import (
+    Code,
+    DecodeError,
+    OverloadedError,
+    RequestError,
+    RunnerError,
+    ServiceError,
+)
+from gateway.inference.decode import ImageLimits
+from gateway.inference.postprocess import Thresholds
+from gateway.inference.runner import Runner
+
+WAIT_SECONDS = 20.0
+HANG_SECONDS = 0.05
+
+
+def image(shade: int) -> bytes:
+    """A small encoded image whose shade tells it from others."""
+    return cv2.imencode(".png", np.full((8, 8, 3), shade, np.uint8))[1].tobytes()
+
+
+@dataclass
+class FakeEngine:
+    """An engine that finds one box whose confidence is the shade of the image / 256, when it is allowed to."""
+
+    input_sizes: tuple[tuple[int, int], ...] = ((32, 32), (64, 64))
+    gate: threading.Event = field(default_factory=threading.Event)
+    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    seen: list[tuple[int, int]] = field(default_factory=list)
+    opened: int = 0
+    running: int = 0
+    most_running: int = 0
+    failure: Exception | None = None
+
+    def open_request(self, pixels: NDArray[np.uint8]) -> "FakeRequest":
+        """Count the request."""
+        self.opened += 1
+        return FakeRequest(self, pixels)
+
+
+@dataclass
+class FakeRequest:
+    """One request of the fake engine."""
+
+    engine: FakeEngine
+    pixels: NDArray[np.uint8]
+
+    def infer(self) -> NDArray[np.float32]:
+        """Report the start, wait for the gate, answer."""
+        engine = self.engine
+        shade = int(self.pixels[16, 16, 0])
+        engine.running += 1
+        engine.most_running = max(engine.most_running, engine.running)
+        engine.started.release()
+        assert engine.gate.wait(WAIT_SECONDS)
+        engine.running -= 1
+        engine.seen.append((self.pixels.shape[0], shade))
+        if engine.failure is not None:
+            raise engine.failure
+        return np.array([[[1, 1, 20, 20, shade / 256, 0]]], np.float32)
+
+
+@asynccontextmanager
+async def running(
+    engine: FakeEngine, *, workers: int = 1, queue_size: int = 2, hang_seconds: float = WAIT_SECONDS
+) -> AsyncIterator[Runner]:
+    """A warm runner, closed at the end, with the gate open for what is left."""
+    runner = Runner(
+        engine=engine,
+        workers=workers,
+        queue_size=queue_size,
+        limits=ImageLimits(),
+        infer_timeout_seconds=hang_seconds,
+    )
+    engine.gate.set()
+    runner.warm_up()
+    for _ in range(workers * len(engine.input_sizes)):
+        assert engine.started.acquire(blocking=False)
+    engine.seen.clear()
+    engine.gate.clear()
+    try:
+        yield runner
+    finally:
+        engine.gate.set()
+        await runner.close()
+
+
+async def started(engine: FakeEngine, count: int = 1) -> None:
+    """Wait until workers have begun that many more images."""
+    for _ in range(count):
+        assert await asyncio.to_thread(engine.started.acquire, timeout=WAIT_SECONDS)
+
+
+def submit(runner: Runner, shade: int) -> asyncio.Task[int]:
+    """Ask for one image; the result is the shade that the engine saw."""
+
+    async def ask() -> int:
+        result = await runner.detect(image(shade), Thresholds(confidence=0.01))
+        return round(float(result.detections.confidences[0]) * 256)
+
+    return asyncio.create_task(ask())
+
+
+def test_an_image_becomes_detections() -> None:
+    """The result carries boxes, the image and where the time went."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            engine.gate.set()
+            result = await runner.detect(image(200), Thresholds(confidence=0.1))
+        assert result.detections.boxes_xyxy.tolist() == [[0.25, 0.25, 5.0, 5.0]]
+        assert result.image_shape == (8, 8)
+        assert (result.image == 200).all()
+        assert 0 < result.decode_milliseconds < result.preprocess_milliseconds
+        assert result.inference_milliseconds > 0
+        assert result.postprocess_milliseconds > 0
+        assert result.queue_milliseconds > 0
+
+    asyncio.run(scenario())
+
+
+def test_thresholds_reach_the_suppression() -> None:
+    """What is below the caller's confidence is not found."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            engine.gate.set()
+            result = await runner.detect(image(200), Thresholds(confidence=0.8))
+        assert len(result.detections) == 0
+
+    asyncio.run(scenario())
+
+
+def test_warm_up_runs_every_request_alone() -> None:
+    """First runs at the same time are where engines hang."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, workers=3):
+            assert engine.opened == 6
+            assert engine.most_running == 1
+
+    asyncio.run(scenario())
+
+
+def test_workers_run_side_by_side() -> None:
+    """As many images at a time as there are workers."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, workers=2) as runner:
+            tasks = [submit(runner, 50), submit(runner, 60)]
+            await started(engine, 2)
+            assert engine.running == 2
+            engine.gate.set()
+            assert await asyncio.gather(*tasks) == [50, 60]
+
+    asyncio.run(scenario())
+
+
+def test_images_are_taken_in_order() -> None:
+    """First come, first served."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, queue_size=5) as runner:
+            tasks = [submit(runner, shade) for shade in (10, 20, 30, 40)]
+            await started(engine)
+            engine.gate.set()
+            assert await asyncio.gather(*tasks) == [10, 20, 30, 40]
+        assert engine.seen == [(32, 10), (32, 20), (32, 30), (32, 40)]
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    """With the time after which it may be empty; room is taken again when there is some."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, queue_size=2) as runner:
+            tasks = [submit(runner, 10)]
+            await started(engine)
+            tasks += [submit(runner, 20), submit(runner, 30)]
+            await asyncio.sleep(0)
+            assert runner.queue_depth == 2
+            with pytest.raises(OverloadedError) as caught:
+                await runner.detect(image(40), Thresholds())
+            assert caught.value.retry_after_seconds == 1
+            engine.gate.set()
+            assert await asyncio.gather(*tasks) == [10, 20, 30]
+            assert await submit(runner, 50) == 50
+            assert runner.queue_depth == 0
+
+    asyncio.run(scenario())
+
+
+def test_retry_after_follows_queue_and_speed() -> None:
+    """Five waiting, two workers, three seconds an image: eight seconds; never more than a minute."""
+
+    async def scenario() -> None:
+        async with running(FakeEngine(), workers=2) as runner:
+            state = runner._state
+            state.seconds_per_image = 3.0
+            state.pending.extend([None] * 5)  # type: ignore[list-item]  # only counted
+            assert runner._retry_after_seconds() == 8
+            state.seconds_per_image = 300.0
+            assert runner._retry_after_seconds() == 60
+            state.pending.clear()
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_went_away_costs_nothing() -> None:
+    """Its image leaves the queue, makes room and never reaches the engine."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, queue_size=1) as runner:
+            first, gone = submit(runner, 10), submit(runner, 20)
+            await started(engine)
+            await asyncio.sleep(0)
+            gone.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+            assert runner.queue_depth == 0
+            third = submit(runner, 30)
+            engine.gate.set()
+            assert list(await asyncio.gather(first, third)) == [10, 30]
+        assert engine.seen == [(32, 10), (32, 30)]
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_leaves_during_inference_harms_nobody() -> None:
+    """The answer is dropped, the worker goes on."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            gone = submit(runner, 10)
+            await started(engine)
+            gone.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+            engine.gate.set()
+            assert await submit(runner, 20) == 20
+
+    asyncio.run(scenario())
+
+
+def test_bad_bytes_are_the_callers_fault() -> None:
+    """The worker goes on."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            engine.gate.set()
+            with pytest.raises(DecodeError):
+                await runner.detect(b"not an image", Thresholds())
+            assert await submit(runner, 20) == 20
+            assert runner.is_ready
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [RunnerError(Code.RUNNER_FAILED, "engine"), ValueError("engine"), MemoryError("engine")],
+)
+def test_a_failing_engine_is_a_runner_error(failure: Exception) -> None:
+    """Whatever it raises; the worker outlives it."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            engine.gate.set()
+            engine.failure = failure
+            with pytest.raises(RunnerError):
+                await runner.detect(image(10), Thresholds())
+            engine.failure = None
+            assert await submit(runner, 20) == 20
+
+    asyncio.run(scenario())
+
+
+def test_a_failing_warm_up_is_reported() -> None:
+    """The process must not become ready."""
+    engine = FakeEngine(failure=RunnerError(Code.RUNNER_FAILED, "engine"))
+    engine.gate.set()
+    runner = Runner(
+        engine=engine,
+        workers=1,
+        queue_size=1,
+        limits=ImageLimits(),
+        infer_timeout_seconds=WAIT_SECONDS,
+    )
+    with pytest.raises(RunnerError):
+        runner.warm_up()
+    assert not runner.is_ready
+
+
+def test_sizes_that_are_compiled_are_served() -> None:
+    """The model's own without asking; others are refused with what there is."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            engine.gate.set()
+            for size in (None, 64, 32):
+                await runner.detect(image(10), Thresholds(), size)
+            assert [size for size, _ in engine.seen] == [32, 64, 32]
+            assert runner.image_sizes == ((32, 32), (64, 64))
+            with pytest.raises(RequestError) as caught:
+                await runner.detect(image(10), Thresholds(), 96)
+        assert caught.value.code == Code.PARAMETER_INVALID
+        assert caught.value.message.endswith("leave it out or send one of 32, 64")
+
+    asyncio.run(scenario())
+
+
+def test_a_hanging_engine_is_reported_and_makes_the_runner_unready() -> None:
+    """All who wait get an error, and so do those who come later; a worker that returns after all serves again."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, hang_seconds=HANG_SECONDS) as runner:
+            hanging = submit(runner, 10)
+            await started(engine)
+            waiting = submit(runner, 20)
+            outcomes = await asyncio.gather(hanging, waiting, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [RunnerError, RunnerError]
+            assert not runner.is_ready
+            with pytest.raises(RunnerError):
+                await runner.detect(image(30), Thresholds())
+            engine.gate.set()
+            await asyncio.to_thread(_until_ready, runner)
+            assert await submit(runner, 40) == 40
+            assert runner.is_ready
+
+    asyncio.run(scenario())
+
+
+def _until_ready(runner: Runner) -> None:
+    with runner._condition:
+        while not runner.is_ready:
+            runner._condition.wait(0.005)
+
+
+def test_one_hanging_worker_leaves_the_others_working() -> None:
+    """The runner is unready, so that a load balancer turns away, but answers what it has."""
+
+    async def scenario() -> None:
+        hang = threading.Event()
+        engine = FakeEngine()
+        async with running(engine, workers=2, hang_seconds=HANG_SECONDS) as runner:
+            engine.gate, released = hang, engine.gate
+            hanging = submit(runner, 10)
+            await started(engine)
+            engine.gate = released
+            released.set()
+            with pytest.raises(RunnerError, match="took too long"):
+                await hanging
+            assert not runner.is_ready
+            assert await submit(runner, 20) == 20
+            hang.set()
+
+    asyncio.run(scenario())
+
+
+def test_a_second_hang_is_found_after_quiet_time() -> None:
+    """The watchdog sleeps while nothing runs, and wakes with the next image."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, hang_seconds=HANG_SECONDS) as runner:
+            engine.gate.set()
+            assert await submit(runner, 10) == 10
+            await asyncio.sleep(3 * HANG_SECONDS)
+            assert runner._watchdog is None
+            engine.gate.clear()
+            with pytest.raises(RunnerError, match="took too long"):
+                await submit(runner, 20)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_taken_before_warm_up_or_after_close() -> None:
+    """Refused with a reason that a load balancer understands."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        cold = Runner(
+            engine=engine,
+            workers=1,
+            queue_size=1,
+            limits=ImageLimits(),
+            infer_timeout_seconds=WAIT_SECONDS,
+        )
+        async with running(engine) as closed:
+            assert [cold.is_ready, closed.is_ready] == [False, True]
+        for runner in (cold, closed):
+            assert not runner.is_ready
+            with pytest.raises(ServiceError) as caught:
+                await runner.detect(image(10), Thresholds())
+            assert caught.value.code == Code.NOT_READY
+
+    asyncio.run(scenario())
+
+
+def test_close_answers_what_was_taken() -> None:
+    """In order; the threads end."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, queue_size=5) as runner:
+            tasks = [submit(runner, shade) for shade in (10, 20, 30)]
+            await started(engine)
+            closing = asyncio.create_task(runner.close())
+            await asyncio.sleep(0)
+            engine.gate.set()
+            await closing
+            assert await asyncio.gather(*tasks) == [10, 20, 30]
+        assert not any(worker.thread and worker.thread.is_alive() for worker in runner._workers)
+
+    asyncio.run(scenario())
+
+
+def test_close_does_not_wait_for_ever() -> None:
+    """Callers of a hanging engine get an error, and the process can end."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, hang_seconds=HANG_SECONDS) as runner:
+            tasks = [submit(runner, 10), submit(runner, 20)]
+            await started(engine)
+            await runner.close()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [RunnerError, RunnerError]
+
+    asyncio.run(scenario())
+
+
+def test_a_loop_that_is_gone_does_not_end_a_worker() -> None:
+    """An answer without anybody to take it is dropped."""
+    engine = FakeEngine()
+    runner = Runner(
+        engine=engine,
+        workers=1,
+        queue_size=1,
+        limits=ImageLimits(),
+        infer_timeout_seconds=WAIT_SECONDS,
+    )
+    engine.gate.set()
+    runner.warm_up()
+    engine.gate.clear()
+
+    async def leave() -> None:
+        task = submit(runner, 10)
+        for _ in range(3):
+            assert await asyncio.to_thread(engine.started.acquire, timeout=WAIT_SECONDS)
+        task.cancel()
+
+    asyncio.run(leave())
+    runner._watchdog = None
+    engine.gate.set()
+
+    async def come_back() -> None:
+        assert await submit(runner, 20) == 20
+        await runner.close()
+
+    asyncio.run(come_back())

@@ -91,7 +91,7 @@ class _Unwritten:
 
 
 class Sampler:
-    """Takes offers and stores samples in a thread of low priority until it is closed.
+    """Takes offers and stores samples in a thread of its own until it is closed.
 
     rng: decides what is kept. seal_image: encrypts the bytes of an image under its request id; None keeps no images.
     max_queued, max_queued_bytes: offers that may wait to be measured; decoded images are large.
@@ -112,7 +112,7 @@ class Sampler:
         batch_samples: int = 32,
         write_seconds: float = 1.0,
         max_unwritten: int = 4096,
-        niceness: int = 10,
+        niceness: int = 0,
         on_outcome: Callable[[SampleOutcome, int], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -218,7 +218,7 @@ class Sampler:
     def _run(self) -> None:
         _lower_priority(self._niceness)
         while True:
-            queued = self._next()
+            queued, is_last = self._next()
             # A bug, or an image that a library cannot bear, must not end the thread.
             if queued is not None:
                 try:
@@ -226,26 +226,26 @@ class Sampler:
                 except Exception:
                     log.exception("sample_not_measured")
                     self._count(SampleOutcome.FAILED, 1)
-            if self._is_due():
+            if self._is_due(is_last=is_last):
                 try:
                     self._write()
                 except Exception:
                     log.exception("samples_not_written")
                     self._back_off()
-            if queued is None and self._is_closing:
+            if is_last:
                 self._drop_unwritten(keep=0)
                 return
 
-    def _next(self) -> _Queued | None:
-        # None when it is time to write, or when closing with nothing left.
+    def _next(self) -> tuple[_Queued | None, bool]:
+        # What to measure, or None when it is time to write; and whether this is the end: closing, nothing left.
         with self._changed:
             timeout = max(0.0, self._write_at - self._monotonic()) if self._unwritten else None
             self._changed.wait_for(lambda: self._queue or self._is_closing, timeout)
             if not self._queue:
-                return None
+                return None, self._is_closing
             queued = self._queue.popleft()
             self._queued_bytes -= queued.held_bytes
-            return queued
+            return queued, False
 
     def _measure(self, queued: _Queued) -> Sample:
         offer = queued.offer
@@ -287,10 +287,10 @@ class Sampler:
             self._unwritten_bytes += item.held_bytes
         self._drop_unwritten(keep=self._max_unwritten)
 
-    def _is_due(self) -> bool:
+    def _is_due(self, *, is_last: bool) -> bool:
         if not self._unwritten:
             return False
-        if self._monotonic() >= self._write_at or (self._is_closing and not self._queue):
+        if is_last or self._monotonic() >= self._write_at:
             return True
         is_full = (
             len(self._unwritten) >= self._batch_samples or self._unwritten_bytes >= MAX_BATCH_BYTES
@@ -384,6 +384,8 @@ def _rows(
 def _lower_priority(niceness: int) -> None:
     # Linux alone has a niceness for each thread, and anybody may raise their own. Elsewhere the number of a thread
     # could be that of some process, so nothing is tried.
+    # The default is 0 on purpose: this thread shares the interpreter's lock with the event loop, and SQLite's write
+    # lock with the audit log. Pushed off a busy processor while it holds one, it makes both wait.
     if sys.platform != "linux" or niceness == 0:
         return
     try:

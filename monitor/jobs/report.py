@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from monitor.jobs.judging import Judgement
 from monitor.records import DriftResult, NotReadyError, Report, ReportError
 from monitor.reports.document import ReportContent, report_document
 from monitor.reports.files import report_stem, write_atomically
-from monitor.reports.render import drawable_features, render_html
+from monitor.reports.render import render_html
 from monitor.reports.timeline import timeline_svg
 from monitor.settings import MonitorSettings
 from monitor.tables.queries import (
@@ -49,15 +49,15 @@ def publish_report(
         folder.mkdir(parents=True, exist_ok=True)
         # Inside the reports folder, so that the finished file can be renamed into place.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as private:
-            html_file = render_html(
+            rendered = render_html(
                 content,
                 folder=Path(private),
                 environment=environment,
                 timeout_seconds=settings.report_timeout_seconds,
                 should_stop=should_stop,
             )
-            html_file.replace(folder / f"{stem}.html")
-        _write_companions(folder, stem, content, history)
+            rendered.html_file.replace(folder / f"{stem}.html")
+        _write_companions(folder, stem, content, history, drawn=rendered.drawn)
     except OSError as exc:
         raise ReportError(f"the report could not be written to {folder}: {exc}") from exc
     report = Report(
@@ -124,9 +124,13 @@ def why_not_ready(judgement: Judgement, settings: MonitorSettings) -> str:
 
 
 def _write_companions(
-    folder: Path, stem: str, content: ReportContent, history: list[DriftResult]
+    folder: Path,
+    stem: str,
+    content: ReportContent,
+    history: list[DriftResult],
+    *,
+    drawn: Sequence[str],
 ) -> None:
-    drawn = drawable_features(content)
     title = f"{content.model_name}: drift score over threshold, last {TIMELINE_SPAN.days} days"
     write_atomically(folder / f"{stem}.svg", timeline_svg(history, title=title))
     document = report_document(

@@ -1,7 +1,7 @@
-"""The short-lived process that draws Evidently's HTML: `python -m monitor.reports.evidently_process INPUT OUTPUT`.
+"""The short-lived process that draws Evidently's HTML: `python -m monitor.reports.evidently_process JOB HTML DRAWN`.
 
-Rules: it may not touch the network, whatever the libraries would like; it writes OUTPUT or fails with one line on
-standard error; it knows nothing of databases, keys or alarms.
+Rules: it may not touch the network, whatever the libraries would like; it writes HTML, and to DRAWN the names of the
+columns in it, or fails with one line on standard error; it knows nothing of databases, keys or alarms.
 """
 
 import json
@@ -22,6 +22,8 @@ NETWORK_EVENTS = frozenset(
         "socket.sendto",
     }
 )
+
+_FATAL = (KeyboardInterrupt, SystemExit, MemoryError)
 
 
 def refuse_network() -> None:
@@ -66,19 +68,54 @@ def draw(job: dict[str, Any]) -> Any:
     return Report([preset], metadata=job["metadata"]).run(current, reference)
 
 
+def draw_what_can_be(job: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Evidently's snapshot of the columns that it can draw, and their names.
+
+    One column it cannot bin (a range of 1e300, or of 1e-13 around 640) would otherwise take the whole report down.
+    Raises what Evidently raises if it can draw none.
+    """
+    names = list(job["columns"])
+    try:
+        return draw(job), names
+    except _FATAL:
+        raise
+    except BaseException:  # some of Evidently's errors derive from BaseException
+        drawable = [name for name in names if _can_draw(job, name)]
+        if not drawable or drawable == names:
+            raise
+    return draw(_only(job, drawable)), drawable
+
+
+def _can_draw(job: dict[str, Any], name: str) -> bool:
+    try:
+        draw(_only(job, [name]))
+    except _FATAL:
+        raise
+    except BaseException:  # noqa: BLE001  (the same)
+        return False
+    return True
+
+
+def _only(job: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {**job, "columns": {name: job["columns"][name] for name in names}}
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Read the job, draw it, write the HTML; 0 if OUTPUT is complete."""
-    input_file, output_file = arguments
+    """Read the job, draw it, write both files; 0 if they are complete."""
+    job_file, html_file, drawn_file = arguments
     refuse_network()
     warnings.simplefilter("ignore")
-    with open(input_file, encoding="utf-8") as file:
+    with open(job_file, encoding="utf-8") as file:
         job = json.load(file)
     try:
+        snapshot, drawn = draw_what_can_be(job)
         # A str: given a Path, save_html writes nothing and says nothing.
-        draw(job).save_html(str(output_file))
+        snapshot.save_html(str(html_file))
     except BaseException as exc:  # noqa: BLE001  (some of Evidently's errors derive from BaseException)
         sys.stderr.write(f"{type(exc).__name__}: {exc}\n".replace("\n", " ").strip() + "\n")
         return 1
+    with open(drawn_file, "w", encoding="utf-8") as file:
+        json.dump(drawn, file)
     return 0
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from monitor.reports.document import ReportContent
 
 POLL_SECONDS = 0.1
 MAX_ERROR_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The finished HTML and the features it shows."""
+
+    html_file: Path
+    drawn: tuple[str, ...]
 
 
 def drawable_features(content: ReportContent) -> tuple[str, ...]:
@@ -34,18 +43,20 @@ def render_html(
     environment: Mapping[str, str],
     timeout_seconds: float,
     should_stop: Callable[[], bool],
-) -> Path:
-    """Draw the report's HTML into a private folder and give the file's path.
+) -> Rendered:
+    """Draw the report's HTML into a private folder.
 
     environment: of the new process, without what it must not know. should_stop: asked several times a second.
     Raises ReportToolMissingError without the `reports` extra, ReportError if drawing fails or takes too long.
     """
     require_report_tools()
-    job_file, html_file, error_file = (folder / name for name in ("job.json", "r.html", "error"))
+    job_file, html_file, drawn_file, error_file = (
+        folder / name for name in ("job.json", "report.html", "drawn.json", "error")
+    )
     job_file.write_text(json.dumps(_job(content)), encoding="utf-8")
     command = [
         *(sys.executable, "-P", "-m", "monitor.reports.evidently_process"),
-        *(str(job_file), str(html_file)),
+        *(str(job_file), str(html_file), str(drawn_file)),
     ]
     with error_file.open("wb") as errors:
         process = subprocess.Popen(
@@ -58,7 +69,7 @@ def render_html(
         _wait(process, timeout_seconds=timeout_seconds, should_stop=should_stop)
     if process.returncode != 0 or not html_file.is_file() or html_file.stat().st_size == 0:
         raise ReportError(f"drawing the report failed: {_last_line(error_file)}")
-    return html_file
+    return Rendered(html_file=html_file, drawn=tuple(json.loads(drawn_file.read_bytes())))
 
 
 def require_report_tools() -> None:

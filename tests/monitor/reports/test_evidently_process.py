@@ -42,7 +42,10 @@ def test_a_failure_is_one_line_on_standard_error(tmp_path: Path) -> None:
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"columns": {}, "alpha": 0.1, "metadata": {}}))
     result = subprocess.run(
-        [sys.executable, "-m", "monitor.reports.evidently_process", job, tmp_path / "out.html"],
+        [
+            *(sys.executable, "-m", "monitor.reports.evidently_process"),
+            *(job, tmp_path / "out.html", tmp_path / "drawn.json"),
+        ],
         env={**os.environ, "DO_NOT_TRACK": "1"},
         capture_output=True,
         text=True,

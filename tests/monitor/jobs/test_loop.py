@@ -1,0 +1,191 @@
+"""The loop survives what fails, reports when due, and stops at once."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+
+from gateway.store.database import open_database, write_transaction
+from gateway.store.tables import metadata
+from monitor.jobs.judging import read_watched_models
+from monitor.jobs.loop import Loop
+from monitor.jobs.reference import collect_stored, store_reference
+from monitor.metrics import MonitorMetrics
+from monitor.records import Report
+from monitor.settings import MonitorSettings
+from monitor.tables.queries import insert_report
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+Promote = Callable[[str], None]
+AddSamples = Callable[..., datetime]
+
+
+class Looped:
+    """A loop with a clock to set and metrics to read."""
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self.now = NOW
+        self.stop = threading.Event()
+        self.registry = CollectorRegistry()
+        self.loop = Loop(
+            settings=settings,
+            metrics=MonitorMetrics(self.registry),
+            environment={},
+            clock=lambda: self.now,
+            stop=self.stop,
+        )
+
+    def ticks(self, outcome: str) -> float | None:
+        """How many ticks ended so."""
+        return self.registry.get_sample_value("monitor_ticks_total", {"outcome": outcome})
+
+    def reports(self, outcome: str) -> float | None:
+        """How many reports ended so."""
+        return self.registry.get_sample_value("monitor_reports_total", {"outcome": outcome})
+
+
+def test_a_missing_database_is_waited_for(tmp_path: Path) -> None:
+    """Counted while it is absent; judged once it is there; never created by the monitor."""
+    path = tmp_path / "late.db"
+    looped = Looped(MonitorSettings(database_url=f"sqlite:///{path}"))
+    looped.loop.step()
+    assert not path.exists()
+    path.touch()
+    engine = open_database(f"sqlite:///{path}")
+    looped.loop.step()
+    metadata.create_all(engine)
+    looped.loop.step()
+    engine.dispose()
+    assert (looped.ticks("database_error"), looped.ticks("no_model")) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_locked_database_is_tried_again(
+    engine: Engine,
+    settings: MonitorSettings,
+    promote: Promote,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process holds the write lock longer than we wait."""
+    monkeypatch.setattr("gateway.store.database.BUSY_TIMEOUT_SECONDS", 0.1)
+    promote("1")
+    looped = Looped(settings)
+    with write_transaction(engine):
+        looped.loop.step()
+    looped.loop.step()
+    assert (looped.ticks("database_error"), looped.ticks("no_reference")) == (1.0, 1.0)
+
+
+def test_a_restarted_database_is_found_again(engine: Engine, settings: MonitorSettings) -> None:
+    """No connection is kept from one tick to the next."""
+    looped = Looped(settings)
+    looped.loop.step()
+    engine.dispose()
+    looped.loop.step()
+    assert looped.ticks("no_model") == 2.0
+
+
+def test_a_bug_in_a_tick_is_counted_and_does_not_end_the_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A clock that fails stands for any bug; the log has the traceback."""
+    looped = Looped(MonitorSettings(database_url=f"sqlite:///{tmp_path / 'x.db'}"))
+    looped.now = None  # type: ignore[assignment]  # the bug
+    (tmp_path / "x.db").touch()
+    engine = open_database(f"sqlite:///{tmp_path / 'x.db'}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert looped.loop.step() == []
+    assert looped.ticks("error") == 1.0
+    assert "Traceback" in caplog.text
+
+
+def test_stop_ends_a_waiting_loop_at_once(tmp_path: Path) -> None:
+    """With an hour between ticks."""
+    settings = MonitorSettings(database_url=f"sqlite:///{tmp_path / 'x.db'}", tick_seconds=3600)
+    looped = Looped(settings)
+    thread = threading.Thread(target=looped.loop.run)
+    thread.start()
+    looped.stop.set()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def test_a_stopped_loop_does_not_tick(tmp_path: Path) -> None:
+    """Stopped before it began."""
+    looped = Looped(MonitorSettings(database_url=f"sqlite:///{tmp_path / 'x.db'}"))
+    looped.stop.set()
+    looped.loop.run()
+    assert looped.ticks("database_error") == 0.0
+
+
+def test_a_failed_report_is_counted_and_not_retried_at_once(
+    engine: Engine,
+    settings: MonitorSettings,
+    promote: Promote,
+    add_samples: AddSamples,
+    tmp_path: Path,
+) -> None:
+    """A file where the folder should be stands for a full disk; the next try is an hour later."""
+    in_the_way = tmp_path / "reports"
+    in_the_way.write_text("")
+    looped = _judged(engine, settings, promote, add_samples, in_the_way)
+    for minutes, failed in ((0, 1.0), (59, 1.0), (61, 2.0)):
+        looped.now = NOW + timedelta(minutes=minutes)
+        looped.loop.step()
+        assert (minutes, looped.reports("failed")) == (minutes, failed)
+    assert looped.ticks("error") == 0.0
+
+
+def test_no_report_is_made_before_it_is_due(
+    engine: Engine,
+    settings: MonitorSettings,
+    promote: Promote,
+    add_samples: AddSamples,
+    tmp_path: Path,
+) -> None:
+    """The last one is remembered in the database, so a restart makes no extra one."""
+    in_the_way = tmp_path / "reports"
+    in_the_way.write_text("")
+    looped = _judged(engine, settings, promote, add_samples, in_the_way)
+    with engine.begin() as connection:
+        insert_report(connection, _report(NOW - timedelta(hours=23)))
+    looped.loop.step()
+    assert looped.reports("failed") == 0.0
+    looped.now = NOW + timedelta(hours=1)
+    looped.loop.step()
+    assert looped.reports("failed") == 1.0
+
+
+def _judged(
+    engine: Engine,
+    settings: MonitorSettings,
+    promote: Promote,
+    add_samples: AddSamples,
+    reports_folder: Path,
+) -> Looped:
+    promote("1")
+    now = add_samples(200)
+    with engine.connect() as connection:
+        (model,) = read_watched_models(connection, settings)
+    store_reference(engine, collect_stored(engine, model, newest=200), now=now)
+    add_samples(60)
+    update = {"report_every_hours": 24.0, "reports_folder": reports_folder}
+    return Looped(settings.model_copy(update=update))
+
+
+def _report(created_at: datetime) -> Report:
+    return Report(
+        created_at=created_at,
+        model_name="conveyor",
+        model_version="1",
+        reference_id=1,
+        window_count=60,
+        drifted_features=0,
+        html_file="a.html",
+        json_file="a.json",
+    )

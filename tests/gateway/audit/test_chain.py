@@ -141,6 +141,13 @@ def test_missing_first_record_is_located() -> None:
     assert place_of(ledger(5)[1:]) == (0, FaultKind.MISSING)
 
 
+def test_shifted_positions_are_located() -> None:
+    """The positions are checked by themselves: the hashes do not cover them."""
+    records = ledger(5)
+    shifted = [dataclasses.replace(r, position=r.position + 1) for r in records[2:]]
+    assert place_of([*records[:2], *shifted]) == (2, FaultKind.MISSING)
+
+
 def test_removal_hidden_by_renumbering_is_located() -> None:
     """Closing the gap in the positions does not close it in the hashes."""
     records = ledger(5)

@@ -353,8 +353,9 @@ def test_close_writes_what_waits_and_refuses_the_rest(
         return await asyncio.gather(*tasks)
 
     assert asyncio.run(append_and_close()) == [*range(10)]
-    with pytest.raises(AuditUnavailableError):
+    with pytest.raises(AuditUnavailableError) as caught:
         audit_log.append_blocking(make_event())
+    assert caught.value.reason == "the audit log is closed"
     assert len(check_ledger()) == 10
 
 

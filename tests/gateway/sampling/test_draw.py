@@ -44,8 +44,9 @@ def test_forced_requests_have_probability_one(chance: float) -> None:
 
 def test_limit_itself_is_not_low() -> None:
     """The rule looks for confidences below its limit; nothing found is nothing unsure."""
-    assert not draw_sample(RATES, detections(0.41), chance=0.9).keeps_sample
-    assert not draw_sample(RATES, detections(), chance=0.9).keeps_sample
+    rates = SamplingRates(sample_rate=0.5, image_rate=0.1, keep_below_confidence=0.25)
+    assert not draw_sample(rates, detections(0.25), chance=0.9).keeps_sample
+    assert not draw_sample(rates, detections(), chance=0.9).keeps_sample
 
 
 def test_rates_of_nought_and_one() -> None:

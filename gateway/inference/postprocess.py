@@ -124,17 +124,11 @@ def _from_raw(columns: Floats, thresholds: Thresholds) -> tuple[Floats, Floats, 
     # Stable, so that equals keep the network's order, as torchvision sorts.
     chosen = chosen[np.argsort(-best[chosen], kind="stable")[:_MAX_CANDIDATES]]
     class_ids = scores[:, chosen].argmax(axis=0)
-    centre_x, centre_y, width, height = columns[:4, chosen]
-    half_width, half_height = width / 2, height / 2
-    boxes = np.stack(
-        (
-            centre_x - half_width,
-            centre_y - half_height,
-            centre_x + half_width,
-            centre_y + half_height,
-        ),
-        axis=1,
-    )
+    half = columns[2:4, chosen] / 2
+    boxes = np.empty((len(chosen), 4), np.float32)
+    boxes.T[:2] = boxes.T[2:] = columns[:2, chosen]
+    boxes.T[:2] -= half
+    boxes.T[2:] += half
     apart = boxes + (class_ids.astype(np.float32) * _CLASS_OFFSET_PIXELS)[:, None]
     kept = suppress(apart, iou=thresholds.iou, limit=thresholds.max_detections)
     return boxes[kept], best[chosen[kept]], class_ids[kept].astype(np.int64, copy=False)
@@ -143,12 +137,11 @@ def _from_raw(columns: Floats, thresholds: Thresholds) -> tuple[Floats, Floats, 
 def _to_image(boxes: Floats, fit: Fit) -> Floats:
     """Undo the placement on the canvas and clip to the image; changes boxes in place."""
     (height, width), (resized_height, resized_width) = fit.image_shape, fit.resized_shape
-    boxes[:, 0::2] -= np.float32(fit.left)
-    boxes[:, 1::2] -= np.float32(fit.top)
-    boxes[:, 0::2] /= np.float32(resized_width / width)
-    boxes[:, 1::2] /= np.float32(resized_height / height)
-    np.clip(boxes[:, 0::2], 0, width, out=boxes[:, 0::2])
-    np.clip(boxes[:, 1::2], 0, height, out=boxes[:, 1::2])
+    scale = resized_width / width, resized_height / height
+    boxes -= np.array((fit.left, fit.top) * 2, np.float32)
+    boxes /= np.array(scale * 2, np.float32)
+    np.maximum(boxes, 0, out=boxes)
+    np.minimum(boxes, np.array((width, height) * 2, np.float32), out=boxes)
     return boxes
 
 

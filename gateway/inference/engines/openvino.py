@@ -59,24 +59,26 @@ class OpenVinoRequest:
     """One infer request and the canvas it reads."""
 
     def __init__(self, request: Any, pixels: NDArray[np.uint8]) -> None:
-        # The tensor shares the canvas's memory, so the canvas has to live as long as the request.
+        # Both tensors share memory with arrays, so the arrays have to live as long as the request. Fixed memory on
+        # either side spares each call the conversion of its inputs and outputs.
         self._pixels = pixels[np.newaxis]
+        port = _head_port(request.get_compiled_model())
+        self._head = np.empty(tuple(port.get_shape()), np.float32)
         request.set_input_tensor(openvino.Tensor(self._pixels, shared_memory=True))
+        request.set_tensor(port, openvino.Tensor(self._head, shared_memory=True))
         self._request = request
-        self._output = _head_port(request.get_compiled_model())
 
     def infer(self) -> NDArray[np.float32]:
         """The head's numbers for the canvas as it is now: float32, valid until the next call. Raises RunnerError."""
         try:
-            outputs = self._request.infer(share_outputs=True)
+            self._request.infer(share_outputs=True)
         except RuntimeError as exc:
             raise RunnerError(
                 Code.RUNNER_FAILED,
                 "the detector failed on this image",
                 reason="runner_failed: openvino",
             ) from exc
-        head: NDArray[np.float32] = outputs[self._output]
-        return head
+        return self._head
 
 
 def _read(core: Any, onnx: bytes) -> Any:
@@ -125,7 +127,7 @@ def _check_sizes(sizes: Sequence[tuple[int, int]], facts: OnnxFacts) -> None:
 def _compile(core: Any, model: Any, size: tuple[int, int], workers: int) -> Any:
     try:
         model.reshape([1, 3, *size])
-        return core.compile_model(
+        compiled = core.compile_model(
             _with_pixel_input(model),
             "CPU",
             {
@@ -138,6 +140,10 @@ def _compile(core: Any, model: Any, size: tuple[int, int], workers: int) -> Any:
         raise unsupported_model(
             f"OpenVINO does not compile it for {size[0]}x{size[1]} pixels"
         ) from exc
+    head = _head_port(compiled)
+    if head.get_partial_shape().is_dynamic or head.get_element_type() != openvino.Type.f32:
+        raise unsupported_model("its head is not float32 of one shape for one input size")
+    return compiled
 
 
 def _with_pixel_input(model: Any) -> Any:

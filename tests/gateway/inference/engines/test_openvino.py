@@ -38,17 +38,23 @@ def noise(side: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def tiny_onnx(
-    side: int | str, *, metadata: dict[str, str] | None = None, extra_output: str | None = None
+    side: int | str,
+    *,
+    metadata: dict[str, str] | None = None,
+    extra_output: str | None = None,
+    head_type: str = "FLOAT",
 ) -> bytes:
-    """A dynamic or static network whose head is the mean of each channel and two ones, 32 pixels a column."""
+    """A dynamic or static network whose head is the mean of each channel, twice, 32 x 32 pixels a column."""
     onnx = pytest.importorskip("onnx")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    head_code = onnx.TensorProto.DataType.Value(head_type)
     nodes = [
         helper.make_node("AveragePool", ["images"], ["p"], kernel_shape=[32, 32], strides=[32, 32]),
         helper.make_node("Reshape", ["p", "flat"], ["rgb"]),
-        helper.make_node("Concat", ["rgb", "rgb"], ["output0"], axis=1),
+        helper.make_node("Concat", ["rgb", "rgb"], ["six"], axis=1),
+        helper.make_node("Cast", ["six"], ["output0"], to=head_code),
     ]
-    outputs = [helper.make_tensor_value_info("output0", 1, [1, 6, None])]
+    outputs = [helper.make_tensor_value_info("output0", head_code, [1, 6, None])]
     if extra_output:
         nodes.append(helper.make_node("GlobalAveragePool", ["images"], [extra_output]))
         outputs.insert(0, helper.make_tensor_value_info(extra_output, 1, [1, 3, 1, 1]))
@@ -222,6 +228,11 @@ def test_other_tasks_are_refused() -> None:
     )
 
 
+def test_heads_of_another_type_are_refused() -> None:
+    """Halves would be read as floats."""
+    assert "its head is not float32" in refusal(tiny_onnx(64, head_type="INT32"))
+
+
 def test_the_engines_failure_is_a_runner_error(engine: OpenVinoEngine) -> None:
     """OpenVINO raises RuntimeError whatever went wrong."""
 
@@ -231,6 +242,7 @@ def test_the_engines_failure_is_a_runner_error(engine: OpenVinoEngine) -> None:
         def __init__(self, real: Any) -> None:
             self.get_compiled_model = real.get_compiled_model
             self.set_input_tensor = real.set_input_tensor
+            self.set_tensor = real.set_tensor
 
         def infer(self, **_: Any) -> None:
             """Fail."""

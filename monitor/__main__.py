@@ -75,7 +75,12 @@ def main() -> None:
 
 
 @app.command()
-def run() -> None:
+def run(
+    ready_descriptor: Annotated[
+        int | None,
+        typer.Option(help="Write the metrics port to this open descriptor once serving it."),
+    ] = None,
+) -> None:
     """Watch until stopped (SIGTERM or Ctrl-C), and serve metrics.
 
     A missing, locked or restarting database is waited for.
@@ -99,6 +104,9 @@ def run() -> None:
     logging.getLogger("monitor").info(
         "started metrics=http://%s:%d/metrics", settings.metrics_host, server.server_port
     )
+    if ready_descriptor is not None:
+        os.write(ready_descriptor, f"{server.server_port}\n".encode("ascii"))
+        os.close(ready_descriptor)
     loop = Loop(
         settings=settings, metrics=metrics, environment=os.environ, clock=_utc_now, stop=stop
     )

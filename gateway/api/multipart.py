@@ -47,6 +47,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:  # RFC 2046 section 5.1.1
         raise _invalid("the multipart boundary is missing or longer than 70 characters")
+    _check_delimiters(body, b"\r\n--" + boundary)
     collector = _Collector()
     parser = MultipartParser(boundary, collector.callbacks())
     try:
@@ -57,6 +58,17 @@ def parse_form(body: bytes, content_type: str) -> Form:
     if not collector.ended:
         raise _invalid("the multipart body ends before its closing boundary")
     return collector.form()
+
+
+def _check_delimiters(body: bytes, delimiter: bytes) -> None:
+    """Refuse delimiters that neither start a part nor end the form.
+
+    The parser takes them one byte at a time: a body made of them, or of blanks after one, would stop the event loop
+    for seconds. RFC 2046 section 5.1.1 forbids the one to appear in a part and the other to be written.
+    """
+    good = body.count(delimiter + b"\r\n") + body.count(delimiter + b"--")
+    if body.count(delimiter) != good:
+        raise _invalid("the multipart body is malformed")
 
 
 class _Collector:
@@ -107,6 +119,9 @@ class _Collector:
     def _end_header(self) -> None:
         part = self._parts[-1]
         name = bytes(part.header_name).decode("latin-1").lower()
+        if name in part.headers:
+            # Which of two names a part has must not depend on which parser reads them.
+            raise _invalid("a part's header is given twice")
         part.headers[name] = bytes(part.header_value).decode("latin-1")
         part.header_name.clear()
         part.header_value.clear()

@@ -118,6 +118,7 @@ ROUTES: tuple[RouteEntry, ...] = (
 
 def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The ASGI application with exactly the routes of ROUTES."""
+
     async def unknown_route(request: Request, _exc: Exception) -> Response:
         return await _refuse(request, edge, _unknown_route())
 

@@ -78,8 +78,12 @@ def run(*, home: Path | None, any_ports: bool, as_json: bool) -> None:
     prepare_reference({**gateway_env, **monitor_env}, console=console)
     stop = threading.Event()
     with _stopping_on_signals(stop), _log_files(layout) as (gateway_log, monitor_log):
-        gateway, port = _start_gateway(gateway_env, gateway_log)
-        monitor = _spawn([sys.executable, "-m", "monitor", "run"], monitor_env, monitor_log)
+        gateway, port = _start("gateway", ["serve"], gateway_env, gateway_log)
+        try:
+            monitor, _ = _start("monitor", ["run"], monitor_env, monitor_log)
+        except OperatorError:
+            _stop(gateway)
+            raise
         try:
             addresses = Addresses(
                 url=f"https://127.0.0.1:{port}",
@@ -120,17 +124,14 @@ def _own(prefix: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
 
 
-def _start_gateway(
-    environment: Mapping[str, str], log: Any
+def _start(
+    module: str, arguments: list[str], environment: Mapping[str, str], log: Any
 ) -> tuple["subprocess.Popen[bytes]", int]:
+    """One of the two processes and the port it says that it serves."""
     reader, writer = os.pipe()
+    command = [sys.executable, "-m", module, *arguments, "--ready-descriptor", str(writer)]
     try:
-        gateway = _spawn(
-            [sys.executable, "-m", "gateway", "serve", "--ready-descriptor", str(writer)],
-            environment,
-            log,
-            pass_fds=(writer,),
-        )
+        process = _spawn(command, environment, log, pass_fds=(writer,))
     finally:
         os.close(writer)
     with os.fdopen(reader, "rb") as ready:
@@ -138,9 +139,9 @@ def _start_gateway(
         readable, _, _ = select.select([ready], [], [], START_TIMEOUT_SECONDS)
         line = ready.readline() if readable else b""
     if not line:
-        _stop(gateway)
-        raise _ended("gateway", Path(log.name))
-    return gateway, int(line)
+        _stop(process)
+        raise _ended(module, Path(log.name))
+    return process, int(line)
 
 
 def _spawn(

@@ -41,7 +41,13 @@ from monitor.jobs.report import publish_report
 from monitor.jobs.status import describe_status, read_status, status_lines
 from monitor.jobs.tick import Ticked, Watch
 from monitor.metrics import MonitorMetrics
-from monitor.records import InputError, MonitorError, NotReadyError, Report
+from monitor.records import (
+    DatabaseUnavailableError,
+    InputError,
+    MonitorError,
+    NotReadyError,
+    Report,
+)
 from monitor.reports.render import require_report_tools
 from monitor.settings import MonitorSettings, read_settings
 
@@ -89,6 +95,7 @@ def run(
     """
     settings = _settings()
     _log_to_stderr()
+    _check_database(settings)
     stop = threading.Event()
     registry = CollectorRegistry()
     metrics = _metrics(registry)
@@ -220,6 +227,15 @@ def status(*, as_json: AsJson = False) -> None:
 
 def _settings() -> MonitorSettings:
     return read_settings(read_environment(os.environ, dotenv_file=Path(".env")))
+
+
+def _check_database(settings: MonitorSettings) -> None:
+    """A wrong URL will never work and is refused; a database that is not there yet is waited for."""
+    try:
+        with opened_database(settings.database_url):
+            pass
+    except DatabaseUnavailableError as exc:
+        logging.getLogger("monitor").warning("waiting for the database: %s", exc)
 
 
 def _metrics(registry: CollectorRegistry) -> MonitorMetrics:

@@ -49,12 +49,13 @@ class Ticked:
 
 
 class Watch:
-    """Judges the watched models, once a call; holds nothing but parsed references between calls."""
+    """Judges the watched models, once a call; between calls holds only parsed references and what it logged last."""
 
     def __init__(self, *, settings: MonitorSettings, metrics: MonitorMetrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._references = ReferenceCache()
+        self._logged: dict[str, tuple[str, Outcome]] = {}
         self._rule = AlarmRule(
             raise_after_ticks=settings.raise_after_ticks,
             clear_after_ticks=settings.clear_after_ticks,
@@ -141,9 +142,18 @@ class Watch:
             if each.judgement is not None and each.alarm is not None:
                 _show_judgement(metrics, each.judgement, now)
                 metrics.set_alarm(each.alarm)
+            self._log_change(each)
         if not ticked:
             metrics.ticks.labels(Outcome.NO_MODEL.value).inc()
         metrics.last_tick.set(now.timestamp())
+
+    def _log_change(self, each: Ticked) -> None:
+        # A quiet minute is as good as a judged one: logging both would write a line a tick.
+        quiet = each.outcome is Outcome.NO_NEW_SAMPLES
+        state = each.model.version, Outcome.JUDGED if quiet else each.outcome
+        if self._logged.get(each.model.name) != state:
+            self._logged[each.model.name] = state
+            logger.info("watching model=%s version=%s outcome=%s", each.model.name, *state)
 
 
 def _show_judgement(metrics: MonitorMetrics, judgement: Judgement, now: datetime) -> None:

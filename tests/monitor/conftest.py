@@ -57,7 +57,7 @@ def add_samples(engine: Engine) -> AddSamples:
 
 def _features(rng: np.random.Generator, drift: float) -> dict[str, float | None]:
     return {
-        "brightness": 0.5 + 0.05 * float(rng.normal()) - 0.2 * drift,
+        "brightness": 0.5 + 0.05 * float(rng.normal()) - 0.3 * drift,
         "sharpness": 8.0 + float(rng.normal()) - 4.0 * drift,
         "width": 640.0,
         "mean_confidence": None if rng.random() < 0.2 else 0.8 + 0.05 * float(rng.normal()),

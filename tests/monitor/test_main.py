@@ -1,0 +1,164 @@
+"""The `monitor` command as people and scripts meet it: real processes, exit codes, output."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from monitor.settings import MonitorSettings
+
+Promote = Callable[[str], None]
+AddSamples = Callable[..., datetime]
+Monitor = Callable[..., "subprocess.CompletedProcess[str]"]
+
+pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def environment(engine: Engine, settings: MonitorSettings, tmp_path: Path) -> dict[str, str]:
+    """The test's database, a short window, a metrics port that is free."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
+    return {
+        **kept,
+        "MONITOR_DATABASE_URL": settings.database_url,
+        "MONITOR_WINDOW_SAMPLES": "60",
+        "MONITOR_METRICS_PORT": "0",
+        "MONITOR_TICK_SECONDS": "0.2",
+        "MONITOR_REPORTS_FOLDER": str(tmp_path / "reports"),
+    }
+
+
+@pytest.fixture
+def monitor(environment: dict[str, str]) -> Monitor:
+    """Runs one command and gives how it ended."""
+
+    def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "monitor", *arguments],
+            env={**environment, **variables},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
+def test_a_day_with_the_monitor(
+    monitor: Monitor, promote: Promote, add_samples: AddSamples
+) -> None:
+    """From nothing to a raised alarm, each step saying what comes next."""
+    result = monitor("status")
+    assert (result.returncode, result.stdout) == (3, "")
+    assert "no model is in production: promote one" in result.stderr
+
+    promote("1")
+    assert "no reference for conveyor 1: make one with" in monitor("status").stdout
+
+    add_samples(200)
+    result = monitor("reference", "--from", "samples", "--newest", "200", "--json")
+    made = json.loads(result.stdout)
+    assert (made["model"], made["version"], made["samples"]) == ("conveyor", "1", 200)
+
+    for _ in range(2):
+        add_samples(60, drift=1.0)
+        result = monitor("tick", "--json")
+        assert result.returncode == 0
+    (ticked,) = json.loads(result.stdout)["models"]
+    assert (ticked["outcome"], ticked["alarm"]) == ("judged", "raised")
+    assert ticked["diagnosis"] == "images are darker and blurrier than the reference"
+
+    (status,) = json.loads(monitor("status", "--json").stdout)["models"]
+    assert (status["alarm"]["state"], status["window_samples"]) == ("raised", 60)
+    assert "drifted" in monitor("status").stdout
+
+
+def test_a_reference_comes_from_standard_input(monitor: Monitor, promote: Promote) -> None:
+    """As `gateway features FOLDER | monitor reference --from dataset -`."""
+    promote("1")
+    line = {
+        "features": {"brightness": 0.5},
+        "detections": [],
+        "model_name": "conveyor",
+        "model_version": "1",
+        "received_at": "2030-01-01T00:00:00+00:00",
+    }
+    lines = "".join(json.dumps(line) + "\n" for _ in range(100))
+    result = monitor("reference", "--from", "dataset", "-", stdin=lines)
+    assert (result.returncode, result.stdout) == (
+        0,
+        "reference 1 for conveyor 1: 100 samples, 2 features, from standard input\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "status", "message"),
+    [
+        (["reference", "--from", "dataset"], {}, 2, "`--from dataset` takes a PATH"),
+        (["reference", "--from", "samples", "x"], {}, 2, "`--from samples` takes none"),
+        (["reference", "--from", "nowhere"], {}, 2, "nowhere"),
+        (["status"], {"MONITOR_ALPHA": "7"}, 2, "MONITOR_ALPHA: "),
+        (["status"], {"MONITOR_DATABASE_URL": "mysql://x/y"}, 2, "MONITOR_DATABASE_URL is wrong"),
+        (["run"], {"MONITOR_DATABASE_URL": "mysql://x/y"}, 2, "MONITOR_DATABASE_URL is wrong"),
+        (["tick"], {"MONITOR_DATABASE_URL": "sqlite:///absent.db"}, 1, "no database at absent.db"),
+        (["report"], {"MONITOR_MODEL_NAME": "x"}, 3, "no version of x is in production"),
+        (["run"], {"MONITOR_METRICS_HOST": "192.0.2.1"}, 2, "cannot serve metrics on 192.0.2.1"),
+    ],
+)
+def test_mistakes_have_an_exit_code_and_a_message(
+    monitor: Monitor, arguments: list[str], variables: dict[str, str], status: int, message: str
+) -> None:
+    """No traceback, and nothing on standard output."""
+    result = monitor(*arguments, **variables)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "tick", "reference", "report", "status"])
+def test_each_command_has_help_with_an_example(monitor: Monitor, command: str) -> None:
+    """--help is the first place people look."""
+    result = monitor(command, "--help", COLUMNS="200")
+    assert result.returncode == 0
+    assert f"monitor {command}" in result.stdout
+    assert "Example" in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_serves_metrics_and_ends_at_once_on_a_signal(
+    environment: dict[str, str], promote: Promote, number: signal.Signals
+) -> None:
+    """Exit status 0, with an hour to the next tick."""
+    promote("1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monitor", "run"],
+        env={**environment, "MONITOR_TICK_SECONDS": "3600"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        lines = iter(process.stderr.readline, "")
+        url = next(line.split("metrics=")[1].strip() for line in lines if "metrics=" in line)
+        assert any("outcome=no_reference" in line for line in lines)
+        with urllib.request.urlopen(url, timeout=10) as response:
+            exposition = response.read().decode()
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 0
+        assert "stopped" in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert 'monitor_ticks_total{outcome="no_reference"} 1.0' in exposition
+    assert "monitor_build_info{" in exposition

@@ -209,13 +209,17 @@ def _watch(
     console: Console,
 ) -> None:
     before: Snapshot | None = None
+    running = dict(children)
     with _line(console) as show:
         while not stop.wait(STATUS_SECONDS):
-            for name, child in children.items():
+            for name, child in list(running.items()):
                 if child.poll() is not None:
-                    raise OperatorError(
-                        Code.INTERNAL, f"the {name} ended with code {child.returncode}: see its log"
+                    del running[name]
+                    console.print(
+                        f"the {name} ended with code {child.returncode}: see its log", style="red"
                     )
+            if not running:
+                raise OperatorError(Code.INTERNAL, "gateway and monitor have both ended")
             now = read_snapshot(addresses.gateway_metrics, addresses.monitor_metrics)
             show(status_line(now, before, seconds=STATUS_SECONDS))
             before = now

@@ -1,0 +1,123 @@
+"""Reading bodies: bounded in bytes and in time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from gateway.api.body import read_body
+from gateway.errors import Code, RequestError
+
+pytestmark = pytest.mark.anyio
+Receive = Callable[[], Awaitable[Message]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that the gateway runs on."""
+    return "asyncio"
+
+
+class Messages:
+    """Hands out ASGI messages in order and remembers how many were taken; waits for ever after the last."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self._messages = list(messages)
+        self.taken = 0
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        if self.taken == len(self._messages):
+            await asyncio.Event().wait()
+        self.taken += 1
+        return self._messages[self.taken - 1]
+
+
+def chunks(*parts: bytes) -> list[Message]:
+    """A whole body in these chunks."""
+    last = len(parts) - 1
+    return [
+        {"type": "http.request", "body": part, "more_body": number < last}
+        for number, part in enumerate(parts)
+    ]
+
+
+def request(receive: Receive, declared: str | None = None) -> Request:
+    """A POST whose Content-Length says `declared`."""
+    headers = [] if declared is None else [(b"content-length", declared.encode("latin-1"))]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    return Request(scope, receive)
+
+
+async def read(receive: Receive, declared: str | None = None) -> bytes:
+    """The body of such a request, 8 bytes at most."""
+    return await read_body(request(receive, declared), max_body_bytes=8, timeout_seconds=5)
+
+
+async def test_a_body_of_several_chunks_is_joined() -> None:
+    """The order of chunks is kept."""
+    assert await read(Messages(chunks(b"abc", b"", b"de"))) == b"abcde"
+
+
+async def test_a_body_of_exactly_the_limit_is_taken() -> None:
+    """The limit itself is allowed, declared and sent."""
+    assert await read(Messages(chunks(b"abcd", b"efgh")), "8") == b"abcdefgh"
+
+
+@pytest.mark.parametrize("declared", ["9", "99999999999999999999", "9" * 4000])
+async def test_a_declared_length_over_the_limit_is_refused_unread(declared: str) -> None:
+    """Nothing is received for a body that says it is too large."""
+    messages = Messages(chunks(b"abcdefghi"))
+    with pytest.raises(RequestError) as caught:
+        await read(messages, declared)
+    assert (caught.value.code, messages.taken) == (Code.BODY_TOO_LARGE, 0)
+
+
+async def test_a_body_larger_than_its_chunks_may_be_is_refused_at_once() -> None:
+    """Without a declared length, reading stops at the chunk that crosses the limit."""
+    messages = Messages(chunks(b"abcd", b"efghi", b"never taken"))
+    with pytest.raises(RequestError) as caught:
+        await read(messages)
+    assert (caught.value.code, messages.taken) == (Code.BODY_TOO_LARGE, 2)
+    assert caught.value.message == "the body is larger than 8 bytes: send a smaller image"
+
+
+@pytest.mark.parametrize("declared", ["2", "-1", "\xb2", "1e9", "٩٩"])
+async def test_a_false_declared_length_does_not_lift_the_limit(declared: str) -> None:
+    """What counts is what arrives."""
+    encoded = declared.encode("utf-8").decode("latin-1")
+    with pytest.raises(RequestError) as caught:
+        await read(Messages(chunks(b"abcdefghi")), encoded)
+    assert caught.value.code is Code.BODY_TOO_LARGE
+
+
+async def test_a_body_that_stalls_meets_the_deadline() -> None:
+    """The time counts for the whole body, however many chunks came."""
+    unfinished: list[Message] = [{"type": "http.request", "body": b"abc", "more_body": True}]
+    with pytest.raises(RequestError) as caught:
+        await read_body(request(Messages(unfinished), "8"), max_body_bytes=8, timeout_seconds=0.01)
+    assert caught.value.code is Code.BODY_TIMEOUT
+    assert (
+        caught.value.message == "the body did not arrive within 0.01 s: send it faster or smaller"
+    )
+
+
+async def test_a_caller_that_hangs_up_is_told_apart() -> None:
+    """An incomplete body is never taken for a whole one; the reason is for the audit record."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"abc", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    with pytest.raises(RequestError) as caught:
+        await read(Messages(messages))
+    assert (caught.value.code, caught.value.reason) == (Code.BODY_INVALID, "client_disconnected")
+
+
+@pytest.mark.parametrize("parts", [(b"",), (b"", b"", b"")])
+async def test_an_empty_body_is_refused(parts: tuple[bytes, ...]) -> None:
+    """No bytes are no image."""
+    with pytest.raises(RequestError) as caught:
+        await read(Messages(chunks(*parts)))
+    assert caught.value.code is Code.BODY_EMPTY

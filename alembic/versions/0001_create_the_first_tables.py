@@ -165,7 +165,7 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("model_name", sa.String(length=128), nullable=False),
         sa.Column("model_version", sa.String(length=64), nullable=False),
-        sa.Column("principal", sa.String(length=512), nullable=False),
+        sa.Column("principal", sa.String(length=640), nullable=False),
         sa.Column("input_sha256", sa.String(length=64), nullable=False),
         sa.Column("features", sa.Text(), nullable=False),
         sa.Column("detections", sa.Text(), nullable=False),

@@ -27,6 +27,7 @@ from gateway.commands.opening import settings_of_process, utc_now
 from gateway.dev.home import (
     ROLES,
     Layout,
+    demo_folder,
     gateway_overrides,
     layout_of,
     monitor_environment,
@@ -192,7 +193,7 @@ def _announce(
         console.print(f"token {role}: {file.read_text(encoding='ascii')}", highlight=False)
     console.print(
         f'try it:\n  curl --cacert {layout.ca_file} -H "Authorization: Bearer $(cat {tokens["client"]})" \\\n'
-        f"    --data-binary @examples/conveyor/frame.jpg -H 'Content-Type: image/jpeg' {addresses.url}/predict",
+        f"    --data-binary @{demo_folder() / 'frame.jpg'} -H 'Content-Type: image/jpeg' {addresses.url}/predict",
         highlight=False,
     )
     console.print(f"metrics: {addresses.gateway_metrics} and {addresses.monitor_metrics}")

@@ -13,6 +13,12 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_SECONDS = 10
+# A hanging server must not hold the one audit writer for ever: the connection ends, and the next batch opens another.
+_POSTGRES_LIMITS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c synchronous_commit=on",
+}
 
 
 def open_database(url: str) -> Engine:
@@ -26,7 +32,9 @@ def open_database(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=5)
+        return create_engine(
+            parsed, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args=_POSTGRES_LIMITS
+        )
     raise ValueError(
         f"unsupported database {parsed.get_backend_name()!r}: use sqlite or postgresql"
     )
@@ -49,8 +57,10 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     A deferred transaction that reads first and writes later fails at once with "database is locked" when another
     process wrote in between; taking the lock first waits for up to BUSY_TIMEOUT_SECONDS instead.
     """
-    with engine.execution_options(takes_write_lock=True).begin() as connection:
-        yield connection
+    with engine.connect() as connection:
+        connection.execution_options(takes_write_lock=True)
+        with connection.begin():
+            yield connection
 
 
 def _begin(connection: Connection) -> None:

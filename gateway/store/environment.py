@@ -48,8 +48,13 @@ class StrictSettings(BaseModel):
 
     @classmethod
     def _explain(cls, error: Any) -> str:
-        name = cls.variable_name(str(error["loc"][0])) if error["loc"] else cls.prefix
-        return f"{name}: {error['msg']} (got {error['input']!r})"
+        if not error["loc"]:
+            return f"{cls.prefix}*: {error['msg']}"
+        field = str(error["loc"][0])
+        # A database URL carries a password; what is not shown in a repr is not shown here.
+        is_shown = field in cls.model_fields and cls.model_fields[field].repr
+        got = f" (got {error['input']!r})" if is_shown else ""
+        return f"{cls.variable_name(field)}: {error['msg']}{got}"
 
 
 def read_environment(variables: Mapping[str, str], *, dotenv_file: Path) -> dict[str, str]:

@@ -130,13 +130,19 @@ def test_suppression_equals_ultralytics_on_crowds(ultralytics: Any) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["yolov8n_coco.onnx", "yolov8n_coco.pt"])
 def test_detections_equal_ultralytics_predict(
-    ultralytics: Any, lane: Lane, photographs: list[Path], test_data: Path, tmp_path: Path
+    ultralytics: Any,
+    lane: Lane,
+    photographs: list[Path],
+    test_data: Path,
+    tmp_path: Path,
+    name: str,
 ) -> None:
-    """From the file to the boxes, against Ultralytics' PyTorch run of the same weights."""
-    weights = tmp_path / "yolov8n.pt"
-    weights.write_bytes((test_data / "yolov8n_coco.pt").read_bytes())
-    model = ultralytics.YOLO(str(weights))
+    """From the file to the boxes, against Ultralytics' own run of the same ONNX file and of its PyTorch twin."""
+    weights = tmp_path / name
+    weights.write_bytes((test_data / name).read_bytes())
+    model = ultralytics.YOLO(str(weights), task="detect")
     for path in photographs:
         (expected,) = model.predict(
             str(path), imgsz=640, rect=False, conf=0.25, iou=0.7, device="cpu", verbose=False

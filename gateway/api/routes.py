@@ -126,14 +126,19 @@ def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
         return await _refuse(request, edge, _wrong_method(exc))
 
     app = Starlette(
-        routes=[
-            Route(entry.path, _endpoint(entry, edge), methods=[entry.method]) for entry in ROUTES
-        ],
+        routes=[_route(entry, edge) for entry in ROUTES],
         exception_handlers={404: unknown_route, 405: wrong_method},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _route(entry: RouteEntry, edge: Edge) -> Route:
+    route = Route(entry.path, _endpoint(entry, edge), methods=[entry.method])
+    # Starlette adds HEAD to GET; a method that is not in the table is not served.
+    route.methods = {entry.method}
+    return route
 
 
 def _endpoint(entry: RouteEntry, edge: Edge) -> Callable[[Request], Awaitable[Response]]:

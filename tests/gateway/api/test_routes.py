@@ -1,0 +1,430 @@
+"""The table of routes, through the whole application in this process: real ledger, real tokens, a fake detector."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import httpx
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from gateway.api.routes import ROUTES, Edge, build_app
+from gateway.api.ultralytics import AnswerFacts
+from gateway.audit.writer import AuditLog
+from gateway.errors import Code, OverloadedError, RunnerError
+from gateway.identity.authenticate import Authenticator
+from gateway.identity.cache import TokenCache
+from gateway.identity.issue import issue_token, jwks_of
+from gateway.identity.keysets import load_keyset
+from gateway.identity.tokens import TrustedIssuer
+from gateway.inference.postprocess import Thresholds
+from gateway.inference.runner import InferenceResult, Runner
+from gateway.metrics import GatewayMetrics
+from gateway.pipeline import Pipeline
+from gateway.sampling.sampler import Offer, Sampler
+from gateway.store.queries.audit import load_audit_records
+from gateway.store.records import Detections, ModelVersion, Stage
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+MODEL = ModelVersion("belt", "3", Stage.PRODUCTION, "f", "ab" * 32, ("bolt",), (320, 416), NOW)
+FACTS = AnswerFacts("belt", "3", ("bolt",), "f32", {"gatewatch": "0.1.0"})
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that the gateway runs on."""
+    return "asyncio"
+
+
+class FakeRunner:
+    """Sees one bolt in every image, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.bodies: list[bytes] = []
+
+    async def detect(
+        self, body: bytes, thresholds: Thresholds, image_size_pixels: int | None
+    ) -> InferenceResult:
+        """One box on a black image."""
+        self.bodies.append(body)
+        if self.error is not None:
+            raise self.error
+        found = Detections(
+            np.array([[1, 2, 3, 4]], np.float32),
+            np.array([0.5], np.float32),
+            np.array([0], np.int64),
+        )
+        return InferenceResult(found, np.zeros((8, 16, 3), np.uint8), 1.0, 2.0, 3.0, 4.0, 5.0)
+
+
+class FakeSampler:
+    """Remembers what it was offered."""
+
+    def __init__(self) -> None:
+        self.offers: list[Offer] = []
+
+    def offer(self, offer: Offer) -> None:
+        """Take it."""
+        self.offers.append(offer)
+
+
+class Gateway:
+    """The application and what stands behind it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.runner = FakeRunner()
+        self.sampler = FakeSampler()
+        self.is_ready = True
+        self.metrics = GatewayMetrics(CollectorRegistry())
+        self.audit = AuditLog(engine=engine, origin="gateway")
+        issuer = TrustedIssuer(
+            "issuer", "gatewatch", load_keyset(jwks_of([KEY.public_key()])), 3600
+        )
+        pipeline = Pipeline(
+            authenticator=Authenticator(issuer=issuer, cache=TokenCache(max_entries=9)),
+            audit=self.audit,
+            runner=cast("Runner", self.runner),
+            sampler=cast("Sampler", self.sampler),
+            model=MODEL,
+            metrics=self.metrics,
+            clock=lambda: NOW,
+        )
+        self.edge = Edge(
+            pipeline=pipeline,
+            facts=FACTS,
+            metrics=self.metrics,
+            is_ready=self._is_ready,
+            max_body_bytes=1000,
+            body_timeout_seconds=5,
+            clock=lambda: NOW,
+            started_at_seconds=0.0,
+        )
+        self.app = build_app(self.edge)
+
+    async def _is_ready(self) -> bool:
+        return self.is_ready
+
+    def records(self) -> list[dict[str, Any]]:
+        """The bodies of all audit records."""
+        with self.engine.connect() as connection:
+            loaded = load_audit_records(connection, "gateway", limit=100)
+        return [json.loads(record.body) for record in loaded]
+
+    def counted(self, **labels: str) -> float | None:
+        """How many calls were counted under these labels."""
+        return self.metrics.registry.get_sample_value("gateway_requests_total", labels)
+
+
+@pytest.fixture
+def gateway(sqlite_engine: Engine) -> Iterator[Gateway]:
+    """A gateway over an empty database."""
+    built = Gateway(sqlite_engine)
+    yield built
+    built.audit.close()
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without credentials."""
+    async with connected(gateway.app) as connection:
+        yield connection
+
+
+def connected(app: Starlette) -> httpx.AsyncClient:
+    """A client of an application in this process."""
+    transport = httpx.ASGITransport(app, client=("192.0.2.7", 1234))
+    return httpx.AsyncClient(transport=transport, base_url="https://gateway.example")
+
+
+def bearer(*roles: str) -> dict[str, str]:
+    """The header of a token with these roles."""
+    token = issue_token(
+        signing_key=KEY,
+        issuer="issuer",
+        audience="gatewatch",
+        subject="camera-7",
+        client_id="conveyor",
+        roles=roles,
+        lifetime_seconds=300,
+        now=NOW,
+        token_id="token-1",
+    )
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_the_application_has_exactly_the_routes_of_the_table(gateway: Gateway) -> None:
+    """Paths and methods; nothing is registered beside ROUTES, and nothing is added to it on the way."""
+    routes = gateway.app.routes
+    assert all(type(route) is Route for route in routes)
+    registered = [(route.path, route.methods) for route in routes if isinstance(route, Route)]
+    assert registered == [(entry.path, {entry.method}) for entry in ROUTES]
+
+
+def test_the_table_itself() -> None:
+    """A new route is a decision about who may call it."""
+    assert [(e.method, e.path, e.permission, e.action) for e in ROUTES] == [
+        ("POST", "/predict", "predict", "predict"),
+        ("GET", "/v1/model", "models.read", "models.read"),
+        ("GET", "/livez", None, None),
+        ("GET", "/readyz", None, None),
+    ]
+
+
+async def test_an_image_is_answered_and_recorded(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """JSON with the request's id in a header; two records; a sample."""
+    answer = await client.post("/predict", content=b"image", headers=bearer("client"))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json()["images"][0]["results"] == [
+        {"name": "bolt", "class": 0, "confidence": 0.5,
+         "box": {"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0}}
+    ]  # fmt: skip
+    request_id = answer.headers["x-request-id"]
+    assert [(r["outcome"], r["request_id"], r["subject"]) for r in gateway.records()] == [
+        ("admitted", request_id, "camera-7"),
+        ("answered", request_id, "camera-7"),
+    ]
+    assert [offer.request_id for offer in gateway.sampler.offers] == [request_id]
+    assert gateway.counted(route="/predict", status="200", code="ok") == 1
+    stages = gateway.metrics.registry.get_sample_value(
+        "gateway_stage_duration_seconds_sum", {"stage": "queue"}
+    )
+    assert stages == 0.005
+
+
+async def test_each_request_has_an_id_of_its_own(client: httpx.AsyncClient) -> None:
+    """Also when the caller sends one: a chosen id could hide a call among others."""
+    chosen = {"X-Request-Id": "chosen"}
+    ids = {(await client.get("/livez", headers=chosen)).headers["x-request-id"] for _ in range(3)}
+    assert len(ids) == 3
+    assert "chosen" not in ids
+
+
+async def test_the_model_is_described(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    """To principals that may read it."""
+    answer = await client.get("/v1/model", headers=bearer("auditor"))
+    assert answer.json() == {
+        "name": "belt", "version": "3", "stage": "production", "classNames": ["bolt"],
+        "inputSize": [320, 416], "precision": "f32", "sha256": "ab" * 32,
+    }  # fmt: skip
+    assert [(r["action"], r["outcome"]) for r in gateway.records()] == [("models.read", "answered")]
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/v1/model")])
+async def test_every_other_route_wants_credentials(
+    gateway: Gateway, client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    """401 with a challenge, recorded, and the body stays unread."""
+    answer = await client.request(method, path, content=b"image")
+    assert (answer.status_code, answer.json()["code"]) == (401, "authn_missing")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="gatewatch"'
+    assert [(r["outcome"], r["route"], r["code"]) for r in gateway.records()] == [
+        ("refused", path, "authn_missing")
+    ]
+    assert gateway.runner.bodies == []
+
+
+async def test_every_other_route_wants_its_permission(client: httpx.AsyncClient) -> None:
+    """A role that may read the model sends no images, and the other way round for none."""
+    denied = await client.post("/predict", content=b"image", headers=bearer("operator"))
+    assert (denied.status_code, denied.json()["code"]) == (403, "authz_denied")
+    denied = await client.get("/v1/model", headers=bearer("metrics"))
+    assert (denied.status_code, denied.json()["code"]) == (403, "authz_denied")
+
+
+async def test_two_credentials_are_refused(client: httpx.AsyncClient) -> None:
+    """A proxy on the way may have checked the other one."""
+    one = bearer("client")["Authorization"]
+    answer = await client.post(
+        "/predict", content=b"image", headers=[("Authorization", one), ("Authorization", one)]
+    )
+    assert (answer.status_code, answer.json()["code"]) == (401, "authn_invalid")
+
+
+async def test_health_is_open_and_unrecorded(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    """Probes come every second from callers without credentials."""
+    assert (await client.get("/livez")).text == "ok\n"
+    assert (await client.get("/readyz")).text == "ready\n"
+    assert gateway.records() == []
+
+
+async def test_a_gateway_that_is_not_ready_says_so(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """Alive all the same."""
+    gateway.is_ready = False
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert answer.headers["retry-after"] == "5"
+    assert (await client.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/predict/", "/v1/model/", "/livez/", "/Predict", "//predict", 
+     "/v1", "/.env", "/docs", "/openapi.json", "/metrics", "/predict%2f", "/predict%00"],
+)  # fmt: skip
+async def test_what_is_not_in_the_table_is_refused_and_recorded(
+    gateway: Gateway, client: httpx.AsyncClient, path: str
+) -> None:
+    """Also a path that only nearly matches; whoever probes leaves a trace."""
+    answer = await client.post(f"https://gateway.example{path}", headers=bearer("client"))
+    assert (answer.status_code, answer.json()["code"]) == (404, "route_unknown")
+    assert answer.headers["content-type"] == "application/problem+json"
+    (record,) = gateway.records()
+    assert (record["action"], record["outcome"], record["code"], record["address"]) == (
+        "route.unknown", "refused", "route_unknown", "192.0.2.7",
+    )  # fmt: skip
+    assert record["request_id"] == answer.headers["x-request-id"]
+    assert gateway.counted(route="unmatched", status="404", code="route_unknown") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/predict", "POST"),
+        ("HEAD", "/predict", "POST"),
+        ("OPTIONS", "/predict", "POST"),
+        ("TRACE", "/predict", "POST"),
+        ("BREW", "/predict", "POST"),
+        ("POST", "/v1/model", "GET"),
+        ("HEAD", "/v1/model", "GET"),
+        ("POST", "/livez", "GET"),
+        ("HEAD", "/readyz", "GET"),
+    ],
+)
+async def test_other_methods_are_refused_and_recorded(
+    gateway: Gateway, client: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    """405 with Allow, RFC 9110 section 15.5.6; a method of the table is the only one there is."""
+    answer = await client.request(method, path, headers=bearer("client"))
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    told = "" if method == "HEAD" else f"this path takes only {allowed}"
+    assert told in answer.text
+    (record,) = gateway.records()
+    assert (record["outcome"], record["code"], record["method"], record["route"]) == (
+        "refused", "method_not_allowed", method, path,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "host", ["gateway.example/livez?x=", "gateway.example/livez#", "a b", "", "[", "\xff"]
+)
+async def test_a_host_header_never_changes_the_matched_route(
+    gateway: Gateway, client: httpx.AsyncClient, host: str
+) -> None:
+    """request.url is built from Host; matching and permissions go by the path alone."""
+    headers = [(b"Host", host.encode("latin-1"))]
+    answer = await client.get("/v1/model", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "authn_missing")
+    assert [record["route"] for record in gateway.records()] == ["/v1/model"]
+
+
+async def test_a_path_with_escapes_is_recorded_printable(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """What a caller chose cannot attack the terminal of whoever reads the ledger."""
+    await client.get("/%1b%5b2J%0a")
+    assert [record["route"] for record in gateway.records()] == ["/\\x1b[2J\\x0a"]
+
+
+async def test_a_body_over_the_limit_is_refused(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """On record with its code, without a digest: it was not read."""
+    answer = await client.post("/predict", content=b"x" * 1001, headers=bearer("client"))
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    (record,) = gateway.records()
+    assert (record["code"], record["input_sha256"]) == ("body_too_large", None)
+
+
+async def test_a_full_queue_says_when_to_come_back(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """503 with Retry-After, on record as our failure."""
+    gateway.runner.error = OverloadedError("busy", retry_after_seconds=3)
+    answer = await client.post("/predict", content=b"image", headers=bearer("client"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+    assert [record["outcome"] for record in gateway.records()] == ["admitted", "failed"]
+
+
+async def test_a_reason_reaches_the_ledger_and_not_the_caller(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """The caller gets the constant code."""
+    gateway.runner.error = RunnerError(Code.RUNNER_FAILED, "the detector failed", reason="stuck")
+    answer = await client.post("/predict", content=b"image", headers=bearer("client"))
+    assert (answer.status_code, "stuck" in answer.text) == (500, False)
+    assert gateway.records()[-1]["reason"] == "stuck"
+
+
+async def test_an_unexpected_exception_is_answered_and_recorded(
+    gateway: Gateway, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A constant problem with the request's id; the traceback is for the log alone."""
+    gateway.runner.error = ZeroDivisionError("a secret detail")
+    answer = await client.post("/predict", content=b"image", headers=bearer("client"))
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "type": "urn:gatewatch:problem:internal",
+        "title": "Internal Server Error",
+        "status": 500,
+        "detail": "the gateway failed; the request id finds the cause",
+        "code": "internal",
+        "request_id": answer.headers["x-request-id"],
+    }
+    last = gateway.records()[-1]
+    assert (last["outcome"], last["code"], last["reason"]) == (
+        "failed", "internal", "ZeroDivisionError",
+    )  # fmt: skip
+    assert answer.headers["x-request-id"] in caplog.text
+    assert gateway.counted(route="/predict", status="500", code="internal") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/predict"), ("GET", "/v1/model"), ("GET", "/nowhere")]
+)
+async def test_without_a_ledger_nothing_is_answered(
+    gateway: Gateway, client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    """Neither answers nor refusals."""
+    gateway.audit.close()
+    answer = await client.request(method, path, content=b"image", headers=bearer("client"))
+    assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
+    assert answer.headers["retry-after"] == "5"
+    assert gateway.runner.bodies == []
+
+
+async def test_refused_credentials_are_counted_by_reason(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """The security team's graphs; the caller's answer is one for all reasons."""
+    await client.post("/predict", headers={"Authorization": "Basic abc"})
+    await client.post("/predict", headers=bearer("analyst"))
+    value = gateway.metrics.registry.get_sample_value
+    assert value("gateway_authn_failures_total", {"reason": "credentials_form"}) == 1
+    assert value("gateway_authz_denials_total", {"reason": "not_permitted"}) == 1
+
+
+async def test_a_table_with_more_routes_is_served_by_the_same_rules(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A route that forgot its permission answers 500 rather than its model."""
+    open_route = replace(ROUTES[1], path="/open", permission=None)
+    monkeypatch.setattr("gateway.api.routes.ROUTES", (*ROUTES, open_route))
+    async with connected(build_app(gateway.edge)) as client:
+        answer = await client.get("/open", headers=bearer("client"))
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")

@@ -1,0 +1,374 @@
+"""The order of steps, seen by fakes that write down who was called."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import cast
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.audit.chain import canonical_body
+from gateway.audit.events import Action, AuditEvent, Outcome
+from gateway.audit.writer import AuditLog
+from gateway.errors import (
+    AuditUnavailableError,
+    AuthnError,
+    AuthzError,
+    Code,
+    DecodeError,
+    GatewayError,
+    OverloadedError,
+    RequestError,
+)
+from gateway.identity.authenticate import Authenticator
+from gateway.identity.policy import Permission
+from gateway.identity.principal import Principal
+from gateway.inference.postprocess import Thresholds
+from gateway.inference.runner import InferenceResult, Runner
+from gateway.metrics import GatewayMetrics
+from gateway.pipeline import HASH_ON_LOOP_BYTES, Call, Pipeline, PredictRequest
+from gateway.sampling.sampler import Offer, Sampler
+from gateway.store.records import Detections, ModelVersion, Stage
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+LATER = datetime(2031, 5, 6, 7, 8, 10, tzinfo=UTC)
+TOKEN = "Bearer the-secret-token"
+BODY = b"the bytes of an image"
+BODY_SHA256 = "c4cb58a7ced38a9c5f95c3035efa9e5a0d1be6bf7c28dc83377398eef1632ad4"
+ANSWER_SHA256 = "a566cacfc66fe381fec920ad9dcfc4a4bb0c791bda11f8be8f234f9e0b5220af"
+MODEL = ModelVersion("belt", "3", Stage.PRODUCTION, "f", "ab" * 32, ("bolt",), (320, 416), NOW)
+CALL = Call(
+    request_id="request-1",
+    received_at=NOW,
+    action=Action.PREDICT,
+    permission=Permission.PREDICT,
+    method="POST",
+    route="/predict",
+    address="192.0.2.7",
+    unverified_authorization=(TOKEN,),
+)
+RESULT = InferenceResult(
+    detections=Detections(
+        np.ones((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int64)
+    ),
+    image=np.zeros((4, 4, 3), np.uint8),
+    decode_milliseconds=1.0,
+    preprocess_milliseconds=1.0,
+    inference_milliseconds=1.0,
+    postprocess_milliseconds=1.0,
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that the gateway runs on."""
+    return "asyncio"
+
+
+class World:
+    """Everything around the pipeline; `steps` is the order in which it was used."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.events: list[AuditEvent] = []
+        self.offers: list[Offer] = []
+        self.principal = Principal(
+            "issuer", "camera-7", "conveyor", frozenset({"client"}), "t", LATER
+        )
+        self.fails: dict[str, Exception] = {}
+        self.body = BODY
+        self.pipeline = Pipeline(
+            authenticator=cast("Authenticator", self),
+            audit=cast("AuditLog", self),
+            runner=cast("Runner", self),
+            sampler=cast("Sampler", self),
+            model=MODEL,
+            metrics=GatewayMetrics(CollectorRegistry()),
+            clock=lambda: LATER,
+        )
+
+    def authenticate(self, authorization_header_values: Sequence[str], now: datetime) -> Principal:
+        """The principal of TOKEN."""
+        assert (authorization_header_values, now) == ((TOKEN,), NOW)
+        self._step("authenticate")
+        return self.principal
+
+    async def read(self) -> PredictRequest:
+        """The body."""
+        self._step("read")
+        return PredictRequest(self.body, Thresholds(confidence=0.5), 320)
+
+    async def append(self, event: AuditEvent) -> int:
+        """Durable only when it returns, which is after other tasks ran."""
+        step = f"record {event.outcome.value}"
+        self.steps.append(f"begin {step}")
+        await asyncio.sleep(0)
+        self._step(step)
+        self.events.append(event)
+        return len(self.events)
+
+    async def detect(
+        self, body: bytes, thresholds: Thresholds, image_size_pixels: int | None
+    ) -> InferenceResult:
+        """Two boxes."""
+        assert (body, thresholds, image_size_pixels) == (self.body, Thresholds(confidence=0.5), 320)
+        self._step("detect")
+        return RESULT
+
+    def render(self, result: InferenceResult) -> bytes:
+        """The answer."""
+        assert result is RESULT
+        self._step("render")
+        return b'{"the":"answer"}'
+
+    def offer(self, offer: Offer) -> None:
+        """Documented never to raise."""
+        self._step("offer")
+        self.offers.append(offer)
+
+    def _step(self, name: str) -> None:
+        self.steps.append(name)
+        if name in self.fails:
+            raise self.fails[name]
+
+    async def predict(self, call: Call = CALL) -> bytes:
+        """One prediction."""
+        return await self.pipeline.predict(call, self.read, self.render)
+
+
+@pytest.fixture
+def world() -> World:
+    """A world in which everything works."""
+    return World()
+
+
+def unavailable() -> AuditUnavailableError:
+    """What the ledger raises when it cannot write."""
+    return AuditUnavailableError(Code.AUDIT_UNAVAILABLE, "m")
+
+
+async def test_steps_come_in_the_order_that_security_rests_on(world: World) -> None:
+    """Admitted is durable before detect, answered before the answer; sampling is last."""
+    await world.predict()
+    assert world.steps == [
+        "authenticate",
+        "read",
+        "begin record admitted",
+        "record admitted",
+        "detect",
+        "render",
+        "begin record answered",
+        "record answered",
+        "offer",
+    ]
+
+
+async def test_both_records_say_who_did_what(world: World) -> None:
+    """The second adds the digest of the exact answer to the first."""
+    assert await world.predict() == b'{"the":"answer"}'
+    admitted = AuditEvent(
+        action=Action.PREDICT,
+        outcome=Outcome.ADMITTED,
+        recorded_at=LATER,
+        request_id="request-1",
+        issuer="issuer",
+        subject="camera-7",
+        client_id="conveyor",
+        address="192.0.2.7",
+        method="POST",
+        route="/predict",
+        model_name="belt",
+        model_version="3",
+        input_sha256=BODY_SHA256,
+        input_bytes=21,
+    )
+    assert world.events == [
+        admitted,
+        replace(admitted, outcome=Outcome.ANSWERED, result_digest=ANSWER_SHA256, result_count=2),
+    ]
+
+
+async def test_the_sampler_gets_the_request_and_its_answer(world: World) -> None:
+    """With the principal in the form that samples store."""
+    await world.predict()
+    (offer,) = world.offers
+    assert (offer.request_id, offer.received_at, offer.principal) == (
+        "request-1", NOW, "issuer|camera-7",
+    )  # fmt: skip
+    assert (offer.model_name, offer.model_version, offer.encoded) == ("belt", "3", BODY)
+    assert offer.input_sha256 == BODY_SHA256
+    assert (offer.image, offer.detections) == (RESULT.image, RESULT.detections)
+
+
+async def test_strangers_bodies_are_never_read(world: World) -> None:
+    """Who is not authenticated costs no body and no decoder."""
+    world.fails["authenticate"] = AuthnError(Code.AUTHN_INVALID, "m", reason="expired")
+    with pytest.raises(AuthnError):
+        await world.predict()
+    assert world.steps == ["authenticate", "begin record refused", "record refused"]
+
+
+async def test_a_stranger_is_on_record_without_a_name(world: World) -> None:
+    """No claim of an unverified token reaches the ledger; the reason does."""
+    world.fails["authenticate"] = AuthnError(Code.AUTHN_INVALID, "m", reason="expired")
+    with pytest.raises(AuthnError):
+        await world.predict()
+    (event,) = world.events
+    assert (event.issuer, event.subject, event.client_id) == (None, None, None)
+    assert (event.code, event.reason) == (Code.AUTHN_INVALID, "expired")
+    assert (event.input_sha256, event.input_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("role", ["operator", "client:other", "admin"])
+async def test_bodies_of_those_who_may_not_are_never_read(world: World, role: str) -> None:
+    """Authorisation comes before the body, too, and the record names the principal."""
+    world.principal = replace(world.principal, roles=frozenset({role}))
+    with pytest.raises(AuthzError):
+        await world.predict()
+    assert world.steps == ["authenticate", "begin record refused", "record refused"]
+    assert (world.events[0].subject, world.events[0].code) == ("camera-7", Code.AUTHZ_DENIED)
+
+
+async def test_a_route_without_a_permission_is_our_own_bug(world: World) -> None:
+    """Denied by default: a permission forgotten in the table opens nothing."""
+    with pytest.raises(RuntimeError, match="internal: a route without a permission"):
+        await world.predict(replace(CALL, permission=None))
+    assert "read" not in world.steps
+    assert (world.events[0].outcome, world.events[0].code) == (Outcome.FAILED, Code.INTERNAL)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "outcome", "code", "reason"),
+    [
+        ("read", RequestError(Code.BODY_TIMEOUT, "m"), "refused", "body_timeout", "body_timeout"),
+        ("detect", DecodeError(Code.IMAGE_CORRUPT, "m", reason="bad_png"), "refused",
+         "image_corrupt", "bad_png"),
+        ("detect", OverloadedError("m", retry_after_seconds=1), "failed", "overloaded", "overloaded"),
+        ("detect", ValueError("text with a secret"), "failed", "internal", "ValueError"),
+        ("render", KeyError("text with a secret"), "failed", "internal", "KeyError"),
+    ],
+)  # fmt: skip
+async def test_refusals_and_failures_are_on_record(
+    world: World, step: str, error: Exception, outcome: str, code: str, reason: str
+) -> None:
+    """With code and reason; of an unexpected exception only its type, its text may hold anything."""
+    world.fails[step] = error
+    with pytest.raises(type(error)) as caught:
+        await world.predict()
+    assert caught.value is error
+    last = world.events[-1]
+    assert (last.outcome, last.code, last.reason) == (outcome, code, reason)
+    assert "offer" not in world.steps
+
+
+@pytest.mark.parametrize("step", ["authenticate", "read", "detect", "render"])
+async def test_records_never_hold_token_or_body(world: World, step: str) -> None:
+    """Whatever fails, credentials and images stay out of the ledger."""
+    world.fails[step] = GatewayError(Code.INTERNAL, f"{TOKEN} {BODY!r}")
+    with pytest.raises(GatewayError):
+        await world.predict()
+    stored = "".join(map(canonical_body, world.events))
+    assert "secret-token" not in stored
+    assert "bytes of an image" not in stored
+
+
+async def test_without_the_first_record_nothing_is_decoded(world: World) -> None:
+    """The ledger fails closed before hostile bytes are touched."""
+    world.fails["record admitted"] = unavailable()
+    with pytest.raises(AuditUnavailableError):
+        await world.predict()
+    assert world.steps == ["authenticate", "read", "begin record admitted", "record admitted"]
+
+
+async def test_without_the_second_record_no_answer_leaves(world: World) -> None:
+    """Nor is anything sampled."""
+    world.fails["record answered"] = unavailable()
+    with pytest.raises(AuditUnavailableError):
+        await world.predict()
+    assert world.steps[-1] == "record answered"
+    assert world.offers == []
+
+
+async def test_a_refusal_that_cannot_be_recorded_is_not_told(world: World) -> None:
+    """The caller gets audit_unavailable in its place."""
+    world.fails["authenticate"] = AuthnError(Code.AUTHN_INVALID, "m")
+    world.fails["record refused"] = unavailable()
+    with pytest.raises(AuditUnavailableError):
+        await world.predict()
+
+
+async def test_the_offer_comes_after_everything_that_the_answer_needs(world: World) -> None:
+    """The sampler never raises; a bug in it would cost one answer, never a record."""
+    world.fails["offer"] = RuntimeError("a bug")
+    with pytest.raises(RuntimeError):
+        await world.predict()
+    assert world.steps[-2:] == ["record answered", "offer"]
+    assert [event.outcome for event in world.events] == [Outcome.ADMITTED, Outcome.ANSWERED]
+
+
+@pytest.mark.parametrize("length", [HASH_ON_LOOP_BYTES, HASH_ON_LOOP_BYTES + 1])
+async def test_large_bodies_have_the_same_kind_of_digest(world: World, length: int) -> None:
+    """On the loop or in a thread, it is the SHA-256 of the body."""
+    world.body = b"\x07" * length
+    await world.predict()
+    assert world.events[0].input_sha256 == hashlib.sha256(world.body).hexdigest()
+    assert world.events[0].input_bytes == length
+
+
+DESCRIBE = replace(CALL, action=Action.MODELS_READ, permission=Permission.MODELS_READ)
+
+
+async def test_a_description_is_recorded_before_it_leaves(world: World) -> None:
+    """One record: reading the model's facts touches no hostile bytes."""
+    answer = await world.pipeline.describe(DESCRIBE, lambda: b"facts")
+    assert answer == b"facts"
+    assert [(e.action, e.outcome, e.subject) for e in world.events] == [
+        (Action.MODELS_READ, Outcome.ANSWERED, "camera-7")
+    ]
+
+
+async def test_a_description_needs_its_permission(world: World) -> None:
+    """And a ledger that takes the record."""
+    rendered: list[bool] = []
+
+    def render() -> bytes:
+        rendered.append(True)
+        return b""
+
+    world.principal = replace(world.principal, roles=frozenset({"metrics"}))
+    with pytest.raises(AuthzError):
+        await world.pipeline.describe(DESCRIBE, render)
+    assert rendered == []
+    assert world.events[0].outcome is Outcome.REFUSED
+
+
+async def test_a_description_that_is_not_recorded_does_not_leave(world: World) -> None:
+    """Fails closed like every answer."""
+    world.fails["record answered"] = unavailable()
+    with pytest.raises(AuditUnavailableError):
+        await world.pipeline.describe(DESCRIBE, lambda: b"facts")
+
+
+async def test_a_call_that_no_route_takes_is_on_record(world: World) -> None:
+    """As refused, without a principal: its credentials are not looked at."""
+    call = replace(CALL, action=Action.ROUTE_UNKNOWN, permission=None, route="/.env")
+    await world.pipeline.refuse(call, RequestError(Code.ROUTE_UNKNOWN, "m"))
+    (event,) = world.events
+    assert (event.action, event.outcome, event.route, event.code, event.subject) == (
+        Action.ROUTE_UNKNOWN, Outcome.REFUSED, "/.env", Code.ROUTE_UNKNOWN, None,
+    )  # fmt: skip
+    assert "authenticate" not in world.steps
+
+
+async def test_waiting_for_the_ledger_is_measured(world: World) -> None:
+    """One observation a record."""
+    metrics = GatewayMetrics(CollectorRegistry())
+    world.pipeline._metrics = metrics
+    await world.predict()
+    assert metrics.registry.get_sample_value("gateway_audit_append_duration_seconds_count") == 2

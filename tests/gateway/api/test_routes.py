@@ -274,7 +274,7 @@ async def test_a_gateway_that_is_not_ready_says_so(
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/predict/", "/v1/model/", "/livez/", "/Predict", "//predict", 
+    ["/", "/predict/", "/v1/model/", "/livez/", "/Predict", "//predict",
      "/v1", "/.env", "/docs", "/openapi.json", "/metrics", "/predict%2f", "/predict%00"],
 )  # fmt: skip
 async def test_what_is_not_in_the_table_is_refused_and_recorded(

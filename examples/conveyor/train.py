@@ -42,7 +42,7 @@ IMAGE_SIZE = 320  # pixels, both sides of the model's input
 OPSET = 17
 DATASET_SEED = 1
 COUNTS = {"train": 3200, "val": 400, "test": 600}
-EPOCHS = 22
+EPOCHS = 12
 # Scenes of each traffic kind that are measured: so many from each of so many seeds (lenses).
 KIND_SEEDS, KIND_COUNT = 5, 60
 # What a reader of the ONNX needs to run it. The rest that Ultralytics writes (date, paths) changes
@@ -78,7 +78,7 @@ TRAINING = {
 }
 
 EXAMPLES = """examples:
-  python examples/conveyor/train.py                    # everything; about an hour on two cores
+  python examples/conveyor/train.py                    # everything; half an hour of one idle core
   python examples/conveyor/train.py --evaluate-only    # measure conveyor.onnx again
   python examples/conveyor/train.py --epochs 1 --out quick.onnx
 """

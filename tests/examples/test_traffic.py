@@ -75,9 +75,9 @@ def test_clean_is_the_training_distribution() -> None:
 
 
 def test_dirty_lens_is_blurred() -> None:
-    """Smudges take away at least a tenth of the sharpness but hardly any light."""
+    """Smudges take away at least a fifth of the sharpness but hardly any light."""
     clean, dirty = pictures("clean"), pictures("dirty_lens")
-    assert sharpness(dirty) < 0.9 * sharpness(clean)
+    assert sharpness(dirty) < 0.8 * sharpness(clean)
     assert brightness(dirty) > 0.9 * brightness(clean)
 
 

@@ -14,6 +14,8 @@ from gateway.errors import Code, SettingsError
 from gateway.store.environment import EnvironmentInvalidError, StrictSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+# An empty host would listen on every interface, and an unset variable in a compose file is an empty one.
+Text = Annotated[str, Field(min_length=1)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -23,29 +25,29 @@ class GatewaySettings(StrictSettings):
     prefix: ClassVar[str] = "GATEWAY_"
 
     # Where it listens.
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     port: Port = 8443
-    metrics_host: str = "127.0.0.1"
+    metrics_host: Text = "127.0.0.1"
     metrics_port: Port = 9464
     tls_certificate_file: Path = Path("certs/server.pem")
     tls_key_file: Path = Path("certs/server.key")
 
     # State.
-    database_url: Annotated[str, Field(repr=False)] = "sqlite:///var/gatewatch.db"
+    database_url: Annotated[str, Field(min_length=1, repr=False)] = "sqlite:///var/gatewatch.db"
     models_folder: Path = Path("var/models")
     max_model_bytes: Annotated[int, Field(ge=1024, le=1 << 34)] = 1 << 30
     kek_file: Path = Path("var/keys/kek")
     trusted_signers_folder: Path = Path("var/keys/signers")
 
     # Who may call.
-    issuer: str = "https://gatewatch.localhost"
-    audience: str = "gatewatch"
+    issuer: Text = "https://gatewatch.localhost"
+    audience: Text = "gatewatch"
     jwks_file: Path = Path("var/keys/jwks.json")
     token_max_lifetime_seconds: Annotated[int, Field(ge=60, le=86400 * 30)] = 86400
     token_cache_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
 
     # The model. Which version runs is the registry's word, not a setting.
-    model_name: str = "conveyor"
+    model_name: Text = "conveyor"
     image_sizes: str = ""  # further square sizes for dynamic models, e.g. "320,640"
     workers: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one a core
     queue_size: Annotated[int, Field(ge=1, le=10_000)] = 64

@@ -13,12 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
-from gateway.errors import Code, GatewayError, OperatorError
+from gateway.errors import Code, GatewayError, OperatorError, SettingsError
 from gateway.sealing.keys import Kek, load_kek
 from gateway.sealing.signers import TrustedSigner, load_trusted_signer
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import open_database
-from gateway.store.environment import read_environment
+from gateway.store.environment import EnvironmentInvalidError, read_environment
 from gateway.store.migrations import is_current
 
 
@@ -29,7 +29,11 @@ def utc_now() -> datetime:
 
 def settings_of_process(**overrides: object) -> GatewaySettings:
     """The settings from this process's environment and .env. Raises SettingsError."""
-    return read_settings(read_environment(os.environ, dotenv_file=Path(".env")), **overrides)
+    try:
+        environment = read_environment(os.environ, dotenv_file=Path(".env"))
+    except EnvironmentInvalidError as exc:
+        raise SettingsError(Code.SETTINGS_INVALID, f"the configuration is wrong:\n{exc}") from exc
+    return read_settings(environment, **overrides)
 
 
 def open_store(settings: GatewaySettings) -> Engine:

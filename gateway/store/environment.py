@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
@@ -30,7 +30,7 @@ class StrictSettings(BaseModel):
         """
         known = {cls.variable_name(field): field for field in cls.model_fields}
         own = {name: value for name, value in environment.items() if name.startswith(cls.prefix)}
-        mistakes = [_unknown(name, known) for name in sorted(own.keys() - known.keys())]
+        mistakes = [cls._unknown(name) for name in sorted(own.keys() - known.keys())]
         values = {known[name]: value for name, value in own.items() if name in known}
         try:
             settings = cls(**{**values, **overrides})
@@ -47,6 +47,15 @@ class StrictSettings(BaseModel):
         return f"{cls.prefix}{field.upper()}"
 
     @classmethod
+    def _unknown(cls, name: str) -> str:
+        # Without the prefix, which would make every name look like every other.
+        fields = [field.upper() for field in cls.model_fields]
+        near = difflib.get_close_matches(name.removeprefix(cls.prefix).upper(), fields, n=3)
+        names = " or ".join(f"{cls.prefix}{field}" for field in near)
+        hint = f"did you mean {names}?" if near else "see the README's configuration table"
+        return f"{name}: no such setting; {hint}"
+
+    @classmethod
     def _explain(cls, error: Any) -> str:
         if not error["loc"]:
             return f"{cls.prefix}*: {error['msg']}"
@@ -58,12 +67,29 @@ class StrictSettings(BaseModel):
 
 
 def read_environment(variables: Mapping[str, str], *, dotenv_file: Path) -> dict[str, str]:
-    """The variables, and under them those of an optional .env file: a real variable wins."""
-    from_file = dotenv_values(dotenv_file, interpolate=False) if dotenv_file.is_file() else {}
-    return {**{name: value or "" for name, value in from_file.items()}, **variables}
+    """The variables, and under them those of an optional .env file: a real variable wins.
+
+    Raises EnvironmentInvalidError listing every line of the file that cannot be read and every name given twice.
+    """
+    return {**(_read_dotenv(dotenv_file) if dotenv_file.is_file() else {}), **variables}
 
 
-def _unknown(name: str, known: Mapping[str, str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see the README's configuration table"
-    return f"{name}: no such setting; {hint}"
+def _read_dotenv(file: Path) -> dict[str, str]:
+    # The library's own reader leaves out a line that it cannot read, and the setting would silently be the default.
+    try:
+        with file.open(encoding="utf-8") as opened:
+            bindings = list(parse_stream(opened))
+    except UnicodeDecodeError as exc:
+        raise EnvironmentInvalidError(f"{file}: it is not UTF-8") from exc
+    values: dict[str, str] = {}
+    mistakes = []
+    for binding in bindings:
+        if binding.error:
+            mistakes.append(f"{file} line {binding.original.line}: write NAME=value")
+        elif binding.key in values:
+            mistakes.append(f"{file} line {binding.original.line}: {binding.key} is given twice")
+        elif binding.key is not None:
+            values[binding.key] = binding.value or ""
+    if mistakes:
+        raise EnvironmentInvalidError("\n".join(mistakes))
+    return values

@@ -1,0 +1,106 @@
+"""The gateway's settings: every limit from both sides, and what is never shown."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.errors import Code, SettingsError
+from gateway.settings import GatewaySettings, read_settings
+
+LIMITS = [
+    ("PORT", "0", "65535", "-1", "65536"),
+    ("METRICS_PORT", "0", "65535", "-1", "65536"),
+    ("MAX_MODEL_BYTES", "1024", "17179869184", "1023", "17179869185"),
+    ("TOKEN_MAX_LIFETIME_SECONDS", "60", "2592000", "59", "2592001"),
+    ("TOKEN_CACHE_ENTRIES", "0", "1000000", "-1", "1000001"),
+    ("WORKERS", "0", "256", "-1", "257"),
+    ("QUEUE_SIZE", "1", "10000", "0", "10001"),
+    ("INFER_TIMEOUT_SECONDS", "0.001", "600", "0", "600.1"),
+    ("MAX_BODY_BYTES", "1024", "1073741824", "1023", "1073741825"),
+    ("BODY_TIMEOUT_SECONDS", "0.001", "600", "0", "600.1"),
+    ("MAX_IMAGE_SIDE_PIXELS", "32", "65535", "31", "65536"),
+    ("MAX_IMAGE_PIXELS", "1024", "1073741824", "1023", "1073741825"),
+    ("SHUTDOWN_TIMEOUT_SECONDS", "1", "600", "0", "601"),
+    ("AUDIT_TIMEOUT_SECONDS", "0.001", "60", "0", "60.1"),
+    ("SAMPLE_RATE", "0", "1", "-0.1", "1.1"),
+    ("SAMPLE_IMAGE_RATE", "0", "1", "-0.1", "1.1"),
+    ("SAMPLE_KEEP_BELOW_CONFIDENCE", "0", "1", "-0.1", "1.1"),
+    ("SAMPLE_QUEUE_BYTES", "1048576", "17179869184", "1048575", "17179869185"),
+]
+
+
+@pytest.mark.parametrize(("name", "lowest", "highest", "below", "above"), LIMITS)
+def test_every_limit_from_both_sides(
+    name: str, lowest: str, highest: str, below: str, above: str
+) -> None:
+    """Both ends belong to the range, one step outside is refused under the variable's name."""
+    for inside in (lowest, highest):
+        read_settings({f"GATEWAY_{name}": inside})
+    for outside in (below, above):
+        with pytest.raises(SettingsError, match=f"GATEWAY_{name}: Input should be"):
+            read_settings({f"GATEWAY_{name}": outside})
+
+
+def test_every_number_has_limits() -> None:
+    """A new number is added to the list above."""
+    numbers = {
+        name.upper()
+        for name, field in GatewaySettings.model_fields.items()
+        if field.annotation in {int, float}
+    }
+    assert numbers == {name for name, *_ in LIMITS}
+
+
+@pytest.mark.parametrize(
+    "name", ["HOST", "METRICS_HOST", "ISSUER", "AUDIENCE", "MODEL_NAME", "DATABASE_URL"]
+)
+def test_empty_texts_are_refused(name: str) -> None:
+    """An empty host would listen on every interface."""
+    with pytest.raises(SettingsError, match=f"GATEWAY_{name}"):
+        read_settings({f"GATEWAY_{name}": ""})
+
+
+@pytest.mark.parametrize("origin", ["", "Gateway", "gate way", "gateway\n", "-x", "x" * 128, "é"])
+def test_an_origin_that_is_no_name_is_refused(origin: str) -> None:
+    """The ledger's name also stands in file names and notes."""
+    with pytest.raises(SettingsError, match="GATEWAY_AUDIT_ORIGIN"):
+        read_settings({"GATEWAY_AUDIT_ORIGIN": origin})
+
+
+def test_all_mistakes_are_one_error() -> None:
+    """Whoever configures sees them at once, with the code that commands print."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"GATEWAY_PROT": "1", "GATEWAY_PORT": "x", "GATEWAY_SAMPLE_RATE": "nan"})
+    assert caught.value.code is Code.SETTINGS_INVALID
+    assert caught.value.message.splitlines() == [
+        "the configuration is wrong:",
+        "GATEWAY_PROT: no such setting; did you mean GATEWAY_PORT?",
+        "GATEWAY_PORT: Input should be a valid integer, "
+        "unable to parse string as an integer (got 'x')",
+        "GATEWAY_SAMPLE_RATE: Input should be less than or equal to 1 (got 'nan')",
+    ]
+
+
+def test_listens_on_loopback_unless_told_otherwise() -> None:
+    """Neither calls nor metrics are open to the network by default."""
+    settings = read_settings({})
+    assert (settings.host, settings.metrics_host) == ("127.0.0.1", "127.0.0.1")
+
+
+def test_overrides_win() -> None:
+    """What a command line says counts."""
+    settings = read_settings({"GATEWAY_PORT": "1"}, port=2, models_folder=Path("m"))
+    assert (settings.port, settings.models_folder) == (2, Path("m"))
+
+
+def test_settings_are_frozen() -> None:
+    """Nothing changes them after the start."""
+    with pytest.raises(ValidationError, match="frozen"):
+        read_settings({}).port = 1
+
+
+def test_the_database_url_is_never_shown() -> None:
+    """It may hold a password."""
+    settings = read_settings({"GATEWAY_DATABASE_URL": "postgresql://u:secret@h/d"})
+    assert "secret" not in repr(settings)

@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     pictures = {
-        "frame.jpg": with_boxes(next(traffic.scenes("clean", SEED))),
+        "boxes.jpg": with_boxes(next(traffic.scenes("clean", SEED))),
         "traffic.jpg": strip(),
     }
     for name, picture in pictures.items():

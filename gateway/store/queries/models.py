@@ -60,10 +60,14 @@ def find_model_version(connection: Connection, name: str, version: str) -> Model
 def promote_version(connection: Connection, name: str, version: str) -> bool:
     """Put one version into production and retire the one that was; False (and no change) if it is unknown."""
     table = model_versions
-    this = (table.c.name == name) & (table.c.version == version)
-    if connection.execute(select(table.c.version).where(this)).one_or_none() is None:
+    of_name = table.c.name == name
+    # Locks all versions of the name on PostgreSQL: of two promotions at once the later one sees, and retires, what the
+    # earlier one put into production. SQLite's write_transaction holds its one lock already.
+    query = select(table.c.version).where(of_name).order_by(table.c.version).with_for_update()
+    if version not in connection.execute(query).scalars().all():
         return False
-    in_production = (table.c.name == name) & (table.c.stage == Stage.PRODUCTION.value)
+    in_production = of_name & (table.c.stage == Stage.PRODUCTION.value)
+    this = of_name & (table.c.version == version)
     connection.execute(update(table).where(in_production).values(stage=Stage.RETIRED.value))
     connection.execute(update(table).where(this).values(stage=Stage.PRODUCTION.value))
     return True

@@ -1,0 +1,127 @@
+"""Opening databases: durable commits, no file made by accident, writers that wait for each other."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, insert, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from gateway.store.database import open_database, write_transaction
+from gateway.store.tables import sample_images
+
+
+def row(request_id: str) -> dict[str, object]:
+    """One row."""
+    return {"request_id": request_id, "key_id": "k", "ciphertext": b"c"}
+
+
+def add_image(engine: Engine, request_id: str) -> None:
+    """One row, in a transaction of its own."""
+    with write_transaction(engine) as connection:
+        connection.execute(insert(sample_images).values(row(request_id)))
+
+
+def image_ids(engine: Engine) -> list[str]:
+    """The ids of all rows."""
+    with engine.connect() as connection:
+        return sorted(connection.execute(select(sample_images.c.request_id)).scalars())
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]
+)
+def test_sqlite_is_opened_durably(sqlite_engine: Engine, pragma: str, value: object) -> None:
+    """WAL with synchronous FULL (2) on every connection: NORMAL loses acknowledged records with the power."""
+    with sqlite_engine.connect() as first, sqlite_engine.connect() as second:
+        for connection in (first, second):
+            assert connection.execute(text(f"PRAGMA {pragma}")).scalar_one() == value
+
+
+def test_postgres_commits_durably(postgres_engine: Engine) -> None:
+    """The server's own default is kept."""
+    with postgres_engine.connect() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+
+
+def test_a_missing_file_is_refused_and_not_made(tmp_path: Path) -> None:
+    """An empty new database in place of the ledger would hide its loss."""
+    path = tmp_path / "absent.db"
+    with pytest.raises(FileNotFoundError, match="create it with `gateway db upgrade`"):
+        open_database(f"sqlite:///{path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url: str, tmp_path: Path) -> None:
+    """A ledger that ends with its process is none."""
+    with pytest.raises(FileNotFoundError):
+        open_database(url)
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    """The file itself must be named."""
+    with pytest.raises(FileNotFoundError):
+        open_database(f"sqlite:///{tmp_path}")
+
+
+@pytest.mark.parametrize("url", ["mysql://u@h/d", "mssql://u@h/d"])
+def test_other_kinds_of_database_are_refused(url: str) -> None:
+    """By name, before their drivers are looked for."""
+    with pytest.raises(ValueError, match=r"unsupported database '\w+': use sqlite or postgresql"):
+        open_database(url)
+
+
+def test_a_transaction_that_fails_leaves_nothing(engine: Engine) -> None:
+    """All of it or none of it."""
+    with pytest.raises(IntegrityError), write_transaction(engine) as connection:
+        connection.execute(insert(sample_images), [row("r"), row("r")])
+    assert image_ids(engine) == []
+
+
+def test_a_writer_waits_for_the_writer_before_it(engine: Engine) -> None:
+    """Two read-then-write transactions at once: the second blocks, and neither fails."""
+    is_inside, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with write_transaction(engine) as connection:
+            connection.execute(select(sample_images.c.request_id)).all()
+            is_inside.set()
+            assert may_end.wait(20)
+            connection.execute(insert(sample_images).values(row("first")))
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(hold)
+        assert is_inside.wait(20)
+        second = pool.submit(add_image, engine, "second")
+        may_end.set()
+        first.result(20)
+        second.result(20)
+    assert image_ids(engine) == ["first", "second"]
+
+
+def test_the_write_lock_is_taken_before_the_first_read(sqlite_engine: Engine) -> None:
+    """An ordinary transaction that reads, is overtaken and then writes fails at once: this is what is avoided."""
+    with sqlite_engine.connect() as connection:
+        connection.execute(select(sample_images.c.request_id)).all()
+        add_image(sqlite_engine, "between")
+        with pytest.raises(OperationalError, match="locked"):
+            connection.execute(insert(sample_images).values(row("late")))
+    with write_transaction(sqlite_engine), pytest.raises(OperationalError, match="locked"):
+        _write_without_waiting(sqlite_engine)
+
+
+def _write_without_waiting(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=0")
+        connection.execute(insert(sample_images).values(row("late")))
+
+
+def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
+    """And see only what is committed."""
+    add_image(engine, "old")
+    with write_transaction(engine) as connection:
+        connection.execute(insert(sample_images).values(row("new")))
+        assert image_ids(engine) == ["old"]
+    assert image_ids(engine) == ["new", "old"]

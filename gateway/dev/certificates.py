@@ -38,7 +38,10 @@ def are_current(folder: Path, *, now: datetime) -> bool:
     files = [folder / name for name in ("ca.pem", "server.pem", "server.key")]
     if not all(file.is_file() for file in files):
         return False
-    certificate = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    except ValueError:
+        return False  # Killed while it was written.
     return certificate.not_valid_after_utc - now > timedelta(days=RENEW_BEFORE_DAYS)
 
 

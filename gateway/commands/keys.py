@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.errors import Code, KeyFileError
 from gateway.identity.issue import create_signing_key, jwks_of, load_signing_key
 from gateway.sealing.keys import create_kek
-from gateway.sealing.signers import create_signer, write_trusted_signer
+from gateway.sealing.regular_files import create_durably
+from gateway.sealing.signers import create_signer, load_signer, write_trusted_signer
 
 
 def create_all(folder: Path) -> None:
@@ -13,13 +17,31 @@ def create_all(folder: Path) -> None:
     Raises KeyFileError if one cannot be written. Running it again after a crash makes what is missing.
     """
     signers = folder / "signers"
-    signers.mkdir(parents=True, exist_ok=True)
+    try:
+        signers.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _unwritable(signers, exc) from exc
     if not (folder / "kek").exists():
         create_kek(folder / "kek")
     if not (folder / "signer.key").exists():
-        signer = create_signer(folder / "signer.key")
+        create_signer(folder / "signer.key")
+    if not any(signers.glob("*.pem")):
+        # Only where none is trusted: one that is missing beside others may have been withdrawn.
+        signer = load_signer(folder / "signer.key")
         write_trusted_signer(signer.trusted, signers / f"{signer.signer_id[:16]}.pem")
     if not (folder / "token.key").exists():
         create_signing_key(folder / "token.key")
-    token_key = load_signing_key(folder / "token.key")
-    (folder / "jwks.json").write_bytes(jwks_of([token_key.public_key()]))
+    if not (folder / "jwks.json").exists():
+        _write_jwks(folder / "jwks.json", load_signing_key(folder / "token.key"))
+
+
+def _write_jwks(file: Path, token_key: Ed25519PrivateKey) -> None:
+    try:
+        create_durably(file, jwks_of([token_key.public_key()]), mode=0o644)
+    except OSError as exc:
+        raise _unwritable(file, exc) from exc
+
+
+def _unwritable(path: Path, exc: OSError) -> KeyFileError:
+    message = f"cannot write {path}: {exc.strerror}; check the folder above it"
+    return KeyFileError(Code.KEY_INVALID, message)

@@ -1,5 +1,6 @@
 """Looking at kept samples: decrypting is an act that is recorded."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from gateway.settings import GatewaySettings
 from gateway.store.queries.sample_keys import find_sample_key
 from gateway.store.queries.samples import find_sealed_image
 
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
 
 def write_image(settings: GatewaySettings, request_id: str, out: Path) -> None:
-    """Write the kept image of one request as it was received.
+    """Write the kept image of one request as it was received, mode 0600.
 
     Raises OperatorError if none was kept or out exists, SealError if it was changed.
     """
@@ -29,7 +32,7 @@ def write_image(settings: GatewaySettings, request_id: str, out: Path) -> None:
             sealed, request_id=request_id, key=open_sample_key(key, keks=[open_kek(settings)])
         )
         try:
-            with out.open("xb") as file:
+            with os.fdopen(os.open(out, _CREATE_FLAGS, 0o600), "wb") as file:
                 file.write(image)
         except OSError as exc:
             message = f"cannot write {out}: {exc.strerror}"

@@ -1,0 +1,40 @@
+"""Measuring a folder of images."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.commands.features import print_features
+from gateway.errors import OperatorError
+from gateway.settings import GatewaySettings
+
+FRAME = Path(__file__).resolve().parents[3] / "examples" / "conveyor" / "frame.jpg"
+
+
+def test_each_image_is_measured_and_the_rest_is_left_out(
+    settings: GatewaySettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One JSON line an image, at any depth; what the gateway would refuse is named on standard error."""
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    shutil.copy(FRAME, tmp_path / "photos" / "deep" / "frame.JPG")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"\x89PNG but no more")
+    (tmp_path / "photos" / "words.txt").write_text("no image")
+    print_features(settings, tmp_path / "photos")
+    out, err = capsys.readouterr()
+    (line,) = [json.loads(line) for line in out.splitlines()]
+    assert set(line) == {"features", "detections", "model_name", "model_version", "received_at"}
+    assert (line["model_name"], line["model_version"]) == ("belt", "1")
+    assert line["features"]["brightness"] > 0
+    assert all(len(row) == 6 for row in line["detections"])
+    assert line["detections"]
+    assert "left out" in err
+    assert "broken.png" in err
+    assert "words.txt" not in err
+
+
+def test_a_folder_without_images_is_refused(settings: GatewaySettings, tmp_path: Path) -> None:
+    """An empty reference would find drift in everything."""
+    with pytest.raises(OperatorError, match="no image in"):
+        print_features(settings, tmp_path)

@@ -1,0 +1,79 @@
+"""Making keys: once, and whatever a crash left out."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.commands.keys import create_all
+from gateway.errors import KeyFileError
+from gateway.identity.issue import load_signing_key, thumbprint
+from gateway.identity.keysets import load_keyset
+from gateway.sealing.keys import load_kek
+from gateway.sealing.signers import load_signer, load_trusted_signer
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def test_everything_is_made_and_fits_together(tmp_path: Path) -> None:
+    """The signer is trusted, the token key is in the set, secrets are their owner's alone."""
+    create_all(tmp_path)
+    load_kek(tmp_path / "kek")
+    (public,) = (tmp_path / "signers").iterdir()
+    assert load_trusted_signer(public).signer_id == load_signer(tmp_path / "signer.key").signer_id
+    key_id = thumbprint(load_signing_key(tmp_path / "token.key").public_key())
+    assert set(load_keyset((tmp_path / "jwks.json").read_bytes()).keys) == {key_id}
+    for name in ("kek", "signer.key", "token.key"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    """A new KEK would make every sealed model unreadable."""
+    create_all(tmp_path)
+    before = contents(tmp_path)
+    create_all(tmp_path)
+    assert before == contents(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["kek", "signers", "jwks.json"])
+def test_what_a_crash_left_out_is_made(tmp_path: Path, name: str) -> None:
+    """The rest stays, and the public files belong to the keys that were there."""
+    create_all(tmp_path)
+    before = contents(tmp_path)
+    missing = [path for path in before if path.startswith(name)]
+    for path in missing:
+        (tmp_path / path).unlink()
+    create_all(tmp_path)
+    after = contents(tmp_path)
+    assert before.keys() == after.keys()
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == ({"kek"} if name == "kek" else set())
+
+
+def test_a_key_set_of_ones_own_is_kept(tmp_path: Path) -> None:
+    """It may be the identity provider's, or hold the next key as well."""
+    (tmp_path / "jwks.json").write_bytes(b"from the identity provider")
+    create_all(tmp_path)
+    assert (tmp_path / "jwks.json").read_bytes() == b"from the identity provider"
+
+
+def test_a_withdrawn_signer_is_not_trusted_again(tmp_path: Path) -> None:
+    """Where others are trusted, a missing one is no crash's work."""
+    create_all(tmp_path / "other")
+    create_all(tmp_path / "own")
+    (own,) = (tmp_path / "own" / "signers").iterdir()
+    (other,) = (tmp_path / "other" / "signers").iterdir()
+    own.unlink()
+    other.rename(tmp_path / "own" / "signers" / other.name)
+    create_all(tmp_path / "own")
+    assert [file.name for file in (tmp_path / "own" / "signers").iterdir()] == [other.name]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """With the reason, not with a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(KeyFileError, match=r"cannot write .*/file/signers: Not a directory"):
+        create_all(tmp_path / "file")

@@ -1,0 +1,193 @@
+"""The listener: real TLS on loopback, HTTP that is none, and the socket's own errors."""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.server import bind, build_server, tls_context
+from gateway.dev.certificates import create_certificates
+from gateway.errors import Code, KeyFileError, OperatorError
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that the gateway runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A development set."""
+    folder = tmp_path_factory.mktemp("certs")
+    create_certificates(folder, now=datetime.now(UTC))
+    return folder
+
+
+async def _echo(request: Request) -> Response:
+    return Response(await request.body())
+
+
+@asynccontextmanager
+async def serving(certificates: Path) -> AsyncIterator[int]:
+    """A server that echoes bodies; its port, once it said that it serves."""
+    is_serving = asyncio.Event()
+    with bind("127.0.0.1", 0) as listener:
+        server = build_server(
+            Starlette(routes=[Route("/echo", _echo, methods=["POST"])]),
+            context=tls_context(certificates / "server.pem", certificates / "server.key"),
+            shutdown_timeout_seconds=5,
+            on_serving=is_serving.set,
+        )
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.wait_for(is_serving.wait(), 20)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await asyncio.wait_for(task, 20)
+
+
+async def exchange(certificates: Path, port: int, sent: bytes) -> bytes:
+    """What comes back for these bytes until the server closes."""
+    context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    writer.write(sent)
+    received = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return received
+
+
+POST = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+@pytest.mark.anyio
+async def test_a_call_is_answered_over_tls_without_a_banner(certificates: Path) -> None:
+    """Nothing tells a stranger what runs here."""
+    async with serving(certificates) as port:
+        received = await exchange(certificates, port, POST + b"Content-Length: 2\r\n\r\nhi")
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"hi")
+    assert b"server:" not in head.lower()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01 not HTTP\r\n\r\n",
+        b"GET /echo HTTP/9.9\r\n\r\n",
+        POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi!",
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        POST + b"Bad Name: x\r\n\r\n",
+    ],
+    ids=["bytes", "version", "two lengths", "length and chunks", "negative", "chunk", "name"],
+)
+async def test_what_is_not_http_is_answered_as_a_problem(certificates: Path, sent: bytes) -> None:
+    """A constant one: the caller's bytes are not echoed; the connection ends, or the rest would be read as a call."""
+    async with serving(certificates) as port:
+        received = await exchange(certificates, port, sent)
+    head, _, body = received.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 400 Bad Request"
+    assert b"content-type: application/problem+json" in lines
+    assert b"connection: close" in lines
+    content = json.loads(body)
+    assert len(content.pop("request_id")) == 36
+    assert content == {
+        "type": "urn:gatewatch:problem:http_invalid",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "the request is not valid HTTP/1.1",
+        "code": "http_invalid",
+    }
+
+
+@pytest.mark.anyio
+async def test_forwarding_headers_do_not_change_the_peer(certificates: Path) -> None:
+    """The ledger's address is the socket's, whatever a caller writes."""
+    seen: list[str] = []
+
+    async def show(request: Request) -> Response:
+        seen.append(request.client.host if request.client else "")
+        return Response(b"")
+
+    is_serving = asyncio.Event()
+    with bind("127.0.0.1", 0) as listener:
+        server = build_server(
+            Starlette(routes=[Route("/echo", show, methods=["POST"])]),
+            context=tls_context(certificates / "server.pem", certificates / "server.key"),
+            shutdown_timeout_seconds=5,
+            on_serving=is_serving.set,
+        )
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.wait_for(is_serving.wait(), 20)
+        forged = POST + b"X-Forwarded-For: 198.51.100.1\r\nForwarded: for=198.51.100.1\r\n\r\n"
+        await exchange(certificates, listener.getsockname()[1], forged)
+        server.should_exit = True
+        await asyncio.wait_for(task, 20)
+    assert seen == ["127.0.0.1"]
+
+
+def test_a_key_that_others_may_read_is_refused(certificates: Path, tmp_path: Path) -> None:
+    """Before it is loaded."""
+    key = tmp_path / "server.key"
+    key.write_bytes((certificates / "server.key").read_bytes())
+    key.chmod(0o644)
+    with pytest.raises(KeyFileError, match="chmod it to 0600"):
+        tls_context(certificates / "server.pem", key)
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate", None])
+def test_a_certificate_that_does_not_load_is_named(
+    certificates: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    """With both paths: either may be the wrong one."""
+    certificate = tmp_path / "server.pem"
+    if content is not None:
+        certificate.write_bytes(content)
+    with pytest.raises(OperatorError, match=r"server\.pem and key .*server\.key do not load"):
+        tls_context(certificate, certificates / "server.key")
+
+
+def test_a_key_of_another_certificate_is_refused(certificates: Path, tmp_path: Path) -> None:
+    """At the start, not at the first call."""
+    create_certificates(tmp_path, now=datetime.now(UTC))
+    with pytest.raises(OperatorError, match="do not load"):
+        tls_context(certificates / "server.pem", tmp_path / "server.key")
+
+
+def test_the_context_speaks_tls_1_3_only(certificates: Path) -> None:
+    """And HTTP/1.1, and compresses nothing."""
+    context = tls_context(certificates / "server.pem", certificates / "server.key")
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert context.options & ssl.OP_NO_COMPRESSION
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_free_port_is_bound(host: str) -> None:
+    """Port 0 takes one, of either family."""
+    with bind(host, 0) as bound:
+        assert bound.getsockname()[0] == host
+        assert bound.getsockname()[1] > 0
+
+
+def test_a_taken_port_is_named_with_its_setting() -> None:
+    """Whoever starts the gateway reads what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"port {port}.* set GATEWAY_PORT") as caught:
+            bind("127.0.0.1", port)
+    assert caught.value.code is Code.SETTINGS_INVALID

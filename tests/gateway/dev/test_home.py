@@ -1,0 +1,118 @@
+"""A development home: everything is made once, and found again."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gateway.commands.opening import opened_store
+from gateway.dev.home import (
+    ROLES,
+    Layout,
+    demo_folder,
+    gateway_overrides,
+    layout_of,
+    monitor_environment,
+    prepare,
+)
+from gateway.settings import GatewaySettings, read_settings
+from gateway.store.queries.audit import find_last_position
+from gateway.store.queries.models import find_production_version
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A home that does not exist yet."""
+    return layout_of(tmp_path / "home")
+
+
+@pytest.fixture
+def settings(layout: Layout) -> GatewaySettings:
+    """Its settings."""
+    return read_settings({}, **gateway_overrides(layout))
+
+
+def contents(folder: Path) -> Mapping[str, bytes]:
+    """Every file below a folder but tokens, which are new at every start, and the database."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    named = {str(file.relative_to(folder)): file.read_bytes() for file in files}
+    return {n: c for n, c in named.items() if not n.startswith(("tokens/", "gatewatch.db"))}
+
+
+def prepared(layout: Layout, settings: GatewaySettings, *, days: int = 0) -> None:
+    """Prepare the home, days from now."""
+    now = datetime.now(UTC) + timedelta(days=days)
+    prepare(layout, settings, clock=lambda: now, console=QUIET)
+
+
+def test_a_home_keeps_everything_in_one_folder(tmp_path: Path) -> None:
+    """Certificates too; without a folder, state and certificates lie beside each other."""
+    assert layout_of(tmp_path) == Layout(tmp_path, tmp_path / "certs")
+    assert layout_of(None) == Layout(Path.cwd() / "var", Path.cwd() / "certs")
+
+
+def test_the_monitor_reads_the_same_database(layout: Layout) -> None:
+    """And watches the demo model."""
+    environment = monitor_environment(layout)
+    assert environment["MONITOR_DATABASE_URL"] == gateway_overrides(layout)["database_url"]
+    assert environment["MONITOR_MODEL_NAME"] == "conveyor"
+
+
+def test_a_first_start_makes_everything(layout: Layout, settings: GatewaySettings) -> None:
+    """The demo model is in production, a token a role lies ready, nobody else may look inside."""
+    prepared(layout, settings)
+    with opened_store(settings) as store, store.connect() as connection:
+        found = find_production_version(connection, "conveyor")
+    assert found is not None
+    assert found.version == "1"
+    assert {file.stem for file in layout.tokens.iterdir()} == set(ROLES)
+    assert layout.state.stat().st_mode & 0o777 == 0o700
+    for file in (*layout.tokens.iterdir(), layout.keys / "kek", settings.tls_key_file):
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert layout.ca_file.is_file()
+
+
+def test_a_second_start_keeps_everything(layout: Layout, settings: GatewaySettings) -> None:
+    """Keys, certificates and the sealed model are those of the first; nothing is sealed anew."""
+    prepared(layout, settings)
+    before = contents(layout.state)
+    with opened_store(settings) as store, store.connect() as connection:
+        records = find_last_position(connection, "gateway")
+    prepared(layout, settings)
+    assert before == contents(layout.state)
+    with opened_store(settings) as store, store.connect() as connection:
+        assert records == find_last_position(connection, "gateway")
+
+
+def test_certificates_near_their_end_are_made_anew(
+    layout: Layout, settings: GatewaySettings
+) -> None:
+    """And nothing else."""
+    prepared(layout, settings)
+    before = contents(layout.state)
+    prepared(layout, settings, days=390)
+    after = contents(layout.state)
+    assert {name for name in before if before[name] != after[name]} == {
+        "certs/ca.pem", "certs/server.pem", "certs/server.key",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["certs/server.pem", "certs/ca.pem", "keys/jwks.json"])
+def test_what_a_crash_left_out_is_made(
+    layout: Layout, settings: GatewaySettings, missing: str
+) -> None:
+    """Every step can be repeated."""
+    prepared(layout, settings)
+    (layout.state / missing).unlink()
+    prepared(layout, settings)
+    assert (layout.state / missing).is_file()
+
+
+def test_the_demos_files_are_there() -> None:
+    """The model, and what its validation scenes measured."""
+    assert (demo_folder() / "conveyor.onnx").is_file()
+    assert (demo_folder() / "reference.jsonl").is_file()

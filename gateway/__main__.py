@@ -133,7 +133,7 @@ def models_list(as_json: AsJson = False) -> None:
 
 @models.command("promote")
 def models_promote(name: str, version: str) -> None:
-    """Put a version into production, or back: gateway models promote belt 2"""
+    """Put a version into production, or back. Example: gateway models promote belt 2"""
     from gateway.commands.models import promote
     from gateway.commands.opening import settings_of_process
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
@@ -50,6 +51,8 @@ from gateway.store.records import ModelVersion
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+
+_PIXELS = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ def _open(settings: GatewaySettings, opened: Opened, registered: ModelVersion) -
 def _input_sizes(settings: GatewaySettings, model: OpenedModel) -> list[tuple[int, int]]:
     sizes = [model.header.input_size]
     for text in filter(None, (part.strip() for part in settings.image_sizes.split(","))):
-        if not text.isdecimal():
+        if not _PIXELS.fullmatch(text):
             message = f"GATEWAY_IMAGE_SIZES: {text!r} is not a number of pixels"
             raise SettingsError(Code.SETTINGS_INVALID, message)
         sizes.append((int(text), int(text)))

@@ -1,0 +1,263 @@
+"""The composition root, with the demo model and everything real but the socket."""
+
+import json
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+from sqlalchemy import delete, select, update
+from starlette.applications import Starlette
+
+from gateway.app import Opened, _answers, built, load_production_model, worker_count
+from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
+from gateway.commands.samples import write_image
+from gateway.dev.home import gateway_overrides, layout_of, prepare
+from gateway.errors import AuditUnavailableError, Code, GatewayError, OperatorError
+from gateway.settings import GatewaySettings, read_settings
+from gateway.store.database import write_transaction
+from gateway.store.queries.audit import load_audit_records
+from gateway.store.tables import model_versions, sample_keys, samples
+
+FRAME = Path(__file__).resolve().parents[2] / "examples" / "conveyor" / "frame.jpg"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that the gateway runs on."""
+    return "asyncio"
+
+
+def settings_below(home: Path) -> GatewaySettings:
+    """Settings that keep everything in one folder and take any metrics port."""
+    layout = layout_of(home)
+    return read_settings({}, **gateway_overrides(layout), metrics_port=0, workers=1)
+
+
+@pytest.fixture(scope="module")
+def prepared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A development home; copied, never changed."""
+    home = tmp_path_factory.mktemp("prepared")
+    prepare(layout_of(home), settings_below(home), clock=utc_now, console=Console(quiet=True))
+    return home
+
+
+@pytest.fixture
+def home(prepared_home: Path, tmp_path: Path) -> Path:
+    """A copy for one test."""
+    return Path(shutil.copytree(prepared_home, tmp_path / "home"))
+
+
+@pytest.fixture
+def settings(home: Path) -> GatewaySettings:
+    """The settings of home."""
+    return settings_below(home)
+
+
+@asynccontextmanager
+async def running(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the built application, between its start and its stop."""
+    with opened_store(settings) as store:
+        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        with built(settings, opened, clock=utc_now) as app:
+            async with app.router.lifespan_context(app), _client(app) as client:
+                yield client
+
+
+def _client(app: Starlette) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://localhost")
+
+
+def bearer(home: Path, role: str = "client") -> dict[str, str]:
+    """The header with a role's development token."""
+    return {"Authorization": f"Bearer {(home / 'tokens' / f'{role}.jwt').read_text()}"}
+
+
+def ledger(settings: GatewaySettings) -> list[dict[str, Any]]:
+    """The bodies of all audit records."""
+    with opened_store(settings) as store, store.connect() as connection:
+        records = load_audit_records(connection, "gateway", limit=100)
+    return [json.loads(record.body) for record in records]
+
+
+@pytest.mark.anyio
+async def test_an_image_goes_the_whole_way(settings: GatewaySettings, home: Path) -> None:
+    """Answered with what the demo model sees, recorded between start and stop, sampled with its features."""
+    async with running(settings) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        answer = await client.post("/predict", content=FRAME.read_bytes(), headers=bearer(home))
+    assert answer.status_code == 200
+    assert answer.json()["metadata"]["model"] == "conveyor@1"
+    assert answer.json()["images"][0]["results"]
+    assert [(r["action"], r["outcome"]) for r in ledger(settings)][-4:] == [
+        ("gateway.start", "answered"),
+        ("predict", "admitted"),
+        ("predict", "answered"),
+        ("gateway.stop", "answered"),
+    ]
+    with opened_store(settings) as store, store.connect() as connection:
+        (sample,) = connection.execute(select(samples)).all()
+    assert sample.request_id == answer.headers["x-request-id"]
+    assert json.loads(sample.features)["brightness"] > 0
+    assert len(json.loads(sample.detections)) == len(answer.json()["images"][0]["results"])
+
+
+@pytest.mark.anyio
+async def test_a_kept_image_can_be_looked_at_later(
+    settings: GatewaySettings, home: Path, tmp_path: Path
+) -> None:
+    """It is encrypted in the database, and its key is stored before it."""
+    keeping = settings.model_copy(update={"sample_image_rate": 1.0})
+    async with running(keeping) as client:
+        answer = await client.post("/predict", content=FRAME.read_bytes(), headers=bearer(home))
+    write_image(settings, answer.headers["x-request-id"], tmp_path / "seen.jpg")
+    assert (tmp_path / "seen.jpg").read_bytes() == FRAME.read_bytes()
+    stored = (home / "gatewatch.db").read_bytes()
+    assert FRAME.read_bytes()[1000:1064] not in stored
+
+
+@pytest.mark.anyio
+async def test_every_start_has_a_sample_key_of_its_own(settings: GatewaySettings) -> None:
+    """No two processes share one."""
+    for _ in range(2):
+        async with running(settings):
+            pass
+    with opened_store(settings) as store, store.connect() as connection:
+        assert len(connection.execute(select(sample_keys)).all()) == 2
+
+
+@pytest.mark.anyio
+async def test_metrics_are_served_beside_the_calls(settings: GatewaySettings, home: Path) -> None:
+    """On a listener of their own, with the model and the calls so far."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    async with running(settings.model_copy(update={"metrics_port": port})) as client:
+        await client.post("/predict", content=b"no image", headers=bearer(home))
+        async with httpx.AsyncClient() as scraper:
+            text = (await scraper.get(f"http://127.0.0.1:{port}/metrics")).text
+        assert (await client.get("/metrics")).status_code == 404
+    assert "gateway_ready 1.0" in text
+    assert (
+        'gateway_model_info{engine="openvino",model="conveyor",precision="f32",version="1"} 1.0'
+    ) in text
+    assert (
+        'gateway_requests_total{code="image_unsupported",route="/predict",status="415"} 1.0'
+    ) in text
+
+
+@pytest.mark.anyio
+async def test_a_gateway_that_cannot_record_its_start_does_not_open(
+    settings: GatewaySettings,
+) -> None:
+    """The ledger fails closed before the first call."""
+    with opened_store(settings) as store:
+        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        with built(settings, opened, clock=utc_now) as app:
+            with write_transaction(store) as connection:
+                connection.exec_driver_sql("DROP TABLE audit_records")
+            with pytest.raises(AuditUnavailableError):
+                async with app.router.lifespan_context(app):
+                    pytest.fail("it opened")
+
+
+def test_without_its_database_it_is_not_ready(settings: GatewaySettings, home: Path) -> None:
+    """A load balancer then sends nothing here."""
+    with opened_store(settings) as store:
+        assert _answers(store)
+        store.dispose()
+        (home / "gatewatch.db").unlink()
+        (home / "gatewatch.db").mkdir()
+        assert not _answers(store)
+
+
+def starting_refused(settings: GatewaySettings) -> GatewayError:
+    """The error that ends a start."""
+    with opened_store(settings) as store:
+        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        with pytest.raises(GatewayError) as caught, built(settings, opened, clock=utc_now):
+            pytest.fail("it was built")
+    return caught.value
+
+
+def test_without_a_production_version_it_does_not_start(settings: GatewaySettings) -> None:
+    """The message names both commands that put one there."""
+    error = starting_refused(settings.model_copy(update={"model_name": "absent"}))
+    assert (error.code, error.message) == (
+        Code.MODEL_UNKNOWN,
+        "no version of 'absent' is in production: seal one (`gateway seal`) "
+        "and promote it (`gateway models promote`)",
+    )
+
+
+def test_a_file_that_is_not_the_registered_one_is_refused(settings: GatewaySettings) -> None:
+    """Also if a trusted signer sealed it under the same name and version: it is not what was promoted."""
+    with opened_store(settings) as store, write_transaction(store) as connection:
+        connection.execute(update(model_versions).values(plaintext_sha256="00" * 32))
+    error = starting_refused(settings)
+    assert (error.code, error.reason) == (Code.SEALED_MODEL_REFUSED, "digest_not_registered")
+
+
+def test_a_sealed_file_that_was_changed_is_refused(settings: GatewaySettings) -> None:
+    """One bit in the middle."""
+    file = settings.models_folder / "conveyor-1.sealed"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert starting_refused(settings).code is Code.SEALED_MODEL_REFUSED
+
+
+def test_a_sealed_file_that_is_missing_is_named(settings: GatewaySettings) -> None:
+    """With its path."""
+    (settings.models_folder / "conveyor-1.sealed").unlink()
+    assert "conveyor-1.sealed" in starting_refused(settings).message
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"keys":[]}', b"x" * 10_000_000])
+def test_a_key_set_that_is_missing_or_bad_ends_the_start(
+    settings: GatewaySettings, content: bytes | None
+) -> None:
+    """A gateway that could believe no token does not serve."""
+    settings.jwks_file.unlink()
+    if content is not None:
+        settings.jwks_file.write_bytes(content)
+    assert starting_refused(settings).code is Code.SETTINGS_INVALID
+
+
+@pytest.mark.parametrize(
+    "sizes", ["320,abc", "-320", "3.2", "\uff13\uff12\uff10", "0x140", "9" * 5000]
+)
+def test_image_sizes_that_are_no_numbers_are_refused(settings: GatewaySettings, sizes: str) -> None:
+    """By the setting's name."""
+    error = starting_refused(settings.model_copy(update={"image_sizes": sizes}))
+    assert error.message.startswith("GATEWAY_IMAGE_SIZES: ")
+
+
+def test_a_taken_metrics_port_is_named_with_its_setting(settings: GatewaySettings) -> None:
+    """Whoever starts a second gateway reads what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = starting_refused(settings.model_copy(update={"metrics_port": port}))
+    assert f"port {port}" in error.message
+    assert "GATEWAY_METRICS_PORT" in error.message
+
+
+def test_the_promoted_version_is_the_one_that_is_loaded(settings: GatewaySettings) -> None:
+    """Which version runs is the registry's word; without a row, none does."""
+    with opened_store(settings) as store:
+        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        assert load_production_model(settings, opened).version.version == "1"
+        with write_transaction(store) as connection:
+            connection.execute(delete(model_versions))
+        with pytest.raises(OperatorError):
+            load_production_model(settings, opened)
+
+
+def test_workers_are_what_is_set_or_one_a_core(settings: GatewaySettings) -> None:
+    """A container that may use two cores runs two."""
+    assert worker_count(settings.model_copy(update={"workers": 5})) == 5
+    assert worker_count(settings.model_copy(update={"workers": 0})) >= 1

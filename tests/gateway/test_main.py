@@ -1,0 +1,143 @@
+"""The command line: help for every command, and exit codes that scripts can rely on."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import typer
+
+from gateway.__main__ import app, main
+from gateway.dev.home import gateway_overrides, layout_of
+
+COMMANDS = {
+    "serve", "dev", "seal", "features", "models list", "models promote", "keys create",
+    "token issue", "audit verify", "db upgrade", "samples image",
+}  # fmt: skip
+
+
+def _commands() -> Iterator[tuple[str, str]]:
+    """Every command's name and help."""
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]  # the top is always a group
+        for below, leaf in getattr(command, "commands", {"": command}).items():
+            yield f"{name} {below}".strip(), leaf.help or ""
+
+
+@pytest.fixture
+def in_empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The process stands in an empty folder, and its environment names what will lie there."""
+    for field, value in gateway_overrides(layout_of(tmp_path)).items():
+        monkeypatch.setenv(f"GATEWAY_{field.upper()}", str(value))
+    monkeypatch.setenv("GATEWAY_MODEL_NAME", "belt")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of the command line with these arguments."""
+    monkeypatch.setattr("sys.argv", ["gateway", *arguments])
+    monkeypatch.setattr("logging.basicConfig", lambda **_options: None)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+def test_the_commands_are_known() -> None:
+    """A new command is listed here and in the README."""
+    assert {name for name, _ in _commands()} == COMMANDS
+
+
+@pytest.mark.parametrize(("name", "text"), list(_commands()))
+def test_every_command_has_an_example(name: str, text: str) -> None:
+    """That names the command itself."""
+    _, found, example = text.partition("Example: ")
+    assert found
+    assert f"gateway {name}" in example
+
+
+def test_a_home_is_made_used_and_checked_by_commands(
+    in_empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Results go to standard output, words to standard error; a changed record makes the check exit 1."""
+    onnx = Path(__file__).resolve().parents[2] / "examples" / "conveyor" / "conveyor.onnx"
+    seal = ["seal", str(onnx), "--name", "belt", "--version", "1", "--signer", "keys/signer.key"]
+    assert run(monkeypatch, "keys", "create", "keys") == 0
+    assert run(monkeypatch, "db", "upgrade") == 0
+    assert run(monkeypatch, *seal) == 0
+    assert run(monkeypatch, "models", "promote", "belt", "1") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "sealed belt@1" in err
+    assert "in production: belt@1" in err
+
+    assert run(monkeypatch, "models", "list", "--json") == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["name"], listed["version"], listed["stage"]) == ("belt", "1", "production")
+
+    issue = ["token", "issue", "--role", "client", "--key", "keys/token.key"]
+    assert run(monkeypatch, *issue) == 0
+    assert capsys.readouterr().out.count(".") == 2
+
+    assert run(monkeypatch, "audit", "verify") == 0
+    assert capsys.readouterr().out.startswith("gateway: 5 records, all good")
+    _change_a_record(in_empty_home / "gatewatch.db")
+    assert run(monkeypatch, "audit", "verify") == 1
+    assert "gateway: record 2 is bad: " in capsys.readouterr().err
+
+
+def _change_a_record(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        body = "replace(replace(body, 'seal', 'sell'), 'promote', 'demoted')"
+        connection.execute(f"UPDATE audit_records SET body = {body} WHERE position = 2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["models", "list"], 1, "[settings_invalid]"),
+        (["serve"], 1, "[key_invalid]"),
+        (["samples", "image", "r", "--out", "seen.jpg"], 1, "create it with `gateway db upgrade`"),
+        (["token", "issue", "--role", "client"], 1, "var/keys/token.key"),
+        (["token", "issue"], 2, "--role"),
+        (["nonsense"], 2, "nonsense"),
+        (["seal", "a.onnx"], 2, "--name"),
+    ],
+)
+def test_a_failure_says_what_to_mend(
+    in_empty_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    told: str,
+) -> None:
+    """Exit 1 for what failed, 2 for wrong usage; on standard error, without a traceback."""
+    assert run(monkeypatch, *arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_a_bad_environment_is_told_in_full(
+    in_empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every mistake on a line of its own."""
+    monkeypatch.setenv("GATEWAY_PROT", "1")
+    monkeypatch.setenv("GATEWAY_PORT", "x")
+    assert run(monkeypatch, "models", "list") == 1
+    err = capsys.readouterr().err
+    assert "\nGATEWAY_PROT: no such setting; did you mean GATEWAY_PORT?\nGATEWAY_PORT: " in err
+
+
+def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shells expect of a process that Ctrl-C ended."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gateway.__main__.app", interrupted)
+    assert run(monkeypatch, "models", "list") == 130

@@ -7,11 +7,11 @@ Prints one JSON line. Example: python benchmarks/path.py --quick
 """
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import os
 import re
-import socket
 import ssl
 import statistics
 import subprocess
@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from rich.console import Console
 
 from gateway.commands.db import upgrade
@@ -244,37 +245,50 @@ def _plain_loop(connection: Connection, onnx: bytes, photograph: bytes, workers:
 
 
 def _client(connection: Connection, port: int, ca_file: str, token: str, photograph: bytes) -> None:
-    context = ssl.create_default_context(cafile=ca_file)
-    sockets = [
-        context.wrap_socket(
-            socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
-        )
-        for _ in range(CONNECTIONS)
-    ]
     head = (
         f"POST /predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         f"Content-Type: image/jpeg\r\nContent-Length: {len(photograph)}\r\n\r\n"
     )
     request = head.encode("ascii") + photograph
-
-    def step(number: int) -> None:
-        sockets[number].sendall(request)
-        _read_answer(sockets[number])
-
-    _serve_rounds(connection, CONNECTIONS, step)
+    context = ssl.create_default_context(cafile=ca_file)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_drive(connection, port, context, request))
 
 
-def _read_answer(connection: ssl.SSLSocket) -> None:
-    received = connection.recv(65_536)
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(65_536)
-    head, _, body = received.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(f"the gateway answered {body[:200]!r}")
-    match = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-    missing = int(match[1]) - len(body) if match else 0
-    while missing > 0:
-        missing -= len(connection.recv(65_536))
+async def _drive(
+    connection: Connection, port: int, context: ssl.SSLContext, request: bytes
+) -> None:
+    """Keep the connections open from round to round, and answer each round with what was answered in it."""
+    streams = [
+        await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        for _ in range(CONNECTIONS)
+    ]
+    try:
+        while True:
+            seconds = float(await asyncio.to_thread(connection.recv))
+            start = time.perf_counter()
+            end = start + seconds
+            counts = await asyncio.gather(
+                *(_repeat(reader, writer, request, end) for reader, writer in streams)
+            )
+            connection.send((sum(counts), time.perf_counter() - start))
+    except EOFError:
+        return
+
+
+async def _repeat(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, end: float
+) -> int:
+    count = 0
+    while time.perf_counter() < end:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        match = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        body = await reader.readexactly(int(match[1]) if match else 0)
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"the gateway answered {body[:200]!r}")
+        count += 1
+    return count
 
 
 def _ultralytics_images_per_second(data: Path, plan: Plan) -> float:

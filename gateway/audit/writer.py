@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.audit.chain import Tail, canonical_body, chain_records, checked_origin, genesis_tail
 from gateway.audit.events import AuditEvent
 from gateway.errors import AuditUnavailableError, Code
-from gateway.store.database import write_transaction
+from gateway.store.database import HeldConnection
 from gateway.store.queries.audit import find_last_position, insert_audit_records, lock_ledger
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class AuditLog:
     def __init__(
         self, *, engine: Engine, origin: str, max_waiting: int = 4096, timeout_seconds: float = 5.0
     ) -> None:
-        self._engine = engine
+        self._held = HeldConnection(engine)
         self._origin = checked_origin(origin)
         self._max_waiting = max_waiting
         self._timeout_seconds = timeout_seconds
@@ -134,6 +134,7 @@ class AuditLog:
             else:
                 self._written += len(batch)
                 _settle(batch, [*range(first, first + len(batch))])
+        self._held.close()
 
     def _next_batch(self) -> list[_Entry]:
         # Empty only when closing and nothing waits. There is no timer: while one batch is being written the next
@@ -150,7 +151,7 @@ class AuditLog:
         # reads the tail from the database, so it goes on from whichever of the two is true.
         entries = [(entry.recorded_at, entry.body) for entry in batch]
         try:
-            with write_transaction(self._engine) as connection:
+            with self._held.write_transaction() as connection:
                 lock_ledger(connection, self._origin)
                 tail = self._checked_tail(find_last_position(connection, self._origin))
                 records, new_tail = chain_records(tail, entries, origin=self._origin)

@@ -140,8 +140,13 @@ def _write_or_resume(
         max_bytes=settings.max_model_bytes,
     )
     header = read_header(existing, trusted_signers=open_trusted_signers(settings))
-    if header.plaintext_sha256 != sha256:
-        message = f"{path} exists with other weights: seal under a new version"
+    # Two pairs of name and version can share a file name: a-1 in version 2, and a in version 1-2.
+    if (header.name, header.version, header.plaintext_sha256) != (
+        order.name,
+        order.version,
+        sha256,
+    ):
+        message = f"{path} exists with another model: seal under a new version"
         raise RegistryError(Code.MODEL_EXISTS, message)
     return path
 

@@ -84,12 +84,11 @@ async def test_a_body_larger_than_its_chunks_may_be_is_refused_at_once() -> None
     assert caught.value.message == "the body is larger than 8 bytes: send a smaller image"
 
 
-@pytest.mark.parametrize("declared", ["2", "-1", "\xb2", "1e9", "٩٩"])
+@pytest.mark.parametrize("declared", ["2", "-1", "\xb2", "1e9", ""])
 async def test_a_false_declared_length_does_not_lift_the_limit(declared: str) -> None:
     """What counts is what arrives."""
-    encoded = declared.encode("utf-8").decode("latin-1")
     with pytest.raises(RequestError) as caught:
-        await read(Messages(chunks(b"abcdefghi")), encoded)
+        await read(Messages(chunks(b"abcdefghi")), declared)
     assert caught.value.code is Code.BODY_TOO_LARGE
 
 

@@ -118,7 +118,7 @@ def test_a_crash_between_file_and_row_is_resumed(
     assert stages(settings) == {"1": "production", "2": "candidate"}
 
 
-def test_a_file_with_other_weights_is_not_taken_over(
+def test_a_file_of_another_model_is_not_taken_over(
     settings: GatewaySettings, order: SealOrder, tmp_path: Path
 ) -> None:
     """The name belongs to the weights that were sealed first."""
@@ -128,8 +128,17 @@ def test_a_file_with_other_weights_is_not_taken_over(
     other = tmp_path / "other.onnx"
     other.write_bytes(order.source_file.read_bytes() + b"\xc2\x3e\x01x")
     error = refusal(settings, replace(order, source_file=other))
-    assert (error.code, "exists with other weights" in error.message) == (Code.MODEL_EXISTS, True)
+    assert (error.code, "exists with another model" in error.message) == (Code.MODEL_EXISTS, True)
     assert stages(settings) == {"1": "production"}
+
+
+def test_a_file_name_that_two_versions_share_is_not_taken_over(
+    settings: GatewaySettings, order: SealOrder
+) -> None:
+    """The belt-1 of version 2 and the belt of version 1-2 have one file name, and here the same weights."""
+    seal(settings, replace(order, name="belt-1", version="2"), console=QUIET)
+    error = refusal(settings, replace(order, name="belt", version="1-2"))
+    assert (error.code, "exists with another model" in error.message) == (Code.MODEL_EXISTS, True)
 
 
 def test_a_registered_name_is_taken(settings: GatewaySettings, order: SealOrder) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from gateway.store.database import open_database, write_transaction
+from gateway.store.database import HeldConnection, open_database, write_transaction
 from gateway.store.tables import sample_images
 
 
@@ -39,10 +39,21 @@ def test_sqlite_is_opened_durably(sqlite_engine: Engine, pragma: str, value: obj
             assert connection.execute(text(f"PRAGMA {pragma}")).scalar_one() == value
 
 
-def test_postgres_commits_durably(postgres_engine: Engine) -> None:
-    """The server's own default is kept."""
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [("synchronous_commit", "on"), ("statement_timeout", "30s"), ("lock_timeout", "10s")],
+)
+def test_postgres_is_opened_durably_and_bounded(
+    postgres_engine: Engine, parameter: str, value: str
+) -> None:
+    """Whatever the database's own defaults are."""
+    name = postgres_engine.url.database
+    with write_transaction(postgres_engine) as connection:
+        off = "off" if value == "on" else "0"
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET {parameter} = {off}")
+    postgres_engine.dispose()
     with postgres_engine.connect() as connection:
-        assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+        assert connection.execute(text(f"SHOW {parameter}")).scalar_one() == value
 
 
 def test_a_missing_file_is_refused_and_not_made(tmp_path: Path) -> None:
@@ -125,3 +136,45 @@ def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
         connection.execute(insert(sample_images).values(row("new")))
         assert image_ids(engine) == ["old"]
     assert image_ids(engine) == ["new", "old"]
+
+
+def test_a_held_connection_writes_like_any_other(engine: Engine) -> None:
+    """Committed when the transaction ends, and open to other writers between two."""
+    held = HeldConnection(engine)
+    with held.write_transaction() as connection:
+        connection.execute(insert(sample_images).values(row("first")))
+    add_image(engine, "between")
+    with held.write_transaction() as connection:
+        connection.execute(insert(sample_images).values(row("second")))
+    assert image_ids(engine) == ["between", "first", "second"]
+    held.close()
+
+
+def test_a_held_connection_is_replaced_after_a_failure(engine: Engine) -> None:
+    """What failed leaves nothing, and the next transaction works."""
+    held = HeldConnection(engine)
+    with pytest.raises(IntegrityError), held.write_transaction() as connection:
+        connection.execute(insert(sample_images), [row("r"), row("r")])
+    with held.write_transaction() as connection:
+        connection.execute(insert(sample_images).values(row("next")))
+    assert image_ids(engine) == ["next"]
+    held.close()
+
+
+def test_a_held_connection_takes_the_write_lock_first(sqlite_engine: Engine) -> None:
+    """Every time, not only when it is opened."""
+    held = HeldConnection(sqlite_engine)
+    for _ in range(2):
+        with held.write_transaction(), pytest.raises(OperationalError, match="locked"):
+            _write_without_waiting(sqlite_engine)
+    held.close()
+
+
+def test_closing_twice_is_fine(engine: Engine) -> None:
+    """Also before anything was opened."""
+    held = HeldConnection(engine)
+    held.close()
+    with held.write_transaction():
+        pass
+    held.close()
+    held.close()

@@ -9,8 +9,7 @@ help:
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 
 run:
-	@scripts/install.sh reports
-	@.venv/bin/gateway dev
+	@since=$$(date +%s) && scripts/install.sh reports && exec .venv/bin/gateway dev --since $$since
 
 demo:
 	@scripts/install.sh reports

@@ -82,6 +82,7 @@ def dev(
     ] = None,
     any_ports: Annotated[bool, typer.Option(help="Take free ports instead of the usual.")] = False,
     as_json: AsJson = False,
+    since: Annotated[float | None, typer.Option(help="Unix time to count the start from.")] = None,
 ) -> None:
     """Prepare keys, certificates, database and demo model, then run gateway and monitor until Ctrl-C.
 
@@ -89,7 +90,7 @@ def dev(
     """
     from gateway.dev.run import run
 
-    run(home=home, any_ports=any_ports, as_json=as_json)
+    run(home=home, any_ports=any_ports, as_json=as_json, since=since)
 
 
 @app.command()

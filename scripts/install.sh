@@ -64,14 +64,14 @@ install_cpu_torch() {
 }
 
 install_all() {
-    groups=
-    extras=
+    with_dev=
+    list=
     for name in "$@"; do
-        if [ "$name" = dev ]; then groups=yes; else extras="$extras,$name"; fi
+        if [ "$name" = dev ]; then with_dev=yes; else list="$list,$name"; fi
     done
-    target=".[${extras#,}]"
-    case ",$extras," in *,seal,*) install_torch ;; esac
-    if [ -n "$groups" ]; then
+    target=".[${list#,}]"
+    case "$list," in *,seal,*) install_torch ;; esac
+    if [ -n "$with_dev" ]; then
         dev=$(.venv/bin/python -c '
 import tomllib
 print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"]))')

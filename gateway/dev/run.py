@@ -54,13 +54,14 @@ class Addresses:
     monitor_metrics: str
 
 
-def run(*, home: Path | None, any_ports: bool, as_json: bool) -> None:
+def run(*, home: Path | None, any_ports: bool, as_json: bool, since: float | None) -> None:
     """Prepare, start, show, and stop on SIGINT or SIGTERM.
 
+    since: Unix time from which the start is counted, so that installing can be part of it.
     as_json: one JSON line on standard output once serving, instead of text for people. Raises OperatorError if a step
     fails or a child ends by itself.
     """
-    started = time.monotonic()
+    started = time.time() if since is None else since
     console = Console(stderr=True, soft_wrap=True)
     layout = layout_of(home)
     settings = settings_of_process(**gateway_overrides(layout), **_ports(any_ports))
@@ -91,7 +92,7 @@ def run(*, home: Path | None, any_ports: bool, as_json: bool) -> None:
                 gateway_metrics=f"http://127.0.0.1:{settings.metrics_port}/metrics",
                 monitor_metrics=f"http://127.0.0.1:{monitor_port}/metrics",
             )
-            seconds = time.monotonic() - started
+            seconds = time.time() - started
             _announce(layout, addresses, seconds=seconds, as_json=as_json, console=console)
             _watch({"gateway": gateway, "monitor": monitor}, addresses, stop, console)
         finally:

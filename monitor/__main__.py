@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
-from gateway.store.environment import read_environment
+from gateway.store.environment import EnvironmentInvalidError, read_environment
 from gateway.store.records import ModelVersion
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import ReferenceCache, judge, read_watched_models
@@ -226,7 +226,11 @@ def status(*, as_json: AsJson = False) -> None:
 
 
 def _settings() -> MonitorSettings:
-    return read_settings(read_environment(os.environ, dotenv_file=Path(".env")))
+    try:
+        environment = read_environment(os.environ, dotenv_file=Path(".env"))
+    except EnvironmentInvalidError as exc:
+        raise InputError(f"the configuration is wrong:\n{exc}") from exc
+    return read_settings(environment)
 
 
 def _check_database(settings: MonitorSettings) -> None:

@@ -1,13 +1,16 @@
 """Fixtures that many tests share: an empty database of each kind, and the folders of test data."""
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from gateway.sealing.export import import_ultralytics
 from gateway.store.database import open_database
 from gateway.store.tables import metadata
 from monitor import tables as _monitor_tables  # noqa: F401  (registers the monitor's tables in the same metadata)
@@ -31,6 +34,14 @@ def test_vectors() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test vectors at {folder}: set GATEWATCH_TEST_VECTORS")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ultralytics() -> Any:
+    """Ultralytics, offline; skips where the seal extra is not installed."""
+    if importlib.util.find_spec("ultralytics") is None:
+        pytest.skip("needs the seal extra: torch and Ultralytics")
+    return import_ultralytics()
 
 
 @pytest.fixture

@@ -12,21 +12,12 @@ from gateway.inference.detect import Lane, detect_one, open_lane
 from gateway.inference.engines.openvino import OpenVinoEngine
 from gateway.inference.postprocess import Thresholds, find_detections
 from gateway.inference.preprocess import Canvas
-from gateway.sealing.export import import_ultralytics
 from gateway.store.records import Detections
 
 pytestmark = [pytest.mark.needs_seal]
 
 BOX_PIXELS = 0.01
 CONFIDENCE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def ultralytics() -> Any:
-    """Ultralytics, offline; skips where the seal extra is not installed."""
-    pytest.importorskip("torch")
-    pytest.importorskip("ultralytics")
-    return import_ultralytics()
 
 
 @pytest.fixture(scope="module")

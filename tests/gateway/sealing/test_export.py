@@ -44,22 +44,26 @@ def test_the_heavy_libraries_are_imported_only_when_needed() -> None:
 
 
 @pytest.mark.needs_seal
+@pytest.mark.usefixtures("ultralytics")
 def test_ultralytics_is_imported_offline() -> None:
-    """It may neither phone home nor install packages."""
-    pytest.importorskip("ultralytics")
-    import_ultralytics()
-    from ultralytics import utils
-
-    assert (utils.ONLINE, utils.AUTOINSTALL) == (False, False)
-    assert os.environ["YOLO_OFFLINE"] == "1"
+    """It may neither phone home nor install packages, also in a process that says nothing about it."""
+    code = (
+        "import gateway.sealing.export as e; e.import_ultralytics();"
+        "from ultralytics import utils; print(utils.ONLINE, utils.AUTOINSTALL)"
+    )
+    environment = {name: value for name, value in os.environ.items() if "YOLO" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "False False" == done.stdout.strip().splitlines()[-1]
 
 
 @pytest.mark.needs_seal
+@pytest.mark.usefixtures("ultralytics")
 def test_a_broken_torchvision_is_stood_in_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A torchvision built for another torch ends no prediction: its one function comes from Ultralytics."""
-    pytest.importorskip("ultralytics")
     (tmp_path / "torchvision.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')\n"
     )
@@ -74,11 +78,11 @@ def test_a_broken_torchvision_is_stood_in_for(
 
 
 @pytest.mark.needs_seal
+@pytest.mark.usefixtures("ultralytics")
 def test_the_exported_network_is_static_and_answers_as_the_known_export(
     test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes are the network of the weights file, with its facts, and nothing is left on disk."""
-    pytest.importorskip("ultralytics")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     exported = export_onnx(test_data / "yolov8n_coco.pt", image_size=(640, 640))
     assert list(tmp_path.iterdir()) == []
@@ -96,17 +100,17 @@ def test_the_exported_network_is_static_and_answers_as_the_known_export(
 
 
 @pytest.mark.needs_seal
+@pytest.mark.usefixtures("ultralytics")
 def test_a_size_that_the_network_cannot_take_is_refused(test_data: Path) -> None:
     """Ultralytics would silently round up."""
-    pytest.importorskip("ultralytics")
     with pytest.raises(OperatorError, match="multiples of 32"):
         export_onnx(test_data / "yolov8n_coco.pt", image_size=(640, 630))
 
 
 @pytest.mark.needs_seal
+@pytest.mark.usefixtures("ultralytics")
 def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
     """The message names the file and what it should be."""
-    pytest.importorskip("ultralytics")
     (tmp_path / "x.pt").write_bytes(b"not weights")
     with pytest.raises(OperatorError, match=r"x\.pt cannot be exported .*Ultralytics \.pt file"):
         export_onnx(tmp_path / "x.pt", image_size=(640, 640))

@@ -79,7 +79,7 @@ def main() -> None:
         "--quick", action="store_true", help="two short rounds: a check, not a figure"
     )
     arguments = parser.parse_args()
-    plan = Plan(1.0, 2) if arguments.quick else Plan(8.0, 7)
+    plan = Plan(1.0, 2) if arguments.quick else Plan(2.0, 20)
     data = Path(os.environ.get("GATEWATCH_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not data.is_dir():
         sys.exit(f"no photographs at {data}: set GATEWATCH_TEST_DATA")

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from time import perf_counter
 
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
@@ -152,9 +153,9 @@ class Pipeline:
         )
 
     async def _record(self, trail: AuditEvent, outcome: Outcome) -> None:
-        now = self._clock()
-        await self._audit.append(replace(trail, outcome=outcome, recorded_at=now))
-        self._metrics.audit_seconds.observe((self._clock() - now).total_seconds())
+        started = perf_counter()
+        await self._audit.append(replace(trail, outcome=outcome, recorded_at=self._clock()))
+        self._metrics.audit_seconds.observe(perf_counter() - started)
 
     async def _record_failure(self, trail: AuditEvent, error: Exception) -> None:
         if isinstance(error, AuditUnavailableError):

@@ -1,18 +1,22 @@
 """Opening the one database: SQLite for one host, PostgreSQL for several.
 
-Rules: never creates a database or a table (migrations do); every commit is durable when it returns.
+Rules: never creates a database or a table (migrations do); every commit is durable when it returns; no transaction
+begins on an SQLite file that is no longer the one at its path; errors never show the values of a statement.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_SECONDS = 10
+_FILE_ID = "sqlite_file_id"
 # A hanging server must not hold the one audit writer for ever: the connection ends, and the next batch opens another.
 _POSTGRES_LIMITS = {
     "connect_timeout": 5,
@@ -33,7 +37,12 @@ def open_database(url: str) -> Engine:
         return _open_sqlite(parsed)
     if parsed.get_backend_name() == "postgresql":
         return create_engine(
-            parsed, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args=_POSTGRES_LIMITS
+            parsed,
+            pool_pre_ping=True,
+            pool_size=5,
+            max_overflow=5,
+            connect_args=_POSTGRES_LIMITS,
+            hide_parameters=True,
         )
     raise ValueError(
         f"unsupported database {parsed.get_backend_name()!r}: use sqlite or postgresql"
@@ -44,10 +53,45 @@ def _open_sqlite(url: URL) -> Engine:
     path = Path(url.database or "")
     if not path.is_file():
         raise FileNotFoundError(f"no database at {path}: create it with `gateway db upgrade`")
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    # Absolute, so that a later change of the working folder opens no other file.
+    file = path.absolute()
+
+    def connect(
+        dialect: Dialect,
+        entry: ConnectionPoolEntry,
+        _arguments: list[object],
+        options: dict[str, object],
+    ) -> DBAPIConnection:
+        # Before opening: a file exchanged in between is then noticed when the first transaction begins.
+        entry.info[_FILE_ID] = _file_id(file)
+        # mode=rw: without it SQLite makes an empty file where the database was taken away.
+        return dialect.connect(f"{file.as_uri()}?mode=rw", **{**options, "uri": True})
+
+    def begin(connection: Connection) -> None:
+        file_id = _file_id(file)
+        if file_id is None or file_id != connection.info.get(_FILE_ID):
+            # What is written to a file without a name is acknowledged now and gone when the process ends.
+            connection.invalidate()
+            cause = sqlite3.OperationalError("the database file was moved, deleted or replaced")
+            raise OperationalError("BEGIN", None, cause, hide_parameters=True)
+        _begin(connection)
+
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, hide_parameters=True
+    )
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", _set_pragmas)
-    event.listen(engine, "begin", _begin)
+    event.listen(engine, "begin", begin)
     return engine
+
+
+def _file_id(file: Path) -> tuple[int, int] | None:
+    # Device and inode; None if there is nothing at the path.
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine, delete, event, text
@@ -403,3 +404,16 @@ def test_bad_origin_is_refused(engine: Engine) -> None:
     """A ledger's name is checked before anything is written under it."""
     with pytest.raises(SettingsError):
         AuditLog(engine=engine, origin="two words")
+
+
+def test_ledger_whose_file_was_deleted_is_not_written_on(
+    sqlite_engine: Engine, tmp_path: Path, make_event: MakeEvent
+) -> None:
+    """A record in a file without a name would be acknowledged and lost."""
+    audit_log = AuditLog(engine=sqlite_engine, origin=ORIGIN)
+    audit_log.append_blocking(make_event(0))
+    (tmp_path / "gatewatch.db").unlink()
+    for number in (1, 2):
+        with pytest.raises(AuditUnavailableError):
+            audit_log.append_blocking(make_event(number))
+    assert audit_log.close()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, insert, select, text
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from gateway.store.database import HeldConnection, open_database, write_transaction
-from gateway.store.tables import sample_images
+from gateway.store.tables import metadata, sample_images
 
 
 def row(request_id: str) -> dict[str, object]:
@@ -178,3 +179,95 @@ def test_closing_twice_is_fine(engine: Engine) -> None:
         pass
     held.close()
     held.close()
+
+
+def _taken_away(path: Path, how: str) -> None:
+    if how == "deleted":
+        path.unlink()
+    elif how == "moved":
+        path.rename(path.with_suffix(".elsewhere"))
+    else:
+        copy = path.with_suffix(".copy")
+        copy.write_bytes(path.read_bytes())
+        copy.replace(path)
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_nothing_is_written_to_a_file_that_lost_its_name(
+    sqlite_engine: Engine, tmp_path: Path, how: str
+) -> None:
+    """Such writes would be acknowledged and gone with the process."""
+    held = HeldConnection(sqlite_engine)
+    with held.write_transaction():
+        pass
+    path = tmp_path / "gatewatch.db"
+    _taken_away(path, how)
+    with (
+        pytest.raises(OperationalError, match="moved, deleted or replaced"),
+        held.write_transaction(),
+    ):
+        pytest.fail("it began")
+    held.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_pooled_connection_to_a_lost_file_begins_nothing(
+    sqlite_engine: Engine, tmp_path: Path, how: str
+) -> None:
+    """Readers and writers that take a connection from the pool are refused too."""
+    add_image(sqlite_engine, "before")
+    _taken_away(tmp_path / "gatewatch.db", how)
+    with pytest.raises(OperationalError, match="moved, deleted or replaced"):
+        add_image(sqlite_engine, "after")
+
+
+def test_no_connection_makes_a_file_where_the_database_was(
+    sqlite_engine: Engine, tmp_path: Path
+) -> None:
+    """A new connection finds nothing, and leaves nothing."""
+    sqlite_engine.dispose()
+    (tmp_path / "gatewatch.db").unlink()
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            add_image(sqlite_engine, "after")
+    assert not (tmp_path / "gatewatch.db").exists()
+
+
+def test_a_file_that_comes_back_is_written_again(sqlite_engine: Engine, tmp_path: Path) -> None:
+    """Once it has its name again, without a restart."""
+    held = HeldConnection(sqlite_engine)
+    with held.write_transaction() as connection:
+        connection.execute(insert(sample_images).values(row("before")))
+    path = tmp_path / "gatewatch.db"
+    aside = path.with_suffix(".elsewhere")
+    path.rename(aside)
+    with pytest.raises(OperationalError), held.write_transaction():
+        pytest.fail("it began")
+    aside.rename(path)
+    with held.write_transaction() as connection:
+        connection.execute(insert(sample_images).values(row("after")))
+    assert image_ids(sqlite_engine) == ["after", "before"]
+    held.close()
+
+
+@pytest.mark.parametrize("folder", ["my home 100%", "a?b=c&mode=ro#d", "%41", "ü;x"])
+def test_any_folder_name_is_taken_as_it_is(tmp_path: Path, folder: str) -> None:
+    """The path is never read as an address with options."""
+    path = tmp_path / folder / "gatewatch.db"
+    path.parent.mkdir()
+    path.touch()
+    engine = open_database(URL.create("sqlite", database=str(path)).render_as_string())
+    if engine.url.database != str(path):
+        pytest.skip("the address itself cannot name this folder")
+    metadata.create_all(engine)
+    add_image(engine, "r")
+    assert image_ids(engine) == ["r"]
+    assert path.stat().st_size > 0
+    engine.dispose()
+
+
+def test_errors_show_no_values(engine: Engine) -> None:
+    """They end in logs; a row may hold what a caller sent."""
+    with pytest.raises(IntegrityError) as caught, write_transaction(engine) as connection:
+        connection.execute(insert(sample_images), [row("r-secret"), row("r-secret")])
+    assert "SQL parameters hidden" in str(caught.value)

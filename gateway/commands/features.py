@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from gateway.app import Opened, image_limits, load_production_model, worker_count
+from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
 from gateway.errors import Code, DecodeError, OperatorError
 from gateway.inference.detect import Lane, detect_one, open_lane
@@ -27,6 +28,7 @@ def print_features(settings: GatewaySettings, folder: Path) -> None:
     Images that the gateway would refuse are named on standard error and left out. Raises OperatorError if the folder
     holds no image.
     """
+    forbid_core_dumps()
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise OperatorError(Code.SETTINGS_INVALID, f"no image in {folder}: name a folder of images")

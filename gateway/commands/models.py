@@ -10,6 +10,7 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from gateway.audit.events import Action
+from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import (
     open_kek,
     open_trusted_signers,
@@ -54,6 +55,7 @@ def seal(settings: GatewaySettings, order: SealOrder, *, console: Console) -> Pa
 
     Raises OperatorError naming the cause: an unreadable source, a key, a name that is taken.
     """
+    forbid_core_dumps()
     with opened_store(settings) as store:
         event = operator_event(
             Action.MODELS_SEAL, model_name=order.name, model_version=order.version

@@ -5,6 +5,7 @@ import os
 
 from gateway.api.server import bind, build_server, tls_context
 from gateway.app import Opened, built
+from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
 from gateway.settings import GatewaySettings
 
@@ -17,6 +18,7 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
     ready_descriptor: an open file descriptor that gets one line, the port, once the socket takes calls; whoever started
     this process waits on it. Raises OperatorError if something needed is missing or wrong.
     """
+    forbid_core_dumps()
     context = tls_context(settings.tls_certificate_file, settings.tls_key_file)
     with opened_store(settings) as store:
         opened = Opened(store, open_kek(settings), open_trusted_signers(settings))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -34,15 +35,20 @@ def create_certificates(folder: Path, *, now: datetime) -> None:
 
 
 def are_current(folder: Path, *, now: datetime) -> bool:
-    """Whether a complete set is there that stays valid for RENEW_BEFORE_DAYS more."""
+    """Whether a complete set is there, of one making, that stays valid for RENEW_BEFORE_DAYS more."""
     files = [folder / name for name in ("ca.pem", "server.pem", "server.key")]
     if not all(file.is_file() for file in files):
         return False
+    ca_pem, server_pem, key_pem = [file.read_bytes() for file in files]
     try:
-        certificate = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
-    except ValueError:
-        return False  # Killed while it was written.
-    return certificate.not_valid_after_utc - now > timedelta(days=RENEW_BEFORE_DAYS)
+        ca = x509.load_pem_x509_certificate(ca_pem)
+        server = x509.load_pem_x509_certificate(server_pem)
+        key = serialization.load_pem_private_key(key_pem, password=None)
+        server.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False  # Killed while it was written, or replaced by something else.
+    end = min(ca.not_valid_after_utc, server.not_valid_after_utc)
+    return key.public_key() == server.public_key() and end - now > timedelta(days=RENEW_BEFORE_DAYS)
 
 
 def _ca_certificate(key: ec.EllipticCurvePrivateKey, *, now: datetime) -> x509.Certificate:

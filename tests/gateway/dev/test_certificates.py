@@ -139,10 +139,21 @@ def test_an_incomplete_set_is_not_current(tmp_path: Path, name: str) -> None:
     assert not are_current(tmp_path, now=now)
 
 
-@pytest.mark.parametrize("content", [b"", b"-----BEGIN CERTIFICATE-----\nMIIB"])
-def test_a_certificate_cut_short_is_not_current(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "server.key"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nMIIB"])
+def test_a_file_cut_short_is_not_current(tmp_path: Path, name: str, content: bytes) -> None:
     """The same when it was killed while writing one."""
     now = datetime(2031, 5, 6, tzinfo=UTC)
     create_certificates(tmp_path, now=now)
-    (tmp_path / "server.pem").write_bytes(content)
+    (tmp_path / name).write_bytes(content)
+    assert not are_current(tmp_path, now=now)
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "server.key"])
+def test_files_of_two_sets_are_not_current(tmp_path: Path, name: str) -> None:
+    """Each would parse, and no handshake with them would end well."""
+    now = datetime(2031, 5, 6, tzinfo=UTC)
+    create_certificates(tmp_path, now=now)
+    create_certificates(tmp_path / "other", now=now)
+    (tmp_path / "other" / name).rename(tmp_path / name)
     assert not are_current(tmp_path, now=now)

@@ -163,7 +163,7 @@ def _write_tokens(layout: Layout, settings: GatewaySettings) -> None:
             settings,
             roles=[role],
             subject=f"dev-{role}",
-            lifetime_seconds=TOKEN_LIFETIME_SECONDS,
+            lifetime_seconds=min(TOKEN_LIFETIME_SECONDS, settings.token_max_lifetime_seconds),
             key_file=layout.keys / "token.key",
         )
         file = layout.tokens / f"{role}.jwt"

@@ -1,6 +1,6 @@
 """Tokens issued on the command line are tokens that the gateway takes."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,14 +38,32 @@ def test_an_issued_token_is_for_its_gateway_only(settings: GatewaySettings, home
         _authenticator(settings).authenticate([f"Bearer {token}"], datetime.now(UTC))
 
 
-def test_a_token_never_outlives_what_the_gateway_takes(
+def test_a_lifetime_that_the_gateway_refuses_is_not_issued(
     settings: GatewaySettings, home: Path
 ) -> None:
-    """A longer life than the maximum would make a token that is refused from the start."""
-    token = issued(settings, home, lifetime_seconds=10**9)
-    now = datetime.now(UTC)
-    principal = _authenticator(settings).authenticate([f"Bearer {token}"], now)
-    assert principal.expires_at - now <= timedelta(seconds=86_400)
+    """Nor silently another one."""
+    token = issued(settings, home, lifetime_seconds=86_400)
+    _authenticator(settings).authenticate([f"Bearer {token}"], datetime.now(UTC))
+    with pytest.raises(GatewayError, match="the lifetime may be 86400 seconds at most"):
+        issued(settings, home, lifetime_seconds=86_401)
+
+
+def test_a_role_that_gives_nothing_is_named(
+    settings: GatewaySettings, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The token is issued all the same: another gateway may know the role."""
+    issued(settings, home)
+    assert capsys.readouterr().err == ""
+    issue(
+        settings,
+        roles=["client", "admin:belt"],
+        subject="camera-7",
+        lifetime_seconds=60,
+        key_file=home / "keys" / "token.key",
+    )
+    assert capsys.readouterr().err == (
+        "gateway: the role 'admin:belt' gives nothing; known are client, analyst, auditor, operator, metrics\n"
+    )
 
 
 def test_two_tokens_are_told_apart(settings: GatewaySettings, home: Path) -> None:

@@ -90,7 +90,7 @@ def import_ultralytics() -> Any:
         import ultralytics
     except ModuleNotFoundError as exc:
         raise _unsupported(
-            "exporting weights needs Ultralytics: run `pip install 'gatewatch[seal]'`"
+            "exporting weights needs Ultralytics: run `pip install -e '.[seal]'` in the checkout"
         ) from exc
     _make_torchvision_importable()
     return ultralytics

@@ -51,4 +51,7 @@ def read_sealed_model(folder: Path, *, name: str, version: str, max_bytes: int) 
     try:
         return read_regular(path, check=check)
     except OSError as exc:
-        raise RegistryError(Code.MODEL_UNKNOWN, f"cannot read {path}: {exc.strerror}") from exc
+        message = (
+            f"cannot read {path}: {exc.strerror}; restore it, or seal and promote another version"
+        )
+        raise RegistryError(Code.MODEL_UNKNOWN, message) from exc

@@ -105,6 +105,7 @@ def _parse_kek(content: bytes, path: Path) -> bytes:
     if match is None:
         raise KeyFileError(
             Code.KEY_INVALID,
-            f"the key file {path} holds no KEK: make one with `gateway keys create`",
+            f"the key file {path} holds no KEK: restore it from a backup, for a new one opens nothing "
+            "that this one sealed",
         )
     return bytes.fromhex(match[1].decode("ascii"))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever exports without Ultralytics is told what to install."""
     monkeypatch.setitem(sys.modules, "ultralytics", None)
-    with pytest.raises(OperatorError, match=r"pip install 'gatewatch\[seal\]'"):
+    with pytest.raises(OperatorError, match=r"pip install -e '\.\[seal\]'"):
         import_ultralytics()
 
 

@@ -114,7 +114,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_every_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     """A key file has one spelling, and its content never appears in the message."""
     message = message_of(write(tmp_path / "kek", content))
-    assert message.endswith("/kek holds no KEK: make one with `gateway keys create`")
+    assert message.endswith(
+        "/kek holds no KEK: restore it from a backup, for a new one opens nothing that this one sealed"
+    )
 
 
 @given(content=st.binary(min_size=1, max_size=120))

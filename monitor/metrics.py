@@ -10,7 +10,7 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from monitor.records import Alarm, AlarmState, FeatureScore, Outcome
+from monitor.records import Alarm, AlarmState, FeatureScore, Outcome, Window
 
 TICK_BUCKETS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -46,6 +46,12 @@ class MonitorMetrics:
             "monitor_window_samples",
             "Samples on each side of the comparison; 0 without a reference.",
             ["model", "window"],
+            registry=registry,
+        )
+        self.bad_samples = Gauge(
+            "monitor_window_bad_samples",
+            "Rows among the newest that hold no sample and were left out.",
+            ["model"],
             registry=registry,
         )
         self.window_age = Gauge(
@@ -91,19 +97,15 @@ class MonitorMetrics:
         self._features[model] = shown
 
     def set_windows(
-        self,
-        model: str,
-        *,
-        reference_count: int,
-        current_count: int,
-        newest: datetime | None,
-        now: datetime,
+        self, model: str, *, reference_count: int, current: Window, now: datetime
     ) -> None:
         """Show how much data stands behind the scores, and how old it is."""
         self.window_samples.labels(model, "reference").set(reference_count)
-        self.window_samples.labels(model, "current").set(current_count)
-        if newest is not None:
-            self.window_age.labels(model).set((now - newest).total_seconds())
+        self.window_samples.labels(model, "current").set(current.sample_count)
+        self.bad_samples.labels(model).set(current.bad_count)
+        if current.newest_received_at is not None:
+            age = now - current.newest_received_at
+            self.window_age.labels(model).set(age.total_seconds())
 
     def set_alarm(self, alarm: Alarm) -> None:
         """Show the state of one alarm."""
@@ -120,4 +122,5 @@ class MonitorMetrics:
             self.alarm_unknown.remove(model, alarm)
             self.window_samples.remove(model, "reference")
             self.window_samples.remove(model, "current")
+            self.bad_samples.remove(model)
             self.window_age.remove(model)

@@ -95,14 +95,20 @@ def collect_stored(engine: Engine, model: ModelVersion, *, newest: int) -> Colle
         raise InputError(
             f"--newest {newest}: a reference takes {MIN_REFERENCE_SAMPLES} to {MAX_REFERENCE_SAMPLES} samples"
         )
+    bad_rows: list[int] = []
     with engine.connect() as connection:
         samples = read_samples(
-            connection, model_name=model.name, model_version=model.version, newest=newest
+            connection,
+            model_name=model.name,
+            model_version=model.version,
+            newest=newest,
+            on_bad_row=bad_rows.append,
         )
     if len(samples) < MIN_REFERENCE_SAMPLES:
+        broken = f" ({len(bad_rows)} more cannot be read)" if bad_rows else ""
         raise NotReadyError(
-            f"only {len(samples)} samples of {model.name} {model.version} are stored, a reference "
-            f"needs {MIN_REFERENCE_SAMPLES}: send more traffic that you know to be normal"
+            f"only {len(samples)} samples of {model.name} {model.version} are stored{broken}, a "
+            f"reference needs {MIN_REFERENCE_SAMPLES}: send more traffic that you know to be normal"
         )
     return Collected(
         model_name=model.name,

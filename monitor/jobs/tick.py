@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from gateway.store.database import write_transaction
 from gateway.store.records import ModelVersion
@@ -20,7 +21,6 @@ from monitor.metrics import MonitorMetrics
 from monitor.records import (
     Alarm,
     AlarmTransition,
-    DatabaseUnavailableError,
     DriftResult,
     MonitorError,
     Outcome,
@@ -73,25 +73,31 @@ class Watch:
         ):
             with engine.connect() as connection:
                 models = read_watched_models(connection, self._settings)
-            ticked = [self._tick_model(engine, model, now) for model in models]
+            ticked = [self._try_model(engine, model, now) for model in models]
         self._show(ticked, now)
         return ticked
 
-    def _tick_model(self, engine: Engine, model: ModelVersion, now: datetime) -> Ticked:
+    def _try_model(self, engine: Engine, model: ModelVersion, now: datetime) -> Ticked:
+        """What is broken about one model ends its tick alone; what is broken about the database ends all."""
         try:
-            with engine.connect() as connection:
-                judgement = judge(
-                    connection,
-                    model,
-                    settings=self._settings,
-                    find_reference=self._references,
-                )
-                last = find_alarm(connection, model.name, DRIFT_ALARM)
-        except DatabaseUnavailableError:
-            raise
-        except MonitorError as exc:
+            return self._tick_model(engine, model, now)
+        except (MonitorError, DataError) as exc:
             logger.warning("judging_failed model=%s version=%s: %s", model.name, model.version, exc)
-            return Ticked(model=model, outcome=Outcome.ERROR)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            logger.exception("judging_failed model=%s version=%s", model.name, model.version)
+        return Ticked(model=model, outcome=Outcome.ERROR)
+
+    def _tick_model(self, engine: Engine, model: ModelVersion, now: datetime) -> Ticked:
+        with engine.connect() as connection:
+            judgement = judge(
+                connection,
+                model,
+                settings=self._settings,
+                find_reference=self._references,
+            )
+            last = find_alarm(connection, model.name, DRIFT_ALARM)
         alarm, transition = self._store(engine, judgement, last, now)
         return Ticked(
             model=model,
@@ -162,8 +168,7 @@ def _show_judgement(metrics: MonitorMetrics, judgement: Judgement, now: datetime
     metrics.set_windows(
         model,
         reference_count=0 if reference is None else reference.window.sample_count,
-        current_count=judgement.window.sample_count,
-        newest=judgement.window.newest_received_at,
+        current=judgement.window,
         now=now,
     )
 

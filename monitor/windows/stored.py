@@ -1,6 +1,7 @@
 """Windows over the samples that the gateway stored."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -24,19 +25,22 @@ def read_window(
 
     after: leave out what was received then or earlier (a reference must not be compared with itself).
     """
+    bad_rows: list[int] = []
     samples = read_samples(
         connection,
         model_name=model_name,
         model_version=model_version,
         newest=newest,
         after=after,
+        on_bad_row=bad_rows.append,
     )
-    return build_window(
+    window = build_window(
         measurements(samples),
         names=names,
         newest_request_id=samples[-1].request_id if samples else None,
         newest_received_at=samples[-1].received_at if samples else None,
     )
+    return replace(window, bad_count=len(bad_rows))
 
 
 def read_samples(
@@ -46,9 +50,15 @@ def read_samples(
     model_version: str,
     newest: int,
     after: datetime | None = None,
+    on_bad_row: Callable[[int], None],
 ) -> list[Sample]:
-    """The newest samples of a model version, oldest first; after: see read_window."""
-    stored = load_window(connection, model_name, model_version, newest=newest, since=after)
+    """The newest samples of a model version, oldest first; after: see read_window.
+
+    on_bad_row: called with the id of each row that holds no sample.
+    """
+    stored = load_window(
+        connection, model_name, model_version, newest=newest, since=after, on_bad_row=on_bad_row
+    )
     # The query includes the time itself.
     return [s.sample for s in stored if after is None or s.sample.received_at > after]
 

@@ -22,6 +22,7 @@ def test_every_metric_has_its_name() -> None:
         "monitor_alarm_unknown",
         "monitor_window_samples",
         "monitor_window_age_seconds",
+        "monitor_window_bad_samples",
         "monitor_last_tick_timestamp_seconds",
         "monitor_ticks_total",
         "monitor_tick_duration_seconds",

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import DataError
 
 from gateway.store.queries.samples import (
@@ -132,6 +132,58 @@ def test_numbers_that_are_none_are_refused(engine: Engine, number: float) -> Non
     """NaN would poison every mean that is taken over it."""
     with engine.connect() as connection, pytest.raises(ValueError, match="JSON"):
         insert_samples(connection, [sample(0, features={"noise": number})])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"features": "[]"},
+        {"features": "not json"},
+        {"features": '{"brightness":"a"}'},
+        {"features": '{"brightness":[[1]]}'},
+        {"features": '{"brightness":true}'},
+        {"features": '{"brightness":NaN}'},
+        {"features": '{"brightness":1e400}'},
+        {"features": '{"brightness":' + "9" * 400 + "}"},
+        {"features": '{"brightness":' + "9" * 5000 + "}"},
+        {"features": "[" * 100_000},
+        {"features": '{"<script>":1}'},
+        {"features": '{"' + "a" * 65 + '":1}'},
+        {"detections": "5"},
+        {"detections": "[[]]"},
+        {"detections": "[3]"},
+        {"detections": "[[0,NaN,0,0,1,1]]"},
+        {"detections": "[[0.5,0.5,0,0,1,1]]"},
+        {"detections": "[[-1,0.5,0,0,1,1]]"},
+        {"kept_probability": math.nan},
+    ],
+    ids=range(19),
+)
+def test_a_row_that_holds_no_sample_is_skipped_and_told(
+    filled: Engine, broken: dict[str, object]
+) -> None:
+    """One of them must not hide the others, and its numbers reach nobody."""
+    if filled.dialect.name == "sqlite" and "kept_probability" in broken:
+        broken = {"kept_probability": math.inf}  # NaN is NULL there, which the column refuses
+    bad: list[int] = []
+    with filled.begin() as connection:
+        connection.execute(
+            update(samples).where(samples.c.request_id == "request-8").values(broken)
+        )
+        window = load_window(connection, "m", "1", newest=3, on_bad_row=bad.append)
+    assert numbers(window) == ["request-7", "request-9"]
+    assert len(bad) == 1
+
+
+@pytest.mark.parametrize("junk", ["'yesterday'", "7", "''", "x'ff'"])
+def test_a_time_that_is_none_spoils_its_row_alone(sqlite_engine: Engine, junk: str) -> None:
+    """SQLite stores anything in any column."""
+    bad: list[int] = []
+    with sqlite_engine.begin() as connection:
+        insert_samples(connection, [sample(number) for number in range(3)])
+        connection.execute(text(f"UPDATE samples SET received_at = {junk} WHERE id = 2"))
+        window = load_window(connection, "m", "1", newest=3, on_bad_row=bad.append)
+    assert (numbers(window), bad) == (["request-0", "request-2"], [2])
 
 
 def test_nothing_to_store_is_no_error(engine: Engine) -> None:

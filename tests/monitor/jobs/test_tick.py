@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
+from gateway.store.records import ModelVersion
 from gateway.store.tables import metadata
-from monitor.jobs.judging import read_watched_models
+from monitor.jobs.judging import Judgement, judge, read_watched_models
 from monitor.jobs.reference import collect_stored, store_reference
 from monitor.jobs.tick import Ticked, Watch
 from monitor.metrics import MonitorMetrics
@@ -199,6 +201,54 @@ def test_a_broken_reference_is_counted_and_others_go_on(
         connection.execute(text("UPDATE drift_references SET content = '{}'"))
     assert watched.tick(now).outcome is Outcome.ERROR
     assert watched.value("monitor_ticks_total", outcome="error") == 1.0
+
+
+@pytest.mark.usefixtures("reference")
+def test_a_row_that_holds_no_sample_is_left_out_and_counted(
+    engine: Engine, watched: Watched, add_samples: AddSamples
+) -> None:
+    """The others are judged."""
+    now = add_samples(60)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE samples SET features = '[]' WHERE id = 250"))
+    ticked = watched.tick(now)
+    assert ticked.judgement is not None
+    assert (ticked.outcome, ticked.judgement.window.sample_count) == (Outcome.JUDGED, 59)
+    assert watched.value("monitor_window_bad_samples", model="conveyor") == 1.0
+
+
+@pytest.mark.usefixtures("reference")
+def test_a_bug_about_one_model_leaves_the_others_watched(
+    engine: Engine,
+    watched: Watched,
+    add_samples: AddSamples,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Counted and logged with its traceback; the model after it is judged."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO model_versions SELECT 'zebra', version, stage, file_name, "
+                "plaintext_sha256, class_names, input_height, input_width, registered_at "
+                "FROM model_versions"
+            )
+        )
+        earlier = "UPDATE model_versions SET registered_at = '2000-01-01 00:00:00' "
+        connection.execute(text(earlier + "WHERE name = 'zebra'"))
+
+    def judge_or_fail(connection: Connection, model: ModelVersion, **options: Any) -> Judgement:
+        if model.name == "zebra":
+            raise AttributeError("the bug")
+        return judge(connection, model, **options)
+
+    monkeypatch.setattr("monitor.jobs.tick.judge", judge_or_fail)
+    ticked = watched.watch.tick(add_samples(60))
+    assert [(t.model.name, t.outcome.value) for t in ticked] == [
+        ("zebra", "error"),
+        ("conveyor", "judged"),
+    ]
+    assert "AttributeError: the bug" in caplog.text
 
 
 @pytest.mark.usefixtures("reference")

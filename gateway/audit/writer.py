@@ -9,20 +9,30 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.audit.chain import Tail, canonical_body, chain_records, checked_origin, genesis_tail
-from gateway.audit.events import AuditEvent
+from gateway.audit.events import AuditEvent, printable
 from gateway.errors import AuditUnavailableError, Code
 from gateway.store.database import HeldConnection
-from gateway.store.queries.audit import find_last_position, insert_audit_records, lock_ledger
+from gateway.store.queries.audit import (
+    find_last_position,
+    find_record_hash,
+    insert_audit_records,
+    lock_ledger,
+)
 
 log = logging.getLogger(__name__)
+
+# An outage fails many batches a second; one line a second says as much.
+_LOG_SECONDS = 1.0
+_MAX_CAUSE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +49,17 @@ class AuditLog:
 
     engine: opened by gateway.store.database. origin: the ledger's name; processes that share it share the ledger.
     max_waiting: appends that may wait at once; further ones are refused. timeout_seconds: the longest that an append
-    waits. Raises SettingsError if the origin is not a name (see chain.checked_origin).
+    waits. monotonic: seconds. Raises SettingsError if the origin is not a name (see chain.checked_origin).
     """
 
     def __init__(
-        self, *, engine: Engine, origin: str, max_waiting: int = 4096, timeout_seconds: float = 5.0
+        self,
+        *,
+        engine: Engine,
+        origin: str,
+        max_waiting: int = 4096,
+        timeout_seconds: float = 5.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._held = HeldConnection(engine)
         self._origin = checked_origin(origin)
@@ -55,6 +71,9 @@ class AuditLog:
         self._tail = genesis_tail(origin)
         self._written = 0
         self._failed = 0
+        self._is_failing = False
+        self._monotonic = monotonic
+        self._logged_at: float | None = None
         self._writer = threading.Thread(target=self._run, name="audit-writer", daemon=True)
         self._writer.start()
 
@@ -72,6 +91,11 @@ class AuditLog:
     def failed(self) -> int:
         """Appends this process refused because the database failed."""
         return self._failed
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last records could not be written; False before the first and once some are written again."""
+        return self._is_failing
 
     @property
     def size(self) -> int:
@@ -134,6 +158,7 @@ class AuditLog:
                 self._fail(batch, _unavailable("internal: the audit writer failed"))
             else:
                 self._written += len(batch)
+                self._is_failing = False
                 _settle(batch, [*range(first, first + len(batch))])
         self._held.close()
 
@@ -154,27 +179,45 @@ class AuditLog:
         try:
             with self._held.write_transaction() as connection:
                 lock_ledger(connection, self._origin)
-                tail = self._checked_tail(find_last_position(connection, self._origin))
+                tail = self._checked_tail(connection)
                 records, new_tail = chain_records(tail, entries, origin=self._origin)
                 insert_audit_records(connection, records)
         except SQLAlchemyError as exc:
-            log.warning("audit_write_failed", extra={"records": len(batch)}, exc_info=exc)
-            raise _unavailable("the database failed") from exc
+            raise _unavailable(f"the database failed: {_cause(exc)}") from exc
         self._tail = new_tail
         return tail.count
 
-    def _checked_tail(self, last: tuple[int, bytes] | None) -> Tail:
-        # What this process was told is durable must still be there. Writing on after a cut or a restored backup
-        # would hide the loss under good records.
+    def _checked_tail(self, connection: Connection) -> Tail:
+        # What this process was told is durable must still be there, also under what others wrote since. Writing on
+        # after a cut or a restored backup would hide the loss under good records.
+        last = find_last_position(connection, self._origin)
+        if last is not None and (type(last[0]), type(last[1])) != (int, bytes):
+            # SQLite stores any type in any column; which record it is, verify says.
+            raise _unavailable("the ledger's last record cannot be read")
         tail = genesis_tail(self._origin) if last is None else Tail(last[0] + 1, last[1])
         known = self._tail
-        if tail.count < known.count or (tail.count == known.count and tail != known):
-            log.error("audit_ledger_went_back", extra={"had": known.count, "has": tail.count})
+        if tail.count > known.count > 0:
+            is_kept = known.record_hash == find_record_hash(
+                connection, self._origin, known.count - 1
+            )
+        else:
+            is_kept = known.count == 0 or tail == known
+        if not is_kept:
             raise _unavailable("the ledger lost records that were durable")
         return tail
 
     def _fail(self, batch: Sequence[_Entry], error: AuditUnavailableError) -> None:
         self._failed += len(batch)
+        self._is_failing = True
+        now = self._monotonic()
+        if self._logged_at is None or now - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = now
+            log.warning(
+                "audit_write_failed records=%d failed_so_far=%d reason=%s",
+                len(batch),
+                self._failed,
+                error.reason,
+            )
         _settle(batch, [error] * len(batch))
 
 
@@ -211,6 +254,12 @@ def _resolve(settled: Sequence[tuple[_Entry, int | AuditUnavailableError]]) -> N
 def _give_up(future: asyncio.Future[int]) -> None:
     if not future.done():
         future.set_exception(_unavailable("the database took too long"))
+
+
+def _cause(exc: SQLAlchemyError) -> str:
+    # One line and no statement; a driver's own message may have several.
+    orig = exc.orig if isinstance(exc, DBAPIError) else exc
+    return printable(f"{type(orig).__name__}: {orig}", max_characters=_MAX_CAUSE_CHARACTERS)
 
 
 def _unavailable(reason: str) -> AuditUnavailableError:

@@ -80,6 +80,41 @@ def list_positions(
     return connection.execute(query.order_by(table.c.position).limit(limit)).scalars().all()
 
 
+def find_record_hash(connection: Connection, origin: str, position: int) -> bytes | None:
+    """The hash of one record; None if there is none at this position."""
+    table = audit_records
+    query = select(table.c.record_hash).where(
+        table.c.origin == origin, table.c.position == position
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def load_newest_records(
+    connection: Connection, origin: str, *, containing: str = "", limit: int
+) -> Sequence[AuditRecord]:
+    """The last records whose body contains a text, at most limit, in the order of their positions.
+
+    Raises ValueError if a stored value has another type than its column.
+    """
+    table = audit_records
+    query = select(table).where(table.c.origin == origin)
+    if containing:
+        # SQLite's LIKE takes capitals for small letters, so the exact comparison follows.
+        query = query.where(table.c.body.contains(containing, autoescape=True))
+    rows = connection.execute(query.order_by(table.c.position.desc()).limit(limit)).all()
+    return [record for record in map(_record, reversed(rows)) if containing in record.body]
+
+
+def count_other_ledgers(
+    connection: Connection, origin: str, *, limit: int
+) -> Sequence[tuple[object, int]]:
+    """Name and number of records of every other ledger in the table, at most limit, by name."""
+    table = audit_records
+    query = select(table.c.origin, func.count()).where(table.c.origin != origin)
+    rows = connection.execute(query.group_by(table.c.origin).order_by(table.c.origin).limit(limit))
+    return [(name, count) for name, count in rows]
+
+
 def _record(row: Row[tuple[object, ...]]) -> AuditRecord:
     record = AuditRecord(row.origin, row.position, row.recorded_at, row.body, row.record_hash)
     if (type(record.position), type(record.body), type(record.record_hash)) != (int, str, bytes):

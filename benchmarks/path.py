@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def _compare(onnx: bytes, photograph: bytes, plan: Plan, console: Console) -> Measured:
-    workers = len(os.sched_getaffinity(0))
+    workers = int(os.environ.get("GATEWAY_WORKERS") or len(os.sched_getaffinity(0)))
     with (
         _running_gateway(onnx) as (port, ca_file, token, process_id),
         _worker(_plain_loop, onnx, photograph, workers) as plain,

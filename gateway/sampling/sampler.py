@@ -6,9 +6,7 @@ probability, is in gateway.sampling.draw.
 """
 
 import logging
-import os
 import random
-import sys
 import threading
 import time
 from collections import deque
@@ -33,6 +31,12 @@ from gateway.store.records import Detections, Sample, SealedImage
 log = logging.getLogger(__name__)
 
 SealImage = Callable[[str, bytes], SealedImage]
+
+# Measured in bursts: waking for every image would take the caches from the detector as often. A burst begins when so
+# many wait, when they hold a share of the allowed memory, or when the first has waited long enough.
+BURST_SAMPLES = 8
+BURST_SECONDS = 0.2
+BURST_SHARE = 0.25
 
 # One transaction, so that the write lock that audit records wait for on SQLite is held for milliseconds only.
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -97,7 +101,7 @@ class Sampler:
     max_queued, max_queued_bytes: offers that may wait to be measured; decoded images are large.
     batch_samples, write_seconds: a write happens when so many samples wait, or the first has waited so long.
     max_unwritten, max_queued_bytes: samples held while the database fails; the oldest go first.
-    on_outcome: called with each outcome and its count, from any thread. niceness: see _lower_priority.
+    on_outcome: called with each outcome and its count, from any thread.
     """
 
     def __init__(
@@ -112,7 +116,6 @@ class Sampler:
         batch_samples: int = 32,
         write_seconds: float = 1.0,
         max_unwritten: int = 4096,
-        niceness: int = 0,
         on_outcome: Callable[[SampleOutcome, int], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -125,7 +128,6 @@ class Sampler:
         self._batch_samples = batch_samples
         self._write_seconds = write_seconds
         self._max_unwritten = max_unwritten
-        self._niceness = niceness
         self._on_outcome = on_outcome
         self._monotonic = monotonic
         self._changed = threading.Condition()
@@ -137,6 +139,7 @@ class Sampler:
         self._unwritten_bytes = 0
         self._write_at = 0.0
         self._is_backing_off = False
+        self._is_in_burst = False
         self._counts = dict.fromkeys(SampleOutcome, 0)
         self._offered = 0
         self._images_kept = 0
@@ -212,11 +215,17 @@ class Sampler:
             return SampleOutcome.QUEUE_FULL
         self._queue.append(queued)
         self._queued_bytes += queued.held_bytes
-        self._changed.notify()
+        if len(self._queue) == 1 or self._is_burst():
+            self._changed.notify()
         return None
 
+    def _is_burst(self) -> bool:
+        return (
+            len(self._queue) >= BURST_SAMPLES
+            or self._queued_bytes >= BURST_SHARE * self._max_queued_bytes
+        )
+
     def _run(self) -> None:
-        _lower_priority(self._niceness)
         while True:
             queued, is_last = self._next()
             # A bug, or an image that a library cannot bear, must not end the thread.
@@ -242,9 +251,15 @@ class Sampler:
             timeout = max(0.0, self._write_at - self._monotonic()) if self._unwritten else None
             self._changed.wait_for(lambda: self._queue or self._is_closing, timeout)
             if not self._queue:
+                self._is_in_burst = False
                 return None, self._is_closing
+            if not self._is_in_burst:
+                self._changed.wait_for(lambda: self._is_burst() or self._is_closing, BURST_SECONDS)
+                self._is_in_burst = True
             queued = self._queue.popleft()
             self._queued_bytes -= queued.held_bytes
+            # The next image after the last of a burst waits for others again.
+            self._is_in_burst = bool(self._queue)
             return queued, False
 
     def _measure(self, queued: _Queued) -> Sample:
@@ -379,16 +394,3 @@ def _rows(
             class_ids, confidences, boxes, strict=True
         )
     )
-
-
-def _lower_priority(niceness: int) -> None:
-    # Linux alone has a niceness for each thread, and anybody may raise their own. Elsewhere the number of a thread
-    # could be that of some process, so nothing is tried.
-    # The default is 0 on purpose: this thread shares the interpreter's lock with the event loop, and SQLite's write
-    # lock with the audit log. Pushed off a busy processor while it holds one, it makes both wait.
-    if sys.platform != "linux" or niceness == 0:
-        return
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
-    except OSError as exc:
-        log.info("sampler_priority_unchanged", extra={"reason": str(exc)})

@@ -23,7 +23,7 @@ app = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="Make keys.")
 models = typer.Typer(no_args_is_help=True, help="List and promote model versions.")
 token = typer.Typer(no_args_is_help=True, help="Issue development tokens.")
-audit = typer.Typer(no_args_is_help=True, help="Check the audit ledger.")
+audit = typer.Typer(no_args_is_help=True, help="Check and read the audit ledger.")
 db = typer.Typer(no_args_is_help=True, help="Create and migrate the database.")
 samples = typer.Typer(no_args_is_help=True, help="Look at kept samples.")
 for name, group in {
@@ -184,6 +184,24 @@ def audit_verify(as_json: AsJson = False) -> None:
     from gateway.commands.opening import settings_of_process
 
     verify(settings_of_process(), as_json=as_json)
+
+
+@audit.command("show")
+def audit_show(
+    request_id: Annotated[
+        str | None, typer.Argument(help="Only this request's: X-Request-Id of the answer.")
+    ] = None,
+    newest: Annotated[int, typer.Option(min=1, max=10_000, help="How many, at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Print records, the oldest first: time, action, outcome, subject, code, reason; looking is recorded.
+
+    Example: gateway audit show --newest 50
+    """
+    from gateway.commands.audit import show
+    from gateway.commands.opening import settings_of_process
+
+    show(settings_of_process(), request_id=request_id, newest=newest, as_json=as_json)
 
 
 @db.command("upgrade")

@@ -22,6 +22,7 @@ class Action(StrEnum):
     MODELS_PROMOTE = "models.promote"
     GATEWAY_START = "gateway.start"
     GATEWAY_STOP = "gateway.stop"
+    AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
     SAMPLES_VIEW = "samples.view"
     ROUTE_UNKNOWN = "route.unknown"

@@ -14,7 +14,7 @@ from gateway.dev.home import gateway_overrides, layout_of
 
 COMMANDS = {
     "serve", "dev", "seal", "features", "models list", "models promote", "keys create",
-    "token issue", "audit verify", "db upgrade", "samples image",
+    "token issue", "audit show", "audit verify", "db upgrade", "samples image",
 }  # fmt: skip
 
 
@@ -82,7 +82,9 @@ def test_a_home_is_made_used_and_checked_by_commands(
     assert capsys.readouterr().out.count(".") == 2
 
     assert run(monkeypatch, "audit", "verify") == 0
-    assert capsys.readouterr().out.startswith("gateway: 5 records, all good")
+    assert capsys.readouterr().out.startswith("gateway: 4 records, all good")
+    assert run(monkeypatch, "audit", "show", "--newest", "1") == 0
+    assert "  audit.verify  answered  " in capsys.readouterr().out
     _change_a_record(in_empty_home / "gatewatch.db")
     assert run(monkeypatch, "audit", "verify") == 1
     assert "gateway: record 2 is bad: " in capsys.readouterr().err

@@ -138,6 +138,6 @@ def _write_companions(
         not_drawn=[score.feature for score in content.scores if score.feature not in drawn],
         files={"html": f"{stem}.html", "timeline": f"{stem}.svg"},
     )
-    write_atomically(
-        folder / f"{stem}.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    )
+    # The same JSON, but harmless to whoever pastes it into a page: names of classes are the model maker's.
+    text = json.dumps(document, indent=2, ensure_ascii=False).replace("<", "\\u003c")
+    write_atomically(folder / f"{stem}.json", text + "\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gateway.store.queries.samples import FEATURE_NAME
 from monitor.records import FeatureArray, ReportError, ReportToolMissingError
 from monitor.reports.document import ReportContent
 
@@ -27,11 +28,15 @@ class Rendered:
 
 
 def drawable_features(content: ReportContent) -> tuple[str, ...]:
-    """The watched features with a number on both sides: Evidently fails as a whole on an empty column."""
+    """The watched features with a number on both sides: Evidently fails as a whole on an empty column.
+
+    Evidently writes names into a script of its HTML as they are, so one that could end the script is left out.
+    """
     return tuple(
         score.feature
         for score in content.scores
-        if np.isfinite(content.reference.window.features[score.feature]).any()
+        if FEATURE_NAME.fullmatch(score.feature)
+        and np.isfinite(content.reference.window.features[score.feature]).any()
         and np.isfinite(content.window.features[score.feature]).any()
     )
 
@@ -95,8 +100,16 @@ def _job(content: ReportContent) -> dict[str, object]:
             }
             for name in names
         },
-        "metadata": {"model": content.model_name, "version": content.model_version},
+        "metadata": {
+            "model": _inert(content.model_name),
+            "version": _inert(content.model_version),
+        },
     }
+
+
+def _inert(text: str) -> str:
+    """Text that cannot end a script or an attribute; Evidently escapes neither."""
+    return "".join(f"\\u{ord(c):04x}" if c in "<>&\"'" else c for c in text)
 
 
 def _values(column: FeatureArray) -> list[float | None]:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import numpy as np
 
+from gateway.store.queries.samples import FEATURE_NAME
 from monitor.records import FeatureArray, InputError, Measurement, Window
 
 # Each watched feature costs power (the level is shared between them) and a metric's label.
@@ -23,9 +24,12 @@ MISSING = -np.inf
 def feature_names(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     """Every feature these samples have, and counts of their commonest classes; the names a reference is made of.
 
-    Raises InputError if there are more than MAX_FEATURES.
+    Raises InputError if there are more than MAX_FEATURES, or one has another name than FEATURE_NAME allows.
     """
     names = {name for measurement in measurements for name in measurement.features}
+    for name in names:
+        if not FEATURE_NAME.fullmatch(name):
+            raise InputError(f"feature name {name[:40]!r} is not lower_case_words of at most 64")
     class_ids = Counter(
         detection[0] for measurement in measurements for detection in measurement.detections
     )

@@ -2,16 +2,15 @@
 
 import json
 import math
-import re
 from datetime import datetime
 from typing import Any
 
+from gateway.store.queries.samples import FEATURE_NAME
 from monitor.records import Measurement, SampleLine, SampleLineError
 
 # Ten thousand boxes take less; a longer line is not ours.
 MAX_LINE_CHARACTERS = 1 << 20
 MEMBERS = frozenset({"features", "detections", "model_name", "model_version", "received_at"})
-FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
 DETECTION_LENGTH = 6
 MAX_CLASS_ID = 1_000_000
 
@@ -66,7 +65,9 @@ def _features(value: object) -> dict[str, float | None]:
         raise _LineInvalidError("features is not an object")
     for name in value:
         if not FEATURE_NAME.fullmatch(name):
-            raise _LineInvalidError(f"feature name {name[:40]!r} is not lower_case_words")
+            raise _LineInvalidError(
+                f"feature name {name[:40]!r} is not lower_case_words of at most 64"
+            )
     return {
         name: None if entry is None else _number(entry, f"feature {name}")
         for name, entry in value.items()

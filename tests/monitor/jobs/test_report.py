@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from monitor.jobs.judging import Judgement, ReferenceCache, judge, read_watched_models
 from monitor.jobs.reference import collect_stored, store_reference
@@ -70,6 +70,32 @@ def test_a_report_is_three_files_and_a_row(
     assert document["not_drawn"] == []
     with engine.connect() as connection:
         assert find_last_report(connection, "conveyor") == report
+
+
+def test_a_class_name_reaches_no_page_as_markup(
+    engine: Engine,
+    report_settings: MonitorSettings,
+    reports_folder: Path,
+    promote: Promote,
+    add_samples: AddSamples,
+) -> None:
+    """It appears in the diagnosis, and there escaped."""
+    pytest.importorskip("evidently")
+    _reference(engine, report_settings, promote, add_samples)
+    add_samples(60, drift=1.0)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE model_versions SET class_names = :names"),
+            {"names": json.dumps(["<b>gear", "<b>bolt", "<b>nut"])},
+        )
+        connection.execute(
+            text("UPDATE samples SET detections = '[]' WHERE id > 200"),
+        )
+    report = _publish(engine, report_settings)
+    for path in reports_folder.iterdir():
+        assert "<b>" not in path.read_text(encoding="utf-8")
+    document = json.loads((reports_folder / report.json_file).read_text(encoding="utf-8"))
+    assert "objects of class <b>" in document["diagnosis"]
 
 
 def test_a_failed_report_leaves_nothing(

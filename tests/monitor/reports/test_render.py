@@ -1,6 +1,7 @@
 """Drawing Evidently's HTML in a process of its own: what it survives, how it ends."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from monitor.records import (
     Window,
 )
 from monitor.reports.document import ReportContent
-from monitor.reports.render import Rendered, _child_environment, render_html
+from monitor.reports.render import Rendered, _child_environment, _job, render_html
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MISSING = -np.inf
@@ -48,6 +49,26 @@ def test_awkward_columns_do_not_break_the_report(tmp_path: Path) -> None:
         *("brightness", "constant", "changed", "half", "one_left"),
         "class_count_other",
     )
+
+
+def test_no_name_can_put_a_script_into_the_page(tmp_path: Path) -> None:
+    """A feature and a model that are named to end Evidently's own script."""
+    pytest.importorskip("evidently")
+    hostile = "</script><script>alert(1)</script>"
+    numbers = (np.arange(120.0), np.arange(40.0))
+    content = _content({"fine": numbers, hostile: numbers})
+    content = replace(content, model_name=hostile, model_version=f'"{hostile}')
+    rendered = _render(content, tmp_path)
+    html = rendered.html_file.read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in html
+    assert rendered.drawn == ("fine",)
+
+
+def test_what_evidently_is_told_cannot_end_a_script() -> None:
+    """Evidently writes what it is told into a script as it is."""
+    content = replace(_small(), model_name="</script>&\"'é")
+    metadata = {"model": r"\u003c/script\u003e\u0026\u0022\u0027é", "version": "1"}
+    assert _job(content)["metadata"] == metadata
 
 
 def test_nothing_to_draw_is_said(tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_too_many_features_are_refused() -> None:
         feature_names([_measured(**features)])
 
 
+def test_a_name_that_could_break_out_of_a_page_is_refused() -> None:
+    """Names go into the report's HTML."""
+    with pytest.raises(InputError, match="feature name '</script>' is not lower_case_words"):
+        feature_names([_measured(**{"</script>": 1.0})])
+
+
 def _measured(**features: float | None) -> Measurement:
     return Measurement(features=features, detections=())
 

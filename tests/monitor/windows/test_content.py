@@ -43,6 +43,10 @@ def test_what_was_stored_comes_back(columns: list[list[float]]) -> None:
         '{"format":1,"features":{"a":[1,NaN]}}',
         '{"format":1,"features":{"a":["x","y"]}}',
         '{"format":1,"features":{"a":3}}',
+        '{"format":1,"features":{"</script>":[1,2]}}',
+        '{"format":1,"features":{"a":[1,1e400]}}',
+        '{"format":1,"features":{"a":[1,' + "9" * 400 + "]}}",
+        "[" * 100_000,
     ],
 )
 def test_a_broken_reference_is_one_error_with_its_fix(content: str) -> None:

@@ -39,6 +39,8 @@ def test_a_printed_line_is_parsed() -> None:
     [
         ({"features": []}, "features is not an object"),
         ({"features": {"Bad-Name": 1}}, "feature name 'Bad-Name' is not lower_case_words"),
+        ({"features": {"a" * 65: 1}}, "feature name 'aaaa"),
+        ({"features": {"a</script>": 1}}, "feature name 'a</script>' is not"),
         ({"features": {"": 1}}, "feature name '' is not lower_case_words"),
         ({"features": {"a": True}}, "feature a holds something that is not a number"),
         ({"features": {"a": "1"}}, "feature a holds something that is not a number"),

@@ -2,7 +2,7 @@
 
 Rules: an alarm is raised after some consecutive ticks above the threshold and cleared after some below, where only
 ticks that saw a new sample count; too few samples never clear a raised alarm and turn a clear one unknown; another
-model version starts afresh, as unknown. Every change of state is a transition; nothing changes silently.
+model version or a new reference starts afresh, as unknown. Every change of state is a transition.
 """
 
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ class Observation:
 
     is_enough: whether there was a reference and a large enough window. newest_request_id: of the window's newest
     sample. drifted: the features above their threshold, worst first; empty means below. diagnosis: plain words.
+    is_new_reference: the model version was judged before, but never by this reference.
     """
 
     model_name: str
@@ -35,6 +36,7 @@ class Observation:
     newest_request_id: str | None
     drifted: tuple[str, ...] = ()
     diagnosis: str = ""
+    is_new_reference: bool = False
 
 
 def next_alarm(
@@ -45,7 +47,7 @@ def next_alarm(
     last: None if it was never judged. Calling it again with its own result and the same observation changes nothing.
     """
     before = last or _fresh(seen, now)
-    after = _judge(_follow_version(before, seen), seen, rule=rule)
+    after = _judge(_follow(before, seen), seen, rule=rule)
     if after.state is before.state:
         return after, None
     after = replace(after, since=now)
@@ -57,7 +59,7 @@ def next_alarm(
         after=after.state,
         model_version=after.model_version,
         features=after.features,
-        diagnosis=_reason(before, after),
+        diagnosis=_reason(before, after, seen),
     )
 
 
@@ -94,8 +96,8 @@ def _lacking(alarm: Alarm) -> Alarm:
     return replace(alarm, state=state, above_ticks=0, below_ticks=0)
 
 
-def _follow_version(alarm: Alarm, seen: Observation) -> Alarm:
-    if alarm.model_version == seen.model_version:
+def _follow(alarm: Alarm, seen: Observation) -> Alarm:
+    if alarm.model_version == seen.model_version and not seen.is_new_reference:
         return alarm
     return _fresh(seen, alarm.since)
 
@@ -110,9 +112,11 @@ def _fresh(seen: Observation, since: datetime) -> Alarm:
     )
 
 
-def _reason(before: Alarm, after: Alarm) -> str:
+def _reason(before: Alarm, after: Alarm, seen: Observation) -> str:
     if before.model_version != after.model_version:
         return f"the model version changed from {before.model_version} to {after.model_version}"
+    if after.state is AlarmState.UNKNOWN and seen.is_new_reference:
+        return "a new reference is in use"
     if after.state is AlarmState.UNKNOWN:
         return "too few samples to judge, or no reference"
     if after.state is AlarmState.CLEAR:

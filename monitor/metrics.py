@@ -38,7 +38,13 @@ class MonitorMetrics:
         )
         self.alarm_unknown = Gauge(
             "monitor_alarm_unknown",
-            "1 while there is too little data, or no reference, to say.",
+            "1 while there is too little data, or no reference, to say; a raised alarm stays raised.",
+            ["model", "alarm"],
+            registry=registry,
+        )
+        self.alarm_since = Gauge(
+            "monitor_alarm_since_timestamp_seconds",
+            "When the alarm took its present state.",
             ["model", "alarm"],
             registry=registry,
         )
@@ -107,11 +113,17 @@ class MonitorMetrics:
             age = now - current.newest_received_at
             self.window_age.labels(model).set(age.total_seconds())
 
-    def set_alarm(self, alarm: Alarm) -> None:
-        """Show the state of one alarm."""
+    def set_alarm(self, alarm: Alarm, *, is_judged: bool) -> None:
+        """Show the state of one alarm; is_judged: whether the last tick had enough to judge."""
         labels = (alarm.model_name, alarm.name)
         self.alarm_active.labels(*labels).set(alarm.state is AlarmState.RAISED)
-        self.alarm_unknown.labels(*labels).set(alarm.state is AlarmState.UNKNOWN)
+        self.alarm_unknown.labels(*labels).set(not is_judged or alarm.state is AlarmState.UNKNOWN)
+        self.alarm_since.labels(*labels).set(alarm.since.timestamp())
+
+    def set_unjudged(self, model: str, *, alarm: str) -> None:
+        """Show that the last tick failed for a model; whether its alarm is raised stays as it was."""
+        self._features.setdefault(model, frozenset())
+        self.alarm_unknown.labels(model, alarm).set(1)
 
     def forget_models(self, watched: Sequence[str], *, alarm: str) -> None:
         """Remove every gauge of models that are no longer watched."""
@@ -120,6 +132,7 @@ class MonitorMetrics:
             del self._features[model]
             self.alarm_active.remove(model, alarm)
             self.alarm_unknown.remove(model, alarm)
+            self.alarm_since.remove(model, alarm)
             self.window_samples.remove(model, "reference")
             self.window_samples.remove(model, "current")
             self.bad_samples.remove(model)

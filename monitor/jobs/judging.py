@@ -1,6 +1,7 @@
 """Judging one model: reference and window in, scores and diagnosis out. Reads the database, writes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -13,14 +14,17 @@ from monitor.drift.features import watched_features
 from monitor.drift.ks import score_features
 from monitor.records import FeatureScore, Reference, Window
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import find_reference_id, read_reference_row
+from monitor.tables.queries import find_last_judged, find_reference_id, read_reference_row
 from monitor.windows.content import parse_reference
 from monitor.windows.stored import read_window
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the data say about one model now; scores are empty unless is_enough."""
+    """What the data say about one model now; scores are empty unless is_enough.
+
+    last_judged_at: when scores of this model version were last stored. is_new_reference: see Observation.
+    """
 
     model: ModelVersion
     reference: Reference | None
@@ -29,6 +33,8 @@ class Judgement:
     scores: tuple[FeatureScore, ...] = ()
     drifted: tuple[str, ...] = ()
     diagnosis: str = ""
+    last_judged_at: datetime | None = None
+    is_new_reference: bool = False
 
     def observation(self) -> Observation:
         """The same as the alarm rules take it."""
@@ -39,6 +45,7 @@ class Judgement:
             newest_request_id=self.window.newest_request_id,
             drifted=self.drifted,
             diagnosis=self.diagnosis,
+            is_new_reference=self.is_new_reference,
         )
 
 
@@ -94,8 +101,15 @@ def judge(
         names=() if reference is None else reference.window.features,
     )
     if reference is None or window.sample_count < settings.min_window_samples:
-        return Judgement(model=model, reference=reference, window=window, is_enough=False)
-    return _compare(model, reference, window, settings)
+        judgement = Judgement(model=model, reference=reference, window=window, is_enough=False)
+    else:
+        judgement = _compare(model, reference, window, settings)
+    last = find_last_judged(connection, model.name, model.version)
+    if last is None:
+        return judgement
+    judged_at, judged_by = last
+    is_new = reference is not None and reference.id != judged_by
+    return replace(judgement, last_judged_at=judged_at, is_new_reference=is_new)
 
 
 def _compare(

@@ -20,6 +20,7 @@ from monitor.jobs.judging import Judgement, ReferenceCache, judge, read_watched_
 from monitor.metrics import MonitorMetrics
 from monitor.records import (
     Alarm,
+    AlarmState,
     AlarmTransition,
     DriftResult,
     MonitorError,
@@ -124,7 +125,9 @@ class Watch:
             if _outcome(judgement, last) is Outcome.JUDGED:
                 self._store_scores(connection, judgement, now)
         if transition is not None:
-            logger.warning(
+            level = logging.INFO if transition.after is AlarmState.CLEAR else logging.WARNING
+            logger.log(
+                level,
                 "alarm_changed model=%s alarm=%s before=%s after=%s: %s",
                 alarm.model_name,
                 alarm.name,
@@ -147,7 +150,9 @@ class Watch:
             metrics.ticks.labels(each.outcome.value).inc()
             if each.judgement is not None and each.alarm is not None:
                 _show_judgement(metrics, each.judgement, now)
-                metrics.set_alarm(each.alarm)
+                metrics.set_alarm(each.alarm, is_judged=each.judgement.is_enough)
+            else:
+                metrics.set_unjudged(each.model.name, alarm=DRIFT_ALARM)
             self._log_change(each)
         if not ticked:
             metrics.ticks.labels(Outcome.NO_MODEL.value).inc()
@@ -180,6 +185,7 @@ def _outcome(judgement: Judgement, last: Alarm | None) -> Outcome:
         return Outcome.TOO_FEW_SAMPLES
     is_new = (
         last is None
+        or judgement.is_new_reference
         or last.newest_request_id != judgement.window.newest_request_id
         or last.model_version != judgement.model.version
     )

@@ -95,6 +95,21 @@ def list_drift_results(
     return [_result(row) for row in connection.execute(query)]
 
 
+def find_last_judged(
+    connection: Connection, model_name: str, model_version: str
+) -> tuple[datetime, int] | None:
+    """When scores of a model version were last stored, and the id of the reference they refer to."""
+    table = drift_results
+    query = (
+        select(table.c.ticked_at, table.c.reference_id)
+        .where(table.c.model_name == model_name, table.c.model_version == model_version)
+        .order_by(table.c.ticked_at.desc(), table.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (row.ticked_at, row.reference_id)
+
+
 def find_alarm(
     connection: Connection, model_name: str, name: str, *, for_update: bool = False
 ) -> Alarm | None:

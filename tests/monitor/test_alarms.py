@@ -106,6 +106,17 @@ def test_another_model_version_starts_afresh_and_says_so() -> None:
     assert transition.diagnosis == "the model version changed from 1 to 2"
 
 
+def test_a_new_reference_starts_afresh_and_says_so() -> None:
+    """What was raised by the old one says nothing about the new one, with and without samples."""
+    for seen in (_seen("new"), _too_few()):
+        seen = replace(seen, is_new_reference=True)
+        alarm, transition = next_alarm(_alarm("raised"), seen, rule=RULE, now=NOW)
+        assert (alarm.state, alarm.features, alarm.since) == (AlarmState.UNKNOWN, (), NOW)
+        assert transition is not None
+        assert transition.diagnosis == "a new reference is in use"
+        assert next_alarm(alarm, seen, rule=RULE, now=NOW) == (alarm, None)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["few", "above", "below"]), st.integers(0, 2))),
     st.integers(1, 4),

@@ -20,6 +20,7 @@ def test_every_metric_has_its_name() -> None:
         "monitor_drift_threshold",
         "monitor_alarm_active",
         "monitor_alarm_unknown",
+        "monitor_alarm_since_timestamp_seconds",
         "monitor_window_samples",
         "monitor_window_age_seconds",
         "monitor_window_bad_samples",

@@ -178,6 +178,57 @@ def test_another_version_starts_afresh(
 
 
 @pytest.mark.usefixtures("reference")
+def test_a_new_reference_resets_a_raised_alarm(
+    engine: Engine, settings: MonitorSettings, watched: Watched, add_samples: AddSamples
+) -> None:
+    """Its window is empty at first: unknown, with a transition; then it is judged by the new one."""
+    watched.tick(add_samples(200, drift=1.0))
+    now = add_samples(200, drift=1.0)
+    watched.tick(now)
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 1.0
+    make_reference(engine, settings, now)
+    states = [_state(watched.tick(now)) for _ in range(2)]
+    assert states == ["unknown", "unknown"]
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 0.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 1.0
+    since = watched.value("monitor_alarm_since_timestamp_seconds", model="conveyor", alarm="drift")
+    assert since == now.timestamp()
+    states = [_state(watched.tick(add_samples(60, drift=1.0))) for _ in range(3)]
+    assert states == ["unknown", "unknown", "clear"]
+    with engine.connect() as connection:
+        transitions = list_transitions(connection, "conveyor", newest=10)
+    assert [t.after.value for t in transitions] == ["raised", "unknown", "clear"]
+    assert transitions[1].diagnosis == "a new reference is in use"
+
+
+@pytest.mark.usefixtures("reference")
+def test_a_raised_alarm_that_cannot_be_judged_is_unknown_too(
+    engine: Engine, watched: Watched, add_samples: AddSamples
+) -> None:
+    """It stays raised, and both metrics say so."""
+    watched.tick(add_samples(60, drift=1.0))
+    now = add_samples(60, drift=1.0)
+    watched.tick(now)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM samples WHERE id > 210"))
+    watched.tick(now)
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 1.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 1.0
+
+
+@pytest.mark.usefixtures("reference")
+def test_good_news_is_logged_as_information(
+    watched: Watched, add_samples: AddSamples, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An alarm that clears must not page anybody."""
+    caplog.set_level("INFO")
+    for drift in (1.0, 1.0, 0.0, 0.0, 0.0):
+        watched.tick(add_samples(60, drift=drift))
+    levels = [r.levelname for r in caplog.records if r.getMessage().startswith("alarm_changed")]
+    assert levels == ["WARNING", "INFO"]
+
+
+@pytest.mark.usefixtures("reference")
 def test_old_scores_are_forgotten(
     engine: Engine, watched: Watched, add_samples: AddSamples
 ) -> None:
@@ -201,6 +252,7 @@ def test_a_broken_reference_is_counted_and_others_go_on(
         connection.execute(text("UPDATE drift_references SET content = '{}'"))
     assert watched.tick(now).outcome is Outcome.ERROR
     assert watched.value("monitor_ticks_total", outcome="error") == 1.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 1.0
 
 
 @pytest.mark.usefixtures("reference")

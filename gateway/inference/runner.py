@@ -90,6 +90,8 @@ class Runner:
         """
         # OpenCV would spread one resize over all cores, which the other workers are using.
         cv2.setNumThreads(1)
+        # It would write a line for every damaged image, of which a caller may send any number.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._limits = limits
         self._queue_size = queue_size
         self._timeout_seconds = infer_timeout_seconds

@@ -98,6 +98,20 @@ async def running(
         await runner.close()
 
 
+def test_opencv_is_silenced(capfd: pytest.CaptureFixture[str]) -> None:
+    """A caller who sends damaged images must not fill the log with OpenCV's words."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+    try:
+        limits = ImageLimits()
+        Runner(
+            engine=FakeEngine(), workers=1, queue_size=1, limits=limits, infer_timeout_seconds=1.0
+        )
+        assert cv2.imdecode(np.frombuffer(image(7)[:50], np.uint8), cv2.IMREAD_COLOR) is None
+        assert capfd.readouterr().err == ""
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
 async def started(engine: FakeEngine, count: int = 1) -> None:
     """Wait until workers have begun that many more images."""
     for _ in range(count):

@@ -15,6 +15,8 @@ from gateway.inference.headers import ImageHeader, corrupt, read_header
 
 # What a JPEG decoder paints where the entropy-coded data ran out: all coefficients zero.
 _UNDECODED = 128
+# A progressive JPEG of the most pixels has ten scans, as encoders write them: 1.5 s. Smaller images may have more.
+_MAX_WORK = 10
 # Entropy-coded bits with values of every length and no FF.
 _MORE_DATA = bytes(range(0x11, 0xEF, 3)) * 2
 
@@ -31,7 +33,8 @@ def decode_image(body: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     """The pixels of an encoded image: uint8 (H, W, 3), BGR, C-contiguous, turned upright as EXIF says.
 
     Raises DecodeError: IMAGE_UNSUPPORTED (not JPEG, PNG, WebP or BMP; animated), IMAGE_TOO_LARGE (the header says
-    more than limits; no pixel was decoded), IMAGE_CORRUPT (damaged, truncated).
+    more than limits; no pixel was decoded), IMAGE_CORRUPT (damaged, truncated; a
+    progressive JPEG whose last scan alone was cut is taken, it lacks only the finest detail).
     """
     header = read_header(body)
     _check_size(header, limits)
@@ -53,6 +56,11 @@ def _check_size(header: ImageHeader, limits: ImageLimits) -> None:
     if header.width * header.height > limits.max_pixels:
         raise DecodeError(
             Code.IMAGE_TOO_LARGE, f"the image has more than {limits.max_pixels} pixels"
+        )
+    if header.width * header.height * header.work > limits.max_pixels * _MAX_WORK:
+        raise DecodeError(
+            Code.IMAGE_TOO_LARGE,
+            "the image takes too long to decode: send a baseline JPEG, 8 bits a channel or fewer pixels",
         )
 
 

@@ -3,7 +3,8 @@
 Rules: JPEG, PNG, WebP and BMP only, told by their first bytes; sizes come from the header that the decoder will
 believe; a file that ends before its own structure does is corrupt, bytes after its end are ignored (cameras append
 them); animations are refused, because a detector sees one image; the work is bounded by the segment limits below,
-whatever the bytes say. Pixel data is not judged here.
+whatever the bytes say; what is slow out of proportion and no camera writes is refused (arithmetic JPEG, RLE BMP).
+Pixel data is not judged here.
 """
 
 import re
@@ -19,23 +20,34 @@ MAX_JPEG_SEGMENTS = 2_000
 MAX_JPEG_SCANS = 64
 # libpng splits pixel data into pieces of 8 KiB, so a large honest file has thousands.
 MAX_PNG_CHUNKS = 65_536
+# Each may hold 8 MB once inflated, which takes libpng 12 ms. Editors write a handful.
+MAX_PNG_TEXTS = 16
 MAX_WEBP_CHUNKS = 64
 
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 BMP_START = b"BM"
 
-# Baseline, extended and progressive, Huffman or arithmetic: what libjpeg decodes. The rest is lossless or hierarchical.
-_JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
+# Baseline, extended and progressive, with Huffman codes. The rest is lossless, hierarchical or arithmetic.
+_JPEG_PROGRESSIVE = 0xC2
+_JPEG_FRAMES = frozenset((0xC0, 0xC1, _JPEG_PROGRESSIVE))
 # DC is here too: it gives the height after the first scan, when the header said zero, and nothing honest writes it.
-_JPEG_OTHER_FRAMES = frozenset((0xC3, 0xC5, 0xC6, 0xC7, 0xC8, 0xCB, 0xCD, 0xCE, 0xCF, 0xDC))
+_JPEG_OTHER_FRAMES = frozenset(
+    (0xC3, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xDC)
+)
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
+# The level of a coefficient that no scan has given yet; real ones are the 4 bits of Al.
+_JPEG_UNSEEN = 0xFF
 # Inside entropy-coded data FF 00 is a data byte and FF D0..D7 restart it; any other FF starts a segment (T.81 B.1.1).
 # One literal byte in front, so that the search runs at the speed of memchr.
 _JPEG_MARKER_AFTER_DATA = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
+# By colour type: grey, RGB, palette, grey with alpha, RGBA.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_TEXTS = frozenset((b"zTXt", b"iTXt"))
 _PNG_ANIMATION = frozenset((b"acTL", b"fcTL", b"fdAT"))
 _WEBP_ANIMATED = 0x02
+_BMP_RAW = frozenset((0, 3))
 
 
 class ImageFormat(StrEnum):
@@ -51,13 +63,29 @@ class ImageFormat(StrEnum):
 class ImageHeader:
     """What the header says: pixels as stored, before an EXIF orientation turns them. Both sides >= 1.
 
-    end: where a JPEG's end marker stands; None for the other formats.
+    work: what a pixel costs to decode, in scans of a JPEG, about 3 ns each; half a byte of a PNG costs as much.
+    end: where a sequential JPEG's end marker stands; None for the others.
     """
 
     format: ImageFormat
     width: int
     height: int
+    work: int = 1
     end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _JpegFrame:
+    """A JPEG's frame and how far its scans have come.
+
+    components: identifier and, for each of the 64 coefficients, the bit that the last scan of it reached (Al);
+    0 is complete.
+    """
+
+    width: int
+    height: int
+    is_progressive: bool
+    components: list[tuple[int, bytearray]]
 
 
 def read_header(body: bytes) -> ImageHeader:
@@ -70,7 +98,7 @@ def read_header(body: bytes) -> ImageHeader:
     if body.startswith(JPEG_START):
         header = _read_jpeg(body)
     elif body.startswith(PNG_START):
-        header = ImageHeader(ImageFormat.PNG, *_read_png(body))
+        header = _read_png(body)
     elif body.startswith(b"RIFF") and body[8:12] == b"WEBP":
         header = ImageHeader(ImageFormat.WEBP, *_read_webp(body))
     elif body.startswith(BMP_START):
@@ -102,7 +130,7 @@ def _unpack(layout: str, body: bytes, offset: int) -> tuple[int, ...]:
 
 
 def _read_jpeg(body: bytes) -> ImageHeader:
-    size: tuple[int, int] | None = None
+    frame: _JpegFrame | None = None
     offset, scans = 2, 0
     for _ in range(MAX_JPEG_SEGMENTS):
         marker, start = _jpeg_marker(body, offset)
@@ -110,21 +138,26 @@ def _read_jpeg(body: bytes) -> ImageHeader:
             break
         offset = start + _jpeg_segment_length(body, start)
         if marker in _JPEG_FRAMES:
-            if size is not None:
+            if frame is not None:
                 raise corrupt("two frames")
-            size = _jpeg_frame(body, start)
+            frame = _jpeg_frame(body, start, is_progressive=marker == _JPEG_PROGRESSIVE)
         elif marker in _JPEG_OTHER_FRAMES:
             raise unsupported(
                 "this JPEG process is not taken: send baseline or progressive", reason="process"
             )
         elif marker == _JPEG_SCAN:
             scans += 1
+            if frame is not None:
+                _take_jpeg_scan(body, start, frame)
             offset = _jpeg_data_end(body, offset)
     else:
         raise corrupt("too many segments")
-    if size is None or not 1 <= scans <= MAX_JPEG_SCANS:
+    if frame is None or not 1 <= scans <= MAX_JPEG_SCANS:
         raise corrupt("no frame, no scan or too many scans")
-    return ImageHeader(ImageFormat.JPEG, *size, end=offset)
+    if any(any(levels) for _, levels in frame.components):
+        raise corrupt("a scan is missing")
+    end = None if frame.is_progressive else offset
+    return ImageHeader(ImageFormat.JPEG, frame.width, frame.height, work=scans, end=end)
 
 
 def _jpeg_segment_length(body: bytes, offset: int) -> int:
@@ -149,11 +182,39 @@ def _jpeg_marker(body: bytes, offset: int) -> tuple[int, int]:
     return marker, fill_end + 1
 
 
-def _jpeg_frame(body: bytes, offset: int) -> tuple[int, int]:
-    _, precision, height, width = _unpack(">HBHH", body, offset)
+def _jpeg_frame(body: bytes, offset: int, *, is_progressive: bool) -> _JpegFrame:
+    _, precision, height, width, count = _unpack(">HBHHB", body, offset)
     if precision != 8:
         raise unsupported("only JPEG images of 8 bits a channel are taken", reason="precision")
-    return width, height
+    names = _unpack(f"{3 * count}B", body, offset + 8)[::3]
+    components = [(name, bytearray((_JPEG_UNSEEN,)) * 64) for name in names]
+    return _JpegFrame(width, height, is_progressive, components)
+
+
+def _take_jpeg_scan(body: bytes, offset: int, frame: _JpegFrame) -> None:
+    """Move the frame's levels by one scan. None is given twice: a repeated scan costs time and changes nothing.
+
+    Source: T.81 B.2.3 and G.1.1.1: a first scan has Ah = 0, a refinement Ah = Al of the scan before it.
+    """
+    (count,) = _unpack("B", body, offset + 2)
+    names = _unpack(f"{2 * count}B", body, offset + 3)[::2]
+    first, last, levels = _unpack("3B", body, offset + 3 + 2 * count)
+    high, low = levels >> 4, levels & 15
+    if not frame.is_progressive:
+        # Some cameras write other values here, and libjpeg ignores them.
+        first, last, high, low = 0, 63, 0, 0
+    if not first <= last <= 63:
+        raise corrupt("a scan of no coefficients")
+    before = bytes((high or _JPEG_UNSEEN,)) * (last + 1 - first)
+    left = list(frame.components)
+    for name in names:
+        component = next((known for known in left if known[0] == name), None)
+        if component is None:
+            raise corrupt("a scan of an unknown component")
+        left.remove(component)
+        if component[1][first : last + 1] != before:
+            raise corrupt("a scan out of order or twice")
+        component[1][first : last + 1] = bytes((low,)) * len(before)
 
 
 def _jpeg_data_end(body: bytes, offset: int) -> int:
@@ -164,17 +225,20 @@ def _jpeg_data_end(body: bytes, offset: int) -> int:
     return found.start()
 
 
-def _read_png(body: bytes) -> tuple[int, int]:
-    length, kind, width, height = struct.unpack_from(">I4sII", body.ljust(24, b"\0"), 8)
+def _read_png(body: bytes) -> ImageHeader:
+    length, kind, width, height, depth, color = struct.unpack_from(
+        ">I4sIIBB", body.ljust(26, b"\0"), 8
+    )
     if length != 13 or kind != b"IHDR":
         raise corrupt("no header chunk")
-    offset, has_pixels = len(PNG_START), False
+    offset, has_pixels, texts = len(PNG_START), False, 0
     for _ in range(MAX_PNG_CHUNKS):
         (length,) = _unpack(">I", body, offset)
         kind = body[offset + 4 : offset + 8]
         if kind in _PNG_ANIMATION:
             raise unsupported("animated images are not taken: send one frame", reason="animation")
         has_pixels = has_pixels or kind == b"IDAT"
+        texts += kind in _PNG_TEXTS
         offset += 12 + length
         if offset > len(body):
             raise corrupt("ends inside a chunk")
@@ -184,7 +248,10 @@ def _read_png(body: bytes) -> tuple[int, int]:
         raise corrupt("too many chunks")
     if not has_pixels:
         raise corrupt("no pixels")
-    return width, height
+    if texts > MAX_PNG_TEXTS:
+        raise unsupported("a PNG with this many texts is not taken: remove them", reason="texts")
+    work = max(2 * _PNG_CHANNELS.get(color, 4) * depth // 8, 1)
+    return ImageHeader(ImageFormat.PNG, width, height, work=work)
 
 
 def _read_webp(body: bytes) -> tuple[int, int]:
@@ -233,7 +300,10 @@ def _read_bmp(body: bytes) -> tuple[int, int]:
     if header_length == 12:
         width, height = _unpack("<HH", body, 18)
     elif 40 <= header_length <= 124:
-        width, height = _unpack("<ii", body, 18)
+        width, height, compression = _unpack("<ii4xI", body, 18)
+        # A run-length file of 1 KB may leave out all its pixels and still say 50 million.
+        if compression not in _BMP_RAW:
+            raise unsupported("only uncompressed BMP images are taken", reason="compression")
     else:
         raise corrupt("unknown header")
     # A negative height says that the rows run from the top.

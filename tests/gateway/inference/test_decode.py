@@ -130,6 +130,21 @@ def test_a_jpeg_that_lost_data_in_the_middle_is_refused(is_progressive: int) -> 
     assert code_of(body[: header + 30] + EOI) == Code.IMAGE_CORRUPT
 
 
+def test_progressive_photographs_are_accepted_and_their_missing_scans_noticed(
+    test_data: Path,
+) -> None:
+    """Encoders write every coefficient to its last bit; what was cut before the last scan is refused."""
+    for path in sorted((test_data / "coco50").glob("*.jpg")):
+        body = encoded(
+            ".jpg", decode_image(path.read_bytes(), ImageLimits()), cv2.IMWRITE_JPEG_PROGRESSIVE, 1
+        )
+        decode_image(body, ImageLimits())
+        for share in (0.2, 0.3):
+            assert (
+                code_of(body[: int(len(body) * share)] + EOI, ImageLimits()) == Code.IMAGE_CORRUPT
+            )
+
+
 def test_a_jpeg_with_appended_thumbnail_that_lost_data_is_refused() -> None:
     """The search for missing data looks at the image's own end, not at the last end in the file."""
     body = encoded(".jpg", photograph())
@@ -195,6 +210,24 @@ def test_no_pixel_of_a_bomb_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *arguments: reached.append(arguments))
     assert code_of(png(20_000, 20_000, 8, 0, b"\0")) == Code.IMAGE_TOO_LARGE
     assert reached == []
+
+
+def test_an_image_that_takes_too_long_is_refused() -> None:
+    """Ten scans of a JPEG at the limit of pixels are taken; wide PNG pixels need a smaller image."""
+    zeros = np.zeros((300, 300, 3), np.uint8)
+    progressive = encoded(".jpg", zeros, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert read_header(progressive).work == 10
+    assert decode_image(progressive, LIMITS).shape == (300, 300, 3)
+    for depth, color, taken in ((8, 6, 300), (16, 2, 270), (16, 6, 230)):
+        row = bytes(1 + taken * {2: 3, 6: 4}[color] * depth // 8)
+        body = png(taken, taken, depth, color, row * taken)
+        assert decode_image(body, LIMITS).shape == (taken, taken, 3)
+    frame = b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, 300, 300, 1) + b"\x01\x11\x00"
+    bands = [(0, 0), *((n, n) for n in range(1, 10)), (10, 63)]
+    scans = [b"\xff\xda\x00\x08\x01\x01\x00" + bytes((*band, 0)) + b"\x12" for band in bands]
+    eleven_scans = b"\xff\xd8" + frame + b"".join(scans) + EOI
+    for body in (eleven_scans, png(300, 300, 16, 2, b""), png(300, 300, 16, 6, b"")):
+        assert code_of(body) == Code.IMAGE_TOO_LARGE
 
 
 def test_a_decoder_that_disagrees_about_the_size_is_not_believed(

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import Code, DecodeError
 from gateway.inference.headers import (
-    MAX_JPEG_SCANS,
     MAX_JPEG_SEGMENTS,
     MAX_PNG_CHUNKS,
+    MAX_PNG_TEXTS,
     ImageFormat,
     ImageHeader,
     read_header,
@@ -23,6 +23,7 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (20, 30, 3)).astype(np.uint8)
 EXIF = b"\xff\xe1" + struct.pack(">H", 8) + b"Exif\0\0"
 FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 20, 30, 1) + b"\x01\x11\x00"
 SCAN = b"\xff\xda" + struct.pack(">H", 8) + b"\x01\x01\x00\x00\x3f\x00"
+PROGRESSIVE = FRAME.replace(b"\xff\xc0", b"\xff\xc2")
 DATA = b"\x12\xff\x00\x34\xff\xd0\x56"
 END = b"\xff\xd9"
 
@@ -30,6 +31,13 @@ END = b"\xff\xd9"
 def encoded(extension: str, *parameters: int) -> bytes:
     """The random test image in a format."""
     return cv2.imencode(extension, PIXELS, parameters)[1].tobytes()
+
+
+def scan(first: int, last: int, high: int, low: int) -> bytes:
+    """One scan of a progressive grey JPEG: coefficients first..last, from bit high down to bit low."""
+    return (
+        b"\xff\xda" + struct.pack(">H", 8) + bytes((1, 1, 0, first, last, high << 4 | low)) + DATA
+    )
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -143,7 +151,23 @@ def test_a_jpeg_is_walked_to_its_end_marker() -> None:
         ([EXIF, b"\xff\xc0\x00\x0b\x08"], "ends inside its header"),
         ([EXIF, b"\xff\xc0"], "ends inside its header"),
         ([EXIF * MAX_JPEG_SEGMENTS, FRAME, SCAN, DATA, END], "too many segments"),
-        ([FRAME, (SCAN + DATA) * (MAX_JPEG_SCANS + 1), END], "no frame, no scan or too many scans"),
+        (
+            [PROGRESSIVE, *(scan(n, n, 0, n == 0) for n in range(64)), scan(0, 0, 1, 0), END],
+            "no frame, no scan or too many scans",
+        ),
+        ([FRAME, SCAN, DATA, SCAN, DATA, END], "a scan out of order or twice"),
+        (
+            [FRAME, SCAN.replace(b"\x01\x01", b"\x01\x02"), DATA, END],
+            "a scan of an unknown component",
+        ),
+        ([PROGRESSIVE, scan(0, 0, 0, 1), scan(0, 0, 0, 1), END], "a scan out of order or twice"),
+        ([PROGRESSIVE, scan(1, 5, 0, 0), scan(5, 63, 0, 0), END], "a scan out of order or twice"),
+        ([PROGRESSIVE, scan(0, 0, 0, 2), scan(0, 0, 1, 0), END], "a scan out of order or twice"),
+        ([PROGRESSIVE, scan(0, 0, 0, 0), scan(5, 1, 0, 0), END], "a scan of no coefficients"),
+        ([PROGRESSIVE, scan(0, 0, 0, 0), scan(1, 64, 0, 0), END], "a scan of no coefficients"),
+        ([PROGRESSIVE, scan(0, 0, 0, 0), END], "a scan is missing"),
+        ([PROGRESSIVE, scan(0, 0, 0, 0), scan(1, 62, 0, 0), END], "a scan is missing"),
+        ([PROGRESSIVE, scan(0, 0, 0, 0), scan(1, 63, 0, 1), END], "a scan is missing"),
         ([b"\xff" * (MAX_JPEG_SEGMENTS + 2), FRAME, SCAN, DATA, END], "too much fill"),
         ([FRAME.replace(b"\x00\x14", b"\x00\x00"), SCAN, DATA, END], "a side of zero pixels"),
     ],
@@ -154,9 +178,29 @@ def test_broken_jpegs_are_corrupt(parts: list[bytes], expected: str) -> None:
     assert (Code.IMAGE_CORRUPT, f"image_corrupt: {expected}") == refusal(body)
 
 
-@pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC7, 0xC8, 0xCB, 0xCF, 0xDC])
+def test_the_scans_of_a_progressive_jpeg_are_counted() -> None:
+    """Each is a pass over the image, and its end says nothing about the others."""
+    parts = [scan(0, 0, 0, 1), scan(1, 5, 0, 0), scan(6, 63, 0, 1), scan(0, 0, 1, 0)]
+    header = read_header(b"\xff\xd8" + PROGRESSIVE + b"".join(parts) + scan(6, 63, 1, 0) + END)
+    assert (5, None) == (header.work, header.end)
+
+
+def test_parameters_of_a_sequential_scan_are_ignored() -> None:
+    """Some cameras write zeros, and libjpeg decodes all coefficients."""
+    body = b"\xff\xd8" + FRAME + SCAN.replace(b"\x3f", b"\x00") + DATA + END
+    assert read_header(body).work == 1
+
+
+def test_components_may_share_an_identifier() -> None:
+    """Some cameras write the same for all three; the scan names them in order."""
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 20, 30, 3) + b"\x01\x11\x00" * 3
+    one_scan = b"\xff\xda" + struct.pack(">H", 12) + b"\x03" + b"\x01\x00" * 3 + b"\x00\x3f\x00"
+    assert read_header(b"\xff\xd8" + frame + one_scan + DATA + END).work == 1
+
+
+@pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xCF, 0xDC])
 def test_exotic_jpeg_processes_are_refused(marker: int) -> None:
-    """Lossless, hierarchical, and heights that come after the pixels."""
+    """Lossless, hierarchical, arithmetic, and heights that come after the pixels."""
     frame = FRAME.replace(b"\xff\xc0", bytes((0xFF, marker)))
     body = b"\xff\xd8" + frame + SCAN + DATA + END
     assert refusal(body) == (Code.IMAGE_UNSUPPORTED, "image_unsupported: process")
@@ -187,6 +231,15 @@ def test_twelve_bit_jpegs_are_refused() -> None:
 def test_broken_pngs_are_corrupt(body: bytes, expected: str) -> None:
     """Each contradiction is refused by its own check."""
     assert (Code.IMAGE_CORRUPT, f"image_corrupt: {expected}") == refusal(body)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt"])
+def test_pngs_of_many_compressed_texts_are_refused(kind: bytes) -> None:
+    """Each inflates to 8 MB before a pixel is decoded; a few are taken."""
+    text, rest = png_chunk(kind, b"key\0\0"), png_chunk(b"IDAT", b"x") + png_chunk(b"IEND", b"")
+    assert read_header(png(text * MAX_PNG_TEXTS, rest)).width == 30
+    body = png(text * (MAX_PNG_TEXTS + 1), rest)
+    assert refusal(body) == (Code.IMAGE_UNSUPPORTED, "image_unsupported: texts")
 
 
 @pytest.mark.parametrize("kind", [b"acTL", b"fcTL", b"fdAT"])
@@ -241,7 +294,7 @@ def test_animated_webps_are_refused() -> None:
 def test_bmp_headers_of_both_generations() -> None:
     """OS/2 headers have short sides; later ones may run from the top."""
     old = b"BM" + bytes(12) + struct.pack("<IHH", 12, 30, 20)
-    top_down = b"BM" + bytes(12) + struct.pack("<Iii", 40, 30, -20)
+    top_down = b"BM" + bytes(12) + struct.pack("<Iii4xI", 40, 30, -20, 3)
     assert [(h.width, h.height) for h in (read_header(old), read_header(top_down))] == [
         (30, 20)
     ] * 2
@@ -251,7 +304,7 @@ def test_bmp_headers_of_both_generations() -> None:
     ("body", "expected"),
     [
         (b"BM" + bytes(12) + struct.pack("<Iii", 16, 30, 20), "unknown header"),
-        (b"BM" + bytes(12) + struct.pack("<Iii", 40, -30, 20), "a side of zero pixels"),
+        (b"BM" + bytes(12) + struct.pack("<Iii8x", 40, -30, 20), "a side of zero pixels"),
         (b"BM" + bytes(12) + struct.pack("<Ii", 40, 30), "ends inside its header"),
         (b"BM", "ends inside its header"),
     ],
@@ -259,6 +312,13 @@ def test_bmp_headers_of_both_generations() -> None:
 def test_broken_bmps_are_corrupt(body: bytes, expected: str) -> None:
     """Each contradiction is refused by its own check."""
     assert (Code.IMAGE_CORRUPT, f"image_corrupt: {expected}") == refusal(body)
+
+
+@pytest.mark.parametrize("compression", [1, 2, 4, 5])
+def test_compressed_bmps_are_refused(compression: int) -> None:
+    """A run-length file of 1 KB becomes an image of any size."""
+    body = b"BM" + bytes(12) + struct.pack("<Iii4xI", 40, 30, 20, compression)
+    assert refusal(body) == (Code.IMAGE_UNSUPPORTED, "image_unsupported: compression")
 
 
 STARTS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\xff\0\0\0WEBP", b"BM", b""]

@@ -18,7 +18,8 @@ def create_all(folder: Path) -> None:
     """
     signers = folder / "signers"
     try:
-        signers.mkdir(parents=True, exist_ok=True)
+        # Not writable by the group whatever the umask says: such a folder is not trusted.
+        signers.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as exc:
         raise _unwritable(signers, exc) from exc
     if not (folder / "kek").exists():

@@ -1,7 +1,7 @@
 """Opening what commands share: settings, the database, keys; each refusal names its fix."""
 
-import getpass
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +15,7 @@ from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
 from gateway.errors import Code, GatewayError, OperatorError, SettingsError
 from gateway.sealing.keys import Kek, load_kek
+from gateway.sealing.public_files import why_changeable
 from gateway.sealing.signers import TrustedSigner, load_trusted_signer
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import open_database
@@ -45,6 +46,8 @@ def open_store(settings: GatewaySettings) -> Engine:
         raise OperatorError(Code.SETTINGS_INVALID, f"GATEWAY_DATABASE_URL: {exc}") from exc
     except SQLAlchemyError as exc:
         message = f"GATEWAY_DATABASE_URL: the database does not answer ({type(exc).__name__})"
+        if "readonly" in str(getattr(exc, "orig", "")):
+            message += "; SQLite writes beside the file: copy it to a folder that you may write"
         raise OperatorError(Code.SETTINGS_INVALID, message) from exc
     if not current:
         engine.dispose()
@@ -69,8 +72,12 @@ def open_kek(settings: GatewaySettings) -> Kek:
 
 
 def open_trusted_signers(settings: GatewaySettings) -> list[TrustedSigner]:
-    """The public keys whose models may run. Raises KeyFileError for a bad one, OperatorError if there is none."""
+    """The public keys whose models may run.
+
+    Raises KeyFileError for a bad one, OperatorError if there is none or others can change the folder.
+    """
     folder = settings.trusted_signers_folder
+    _check_signers_folder(folder)
     files = sorted(folder.glob("*.pem"))
     if not files:
         message = (
@@ -78,6 +85,17 @@ def open_trusted_signers(settings: GatewaySettings) -> list[TrustedSigner]:
         )
         raise OperatorError(Code.KEY_INVALID, message)
     return [load_trusted_signer(file) for file in files]
+
+
+def _check_signers_folder(folder: Path) -> None:
+    # Whoever can put a file there decides whose models run.
+    try:
+        fault = why_changeable(folder.stat(), safe_mode=0o755)
+    except OSError:
+        # That there is none is said with what to do about it.
+        return
+    if fault is not None:
+        raise OperatorError(Code.KEY_INVALID, f"GATEWAY_TRUSTED_SIGNERS_FOLDER: {folder} {fault}")
 
 
 @contextmanager
@@ -113,8 +131,17 @@ def operator_event(
         outcome=Outcome.ADMITTED,
         recorded_at=utc_now(),
         issuer="operating-system",
-        subject=getpass.getuser(),
+        subject=_account(),
         client_id="gateway-cli",
         model_name=model_name,
         model_version=model_version,
     )
+
+
+def _account() -> str:
+    # Not getpass.getuser: that believes LOGNAME and USER, which whoever runs the command sets.
+    user_id = os.getuid()
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)

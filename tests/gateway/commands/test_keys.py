@@ -1,5 +1,7 @@
 """Making keys: once, and whatever a crash left out."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(KeyFileError, match=r"cannot write .*/file/signers: Not a directory"):
         create_all(tmp_path / "file")
+
+
+def test_the_signers_folder_is_closed_to_the_group_under_any_umask(tmp_path: Path) -> None:
+    """Else the gateway would refuse what this command made."""
+    before = os.umask(0o002)
+    try:
+        create_all(tmp_path / "keys")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "keys" / "signers").stat().st_mode) == 0o755

@@ -1,5 +1,7 @@
 """What commands open: each refusal names its fix; actions stand between two records."""
 
+import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,7 +169,28 @@ def test_an_action_that_cannot_be_recorded_does_not_run(settings: GatewaySetting
 
 
 def test_operators_events_name_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the command, as the operating system knows them."""
-    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    """Whoever runs the command, as the operating system knows them and not as their environment says."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "mallory")
     event = operator_event(Action.AUDIT_VERIFY)
-    assert (event.issuer, event.subject) == ("operating-system", "ada")
+    assert (event.issuer, event.subject) == ("operating-system", pwd.getpwuid(os.getuid()).pw_name)
+
+
+def test_an_account_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in many containers."""
+    monkeypatch.setattr("os.getuid", lambda: 3_999_999_999)
+    assert operator_event(Action.AUDIT_VERIFY).subject == "3999999999"
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_signers_folder_that_others_may_change_is_refused(
+    settings: GatewaySettings, home: Path, mode: int
+) -> None:
+    """They could add a signer of their own."""
+    folder = home / "keys" / "signers"
+    folder.chmod(mode)
+    with pytest.raises(OperatorError) as caught:
+        open_trusted_signers(settings)
+    assert caught.value.message == (
+        f"GATEWAY_TRUSTED_SIGNERS_FOLDER: {folder} can be changed by others; chmod it to 0755"
+    )

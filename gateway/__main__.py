@@ -51,8 +51,10 @@ def main() -> None:
     try:
         app()
     except GatewayError as exc:
+        # Whoever sits at this terminal runs the gateway: only callers must not learn the reason.
+        reason = "" if exc.reason == exc.code else f" (reason: {exc.reason})"
         Console(stderr=True).print(
-            f"gateway: {exc.message} [{exc.code}]", markup=False, soft_wrap=True
+            f"gateway: {exc.message} [{exc.code}]{reason}", markup=False, soft_wrap=True
         )
         sys.exit(1)
     except KeyboardInterrupt:

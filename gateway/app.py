@@ -3,7 +3,6 @@
 Rules: whatever is missing or wrong ends the start with a message that names the fix; nothing is created here.
 """
 
-import asyncio
 import logging
 import os
 import random
@@ -17,15 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
-from sqlalchemy import Engine, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine
 from starlette.applications import Starlette
 
 from gateway.api.routes import Edge, build_app
 from gateway.api.ultralytics import AnswerFacts
 from gateway.audit.events import Action, AuditEvent, Outcome
+from gateway.audit.readiness import Readiness
 from gateway.audit.writer import AuditLog
-from gateway.errors import Code, OperatorError, RegistryError, SettingsError
+from gateway.errors import AuditUnavailableError, Code, OperatorError, RegistryError, SettingsError
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.cache import TokenCache
 from gateway.identity.keysets import MAX_KEYSET_BYTES, load_keyset
@@ -39,6 +38,7 @@ from gateway.sampling.draw import SamplingRates
 from gateway.sampling.sampler import Sampler
 from gateway.sealing.files import read_sealed_model
 from gateway.sealing.keys import Kek
+from gateway.sealing.public_files import why_changeable
 from gateway.sealing.sample_keys import SampleSealer, create_sample_key
 from gateway.sealing.sealed_model import OpenedModel, open_model
 from gateway.sealing.signers import TrustedSigner
@@ -113,47 +113,80 @@ def built(settings: GatewaySettings, opened: Opened, *, clock: Clock) -> Iterato
     Raises OperatorError for whatever configuration, keys or files lack.
     """
     with ExitStack() as stack:
-        metrics = GatewayMetrics(CollectorRegistry())
-        _serve_metrics(settings, metrics, stack)
-        authenticator = _authenticator(settings)
         audit = AuditLog(
             engine=opened.store,
             origin=settings.audit_origin,
             timeout_seconds=settings.audit_timeout_seconds,
         )
         stack.callback(audit.close)
-        loaded = load_production_model(settings, opened)
-        sampler = _sampler(settings, opened, metrics, clock=clock)
-        stack.callback(sampler.close)
-        runner = Runner(
-            engine=loaded.engine,
-            workers=worker_count(settings),
-            queue_size=settings.queue_size,
-            limits=image_limits(settings),
-            infer_timeout_seconds=settings.infer_timeout_seconds,
+        with _failure_recorded(settings, audit, clock):
+            app = _build(settings, opened, audit, stack, clock)
+        yield app
+
+
+@contextmanager
+def _failure_recorded(settings: GatewaySettings, audit: AuditLog, clock: Clock) -> Iterator[None]:
+    try:
+        yield
+    except OperatorError as exc:
+        log.warning("start_refused code=%s reason=%s", exc.code, exc.reason)
+        event = AuditEvent(
+            action=Action.GATEWAY_START,
+            outcome=Outcome.FAILED,
+            recorded_at=clock(),
+            model_name=settings.model_name,
+            code=exc.code,
+            reason=exc.reason,
         )
-        runner.warm_up()
-        _start_gauges(metrics, loaded, runner, sampler)
-        pipeline = Pipeline(
-            authenticator=authenticator,
-            audit=audit,
-            runner=runner,
-            sampler=sampler,
-            model=loaded.version,
-            metrics=metrics,
-            clock=clock,
-        )
-        edge = Edge(
-            pipeline=pipeline,
-            facts=_facts(loaded),
-            metrics=metrics,
-            is_ready=lambda: _is_ready(runner, opened.store),
-            max_body_bytes=settings.max_body_bytes,
-            body_timeout_seconds=settings.body_timeout_seconds,
-            clock=clock,
-            started_at_seconds=time.monotonic(),
-        )
-        yield build_app(edge, lifespan=_lifespan(audit, runner, loaded.version, metrics, clock))
+        try:
+            audit.append_blocking(event)
+        except AuditUnavailableError as unavailable:
+            # The start fails either way, and its own cause is the one to mend.
+            log.warning("start_refusal_not_recorded reason=%s", unavailable.reason)
+        raise
+
+
+def _build(
+    settings: GatewaySettings, opened: Opened, audit: AuditLog, stack: ExitStack, clock: Clock
+) -> Starlette:
+    metrics = GatewayMetrics(CollectorRegistry())
+    _serve_metrics(settings, metrics, stack)
+    authenticator = _authenticator(settings)
+    loaded = load_production_model(settings, opened)
+    sampler = _sampler(settings, opened, metrics, clock=clock)
+    stack.callback(sampler.close)
+    runner = Runner(
+        engine=loaded.engine,
+        workers=worker_count(settings),
+        queue_size=settings.queue_size,
+        limits=image_limits(settings),
+        infer_timeout_seconds=settings.infer_timeout_seconds,
+    )
+    runner.warm_up()
+    _start_gauges(metrics, loaded, runner, sampler)
+    pipeline = Pipeline(
+        authenticator=authenticator,
+        audit=audit,
+        runner=runner,
+        sampler=sampler,
+        model=loaded.version,
+        metrics=metrics,
+        clock=clock,
+    )
+    readiness = Readiness(
+        engine=opened.store, audit=audit, origin=settings.audit_origin, clock=clock
+    )
+    edge = Edge(
+        pipeline=pipeline,
+        facts=_facts(loaded),
+        metrics=metrics,
+        is_ready=lambda: _is_ready(runner, readiness),
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_seconds=settings.body_timeout_seconds,
+        clock=clock,
+        started_at_seconds=time.monotonic(),
+    )
+    return build_app(edge, lifespan=_lifespan(audit, runner, loaded.version, metrics, clock))
 
 
 def _open(settings: GatewaySettings, opened: Opened, registered: ModelVersion) -> OpenedModel:
@@ -200,8 +233,13 @@ def _authenticator(settings: GatewaySettings) -> Authenticator:
 
 
 def _read_keyset(file: Path) -> bytes:
+    # Whoever can change it decides whose tokens are believed.
     try:
         with file.open("rb") as opened:
+            fault = why_changeable(os.fstat(opened.fileno()), safe_mode=0o644)
+            if fault is not None:
+                message = f"GATEWAY_JWKS_FILE: {file} {fault}"
+                raise SettingsError(Code.SETTINGS_INVALID, message)
             return opened.read(MAX_KEYSET_BYTES + 1)
     except OSError as exc:
         message = f"GATEWAY_JWKS_FILE: cannot read {file}: {exc.strerror}"
@@ -268,17 +306,8 @@ def _facts(loaded: LoadedModel) -> AnswerFacts:
     )
 
 
-async def _is_ready(runner: Runner, store: Engine) -> bool:
-    return runner.is_ready and await asyncio.to_thread(_answers, store)
-
-
-def _answers(store: Engine) -> bool:
-    try:
-        with store.connect() as connection:
-            connection.execute(select(1))
-    except SQLAlchemyError:
-        return False
-    return True
+async def _is_ready(runner: Runner, readiness: Readiness) -> bool:
+    return runner.is_ready and await readiness.check()
 
 
 def _lifespan(

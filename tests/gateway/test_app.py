@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from sqlalchemy import delete, select, update
 from starlette.applications import Starlette
 
-from gateway.app import Opened, _answers, built, load_production_model, worker_count
+from gateway.app import Opened, built, load_production_model, worker_count
 from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
 from gateway.commands.samples import write_image
 from gateway.dev.home import gateway_overrides, layout_of, prepare
@@ -165,14 +165,24 @@ async def test_a_gateway_that_cannot_record_its_start_does_not_open(
                     pytest.fail("it opened")
 
 
-def test_without_its_database_it_is_not_ready(settings: GatewaySettings, home: Path) -> None:
-    """A load balancer then sends nothing here."""
-    with opened_store(settings) as store:
-        assert _answers(store)
-        store.dispose()
-        (home / "gatewatch.db").unlink()
-        (home / "gatewatch.db").mkdir()
-        assert not _answers(store)
+@pytest.mark.anyio
+@pytest.mark.parametrize("becomes", ["nothing", "folder"])
+async def test_without_its_database_it_is_not_ready_and_answers_nothing(
+    settings: GatewaySettings, home: Path, becomes: str
+) -> None:
+    """A load balancer then sends nothing here, and whoever calls all the same is not told a result."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(running(settings))
+        database, aside = home / "gatewatch.db", home / "aside.db"
+        database.rename(aside)
+        if becomes == "folder":
+            database.mkdir()
+        answer = await client.post("/predict", content=FRAME.read_bytes(), headers=bearer(home))
+        assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
+        assert (await client.get("/readyz")).status_code == 503
+        if becomes == "folder":
+            database.rmdir()
+        aside.rename(database)
 
 
 def starting_refused(settings: GatewaySettings) -> GatewayError:
@@ -209,6 +219,27 @@ def test_a_sealed_file_that_was_changed_is_refused(settings: GatewaySettings) ->
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     assert starting_refused(settings).code is Code.SEALED_MODEL_REFUSED
+    last = ledger(settings)[-1]
+    assert (last["action"], last["outcome"], last["model_name"], last["code"], last["reason"]) == (
+        "gateway.start", "failed", "conveyor", "sealed_model_refused", "body_chunk",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_key_set_that_others_may_change_is_refused(settings: GatewaySettings, mode: int) -> None:
+    """They would decide whose tokens are believed."""
+    settings.jwks_file.chmod(mode)
+    assert starting_refused(settings).message == (
+        f"GATEWAY_JWKS_FILE: {settings.jwks_file} can be changed by others; chmod it to 0644"
+    )
+
+
+def test_a_refusal_that_cannot_be_recorded_keeps_its_own_cause(settings: GatewaySettings) -> None:
+    """Which is what the operator mends."""
+    with opened_store(settings) as store, write_transaction(store) as connection:
+        connection.exec_driver_sql("DROP TABLE audit_records")
+    unknown = settings.model_copy(update={"model_name": "absent"})
+    assert starting_refused(unknown).code is Code.MODEL_UNKNOWN
 
 
 def test_a_sealed_file_that_is_missing_is_named(settings: GatewaySettings) -> None:

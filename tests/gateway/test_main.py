@@ -11,6 +11,8 @@ import typer
 
 from gateway.__main__ import app, main
 from gateway.dev.home import gateway_overrides, layout_of
+from gateway.errors import Code, OperatorError
+from gateway.sealing.refusals import Refusal, refused
 
 COMMANDS = {
     "serve", "dev", "seal", "features", "models list", "models promote", "keys create",
@@ -143,3 +145,19 @@ def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("gateway.__main__.app", interrupted)
     assert run(monkeypatch, "models", "list") == 130
+
+
+def test_a_reason_is_told_at_the_operators_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only callers must not learn which check failed; a reason that only repeats the code is left out."""
+    errors = [refused(Refusal.SIGNATURE), OperatorError(Code.KEY_INVALID, "no key")]
+
+    def fail() -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr("gateway.__main__.app", fail)
+    assert [run(monkeypatch), run(monkeypatch)] == [1, 1]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(" [sealed_model_refused] (reason: signature)")
+    assert second == "gateway: no key [key_invalid]"

@@ -1,4 +1,4 @@
-"""The TLS listener: uvicorn with a TLS 1.3 context of our own and problem+json for bytes that are not HTTP.
+"""The TLS listener: uvicorn with a TLS 1.3 context and a protocol of our own.
 
 Rules: TLS 1.3 only; no server banner; no WebSocket; the socket is bound here, so the port is known before serving.
 """
@@ -6,38 +6,20 @@ Rules: TLS 1.3 only; no server banner; no WebSocket; the socket is bound here, s
 import signal
 import socket
 import ssl
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.api.problems import problem_body
-from gateway.errors import Code, OperatorError, RequestError
+from gateway.api.protocol import GatewayProtocol
+from gateway.errors import Code, OperatorError
 from gateway.keyfiles import read_private_file
 
 BACKLOG = 512
 KEEP_ALIVE_SECONDS = 30
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, answering malformed requests as problem+json."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that do not parse as HTTP and close; msg stays inside, it may echo the caller's bytes."""
-        del msg
-        error = RequestError(Code.HTTP_INVALID, "the request is not valid HTTP/1.1")
-        body = problem_body(error, request_id=str(uuid.uuid4()))
-        head = (
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        )
-        self.transport.write(head + body)
-        self.transport.close()
 
 
 def tls_context(certificate_file: Path, key_file: Path) -> ssl.SSLContext:

@@ -1,11 +1,8 @@
 """The listener: real TLS on loopback, HTTP that is none, and the socket's own errors."""
 
-import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,66 +12,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.server import bind, build_server, tls_context
+from gateway.api.server import bind, tls_context
 from gateway.dev.certificates import create_certificates
 from gateway.errors import Code, KeyFileError, OperatorError
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The event loop that the gateway runs on."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A development set."""
-    folder = tmp_path_factory.mktemp("certs")
-    create_certificates(folder, now=datetime.now(UTC))
-    return folder
+from tests.gateway.api.conftest import exchange, serving
 
 
 async def _echo(request: Request) -> Response:
     return Response(await request.body())
 
 
-@asynccontextmanager
-async def serving(certificates: Path) -> AsyncIterator[int]:
-    """A server that echoes bodies; its port, once it said that it serves."""
-    is_serving = asyncio.Event()
-    with bind("127.0.0.1", 0) as listener:
-        server = build_server(
-            Starlette(routes=[Route("/echo", _echo, methods=["POST"])]),
-            context=tls_context(certificates / "server.pem", certificates / "server.key"),
-            shutdown_timeout_seconds=5,
-            on_serving=is_serving.set,
-        )
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        await asyncio.wait_for(is_serving.wait(), 20)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await asyncio.wait_for(task, 20)
-
-
-async def exchange(certificates: Path, port: int, sent: bytes) -> bytes:
-    """What comes back for these bytes until the server closes."""
-    context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-    writer.write(sent)
-    received = await asyncio.wait_for(reader.read(), 20)
-    writer.close()
-    return received
-
-
+ECHO = Starlette(routes=[Route("/echo", _echo, methods=["POST"])])
 POST = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 
 
 @pytest.mark.anyio
 async def test_a_call_is_answered_over_tls_without_a_banner(certificates: Path) -> None:
     """Nothing tells a stranger what runs here."""
-    async with serving(certificates) as port:
+    async with serving(certificates, ECHO) as port:
         received = await exchange(certificates, port, POST + b"Content-Length: 2\r\n\r\nhi")
     head, _, body = received.partition(b"\r\n\r\n")
     assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"hi")
@@ -97,7 +52,7 @@ async def test_a_call_is_answered_over_tls_without_a_banner(certificates: Path) 
 )
 async def test_what_is_not_http_is_answered_as_a_problem(certificates: Path, sent: bytes) -> None:
     """A constant one: the caller's bytes are not echoed; the connection ends, or the rest would be read as a call."""
-    async with serving(certificates) as port:
+    async with serving(certificates, ECHO) as port:
         received = await exchange(certificates, port, sent)
     head, _, body = received.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
@@ -124,20 +79,11 @@ async def test_forwarding_headers_do_not_change_the_peer(certificates: Path) -> 
         seen.append(request.client.host if request.client else "")
         return Response(b"")
 
-    is_serving = asyncio.Event()
-    with bind("127.0.0.1", 0) as listener:
-        server = build_server(
-            Starlette(routes=[Route("/echo", show, methods=["POST"])]),
-            context=tls_context(certificates / "server.pem", certificates / "server.key"),
-            shutdown_timeout_seconds=5,
-            on_serving=is_serving.set,
-        )
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        await asyncio.wait_for(is_serving.wait(), 20)
-        forged = POST + b"X-Forwarded-For: 198.51.100.1\r\nForwarded: for=198.51.100.1\r\n\r\n"
-        await exchange(certificates, listener.getsockname()[1], forged)
-        server.should_exit = True
-        await asyncio.wait_for(task, 20)
+    forged = POST + b"X-Forwarded-For: 198.51.100.1\r\nForwarded: for=198.51.100.1\r\n\r\n"
+    async with serving(
+        certificates, Starlette(routes=[Route("/echo", show, methods=["POST"])])
+    ) as port:
+        await exchange(certificates, port, forged)
     assert seen == ["127.0.0.1"]
 
 

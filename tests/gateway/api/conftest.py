@@ -1,0 +1,67 @@
+"""A real TLS server on loopback around any application, and a client that says exactly what it is told."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starlette.types import ASGIApp
+
+from gateway.api.server import bind, build_server, tls_context
+from gateway.dev.certificates import create_certificates
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that the gateway runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A development set."""
+    folder = tmp_path_factory.mktemp("certs")
+    create_certificates(folder, now=datetime.now(UTC))
+    return folder
+
+
+@asynccontextmanager
+async def serving(
+    certificates: Path, app: ASGIApp, *, shutdown_timeout_seconds: int = 5
+) -> AsyncIterator[int]:
+    """A server of this application; its port, once it said that it serves."""
+    is_serving = asyncio.Event()
+    with bind("127.0.0.1", 0) as listener:
+        server = build_server(
+            app,
+            context=tls_context(certificates / "server.pem", certificates / "server.key"),
+            shutdown_timeout_seconds=shutdown_timeout_seconds,
+            on_serving=is_serving.set,
+        )
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.wait_for(is_serving.wait(), 20)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await asyncio.wait_for(task, 20)
+
+
+async def connect(
+    certificates: Path, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A TLS connection to the server."""
+    context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    return await asyncio.open_connection("127.0.0.1", port, ssl=context)
+
+
+async def exchange(certificates: Path, port: int, sent: bytes) -> bytes:
+    """What comes back for these bytes until the server closes."""
+    reader, writer = await connect(certificates, port)
+    writer.write(sent)
+    received = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return received

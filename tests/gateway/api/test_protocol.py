@@ -1,0 +1,252 @@
+"""Heads, trailers and bodies that attack whoever parses them, over real TLS on loopback."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.api import protocol
+from gateway.api.protocol import HEAD_TOO_LARGE, MAX_FIELDS, MAX_HEAD_BYTES, NOT_HTTP
+from tests.gateway.api.conftest import connect, exchange, serving
+
+pytestmark = pytest.mark.anyio
+
+HOST = b"Host: localhost\r\n"
+CLOSE = b"Connection: close\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+class Calls:
+    """An application that remembers its calls; /names answers the names of header fields, /refuse reads no body."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.bodies: list[bytes] = []
+        methods = ["GET", "POST"]
+        self.app = Starlette(
+            routes=[
+                Route("/names", self._names, methods=methods),
+                Route("/refuse", self._refuse, methods=methods),
+            ]
+        )
+
+    async def _names(self, request: Request) -> Response:
+        self.paths.append(request.url.path)
+        self.bodies.append(await request.body())
+        return JSONResponse(sorted(request.headers.keys()))
+
+    async def _refuse(self, request: Request) -> Response:
+        self.paths.append(request.url.path)
+        return Response(b"no", 413)
+
+
+@pytest.fixture
+def calls() -> Calls:
+    """An application that was not called yet."""
+    return Calls()
+
+
+def content_of(received: bytes) -> tuple[bytes, bytes]:
+    """The status line and the body of one answer."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    return head.split(b"\r\n")[0], body
+
+
+def assert_refused(received: bytes, detail: str) -> None:
+    """One problem for all that is not a request."""
+    head, body = content_of(received)
+    assert head == b"HTTP/1.1 400 Bad Request"
+    content = json.loads(body)
+    assert (content["code"], content["detail"]) == ("http_invalid", detail)
+
+
+async def test_a_trailer_is_no_header(certificates: Path, calls: Calls) -> None:
+    """A credential behind the body, in the same write, would count although nobody before us saw it."""
+    sent = (
+        b"POST /names HTTP/1.1\r\n" + HOST + CLOSE + CHUNKED
+        + b"\r\n2\r\nhi\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    )  # fmt: skip
+    async with serving(certificates, calls.app) as port:
+        received = await exchange(certificates, port, sent)
+    assert json.loads(content_of(received)[1]) == ["connection", "host", "transfer-encoding"]
+    assert calls.bodies == [b"hi"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /names HTTP/1.1\r\n" + HOST + b"a: b\r\n" * MAX_FIELDS + b"\r\n",
+        b"GET /names HTTP/1.1\r\n" + HOST + b"a: " + b"b" * MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"GET /names HTTP/1.1\r\n" + HOST + b"a: " + b"b" * MAX_HEAD_BYTES,
+        b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /" + b"a" * MAX_HEAD_BYTES,
+    ],
+    ids=["fields", "field", "unfinished field", "target", "unfinished target"],
+)
+async def test_a_head_is_bounded(certificates: Path, calls: Calls, sent: bytes) -> None:
+    """Before anything is known of the caller, memory is what it may not have."""
+    async with serving(certificates, calls.app) as port:
+        received = await exchange(certificates, port, sent)
+    assert_refused(received, HEAD_TOO_LARGE)
+    assert calls.paths == []
+
+
+async def test_a_head_within_bounds_is_taken(certificates: Path, calls: Calls) -> None:
+    """As many fields as there may be, in two writes."""
+    start = b"GET /names HTTP/1.1\r\n" + HOST + CLOSE + b"a: b\r\n" * (MAX_FIELDS - 2)
+    async with serving(certificates, calls.app) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(start)
+        await writer.drain()
+        writer.write(b"\r\n")
+        received = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    assert content_of(received)[0] == b"HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [b"a: b\r\n" * MAX_FIELDS, b"a: " + b"b" * MAX_HEAD_BYTES + b"\r\nc"],
+    ids=["fields", "bytes"],
+)
+async def test_a_trailer_is_bounded(certificates: Path, calls: Calls, trailer: bytes) -> None:
+    """With the head, in one budget."""
+    head = b"POST /names HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n"
+    async with serving(certificates, calls.app) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(head + b"2\r\nhi\r\n0\r\n")
+        await writer.drain()
+        writer.write(trailer)
+        received = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    assert_refused(received, HEAD_TOO_LARGE)
+
+
+@pytest.mark.parametrize("protocol_name", [b"websocket", b"h2c"])
+async def test_an_upgrade_is_refused(
+    certificates: Path, calls: Calls, protocol_name: bytes
+) -> None:
+    """Its body would be parsed as the next request."""
+    inner = b"GET /names HTTP/1.1\r\n" + HOST + b"\r\n"
+    sent = (
+        b"POST /names HTTP/1.1\r\n" + HOST
+        + b"Connection: upgrade\r\nUpgrade: " + protocol_name
+        + b"\r\nContent-Length: %d\r\n\r\n" % len(inner) + inner
+    )  # fmt: skip
+    async with serving(certificates, calls.app) as port:
+        received = await exchange(certificates, port, sent)
+    assert_refused(received, "this server takes neither CONNECT nor an upgrade to another protocol")
+    assert calls.paths == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "detail"),
+    [
+        (b"CONNECT localhost:1 HTTP/1.1\r\n" + HOST + b"\r\n",
+         "this server takes neither CONNECT nor an upgrade to another protocol"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", NOT_HTTP),
+        (b"GET /names\r\n\r\n", NOT_HTTP),
+        (b"GET /names HTTP/0.9\r\n" + HOST + b"\r\n", NOT_HTTP),
+        (b"GET /names HTTP/1.1\r\n\r\n", "exactly one Host header is needed"),
+        (b"GET /names HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+         "exactly one Host header is needed"),
+        (b"POST /names HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+         "the only transfer coding is chunked, in HTTP/1.1"),
+        (b"POST /names HTTP/1.1\r\n" + HOST + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n", NOT_HTTP),
+        (b"POST /names HTTP/1.0\r\n" + HOST + CHUNKED + b"\r\n0\r\n\r\n",
+         "the only transfer coding is chunked, in HTTP/1.1"),
+    ],
+    ids=["connect", "h2", "simple", "0.9", "no host", "two hosts", "gzip", "two codings", "1.0"],
+)  # fmt: skip
+async def test_what_has_two_readings_is_refused(
+    certificates: Path, calls: Calls, sent: bytes, detail: str
+) -> None:
+    """A proxy in front must not see another request than we do."""
+    async with serving(certificates, calls.app) as port:
+        received = await exchange(certificates, port, sent)
+    assert_refused(received, detail)
+    assert calls.paths == []
+
+
+async def test_a_refusal_never_stands_for_an_earlier_answer(
+    certificates: Path, calls: Calls
+) -> None:
+    """Whoever counts answers would take the second one's for the first one's."""
+    good = b"GET /names HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with serving(certificates, calls.app) as port:
+        received = await exchange(certificates, port, good + b"GET / HTTP/9.9\r\n\r\n")
+    assert received == b""
+
+
+async def test_a_complete_call_keeps_its_connection(certificates: Path, calls: Calls) -> None:
+    """Cameras call again and again; a body is complete before the answer."""
+    one = b"POST /names HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n"
+    async with serving(certificates, calls.app) as port:
+        reader, writer = await connect(certificates, port)
+        for _ in range(2):
+            writer.write(one)
+            await writer.drain()
+            writer.write(b"hi")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            assert b"connection: close" not in head
+            await reader.readexactly(len(b'["content-length","host"]'))
+        writer.close()
+    assert calls.bodies == [b"hi", b"hi"]
+
+
+REFUSED = b"POST /refuse HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000000\r\n\r\n"
+
+
+async def test_an_answer_before_the_body_ends_the_connection(
+    certificates: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a refused caller goes on sending is read for a time, then it is cut off."""
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.3)
+    async with serving(certificates, calls.app) as port:
+        received = await exchange(certificates, port, REFUSED)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.split(b"\r\n")
+    assert body == b"no"
+
+
+async def send_forever(writer: asyncio.StreamWriter) -> None:
+    """Zeros, until the connection breaks."""
+    while True:
+        writer.write(bytes(1 << 16))
+        await writer.drain()
+
+
+async def test_the_rest_of_a_refused_body_is_bounded(
+    certificates: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes too: a fast caller without a credential costs no more than that."""
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 60.0)
+    monkeypatch.setattr(protocol, "MAX_LINGER_BYTES", 1 << 20)
+    async with serving(certificates, calls.app) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(REFUSED)
+        await reader.readuntil(b"no")
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(send_forever(writer), 20)
+        writer.close()
+
+
+async def test_a_refused_body_that_ends_closes_at_once(
+    certificates: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what follows it is no call."""
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 60.0)
+    head = b"POST /refuse HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n"
+    async with serving(certificates, calls.app) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(head)
+        await reader.readuntil(b"no")
+        writer.write(b"hi" + b"GET /names HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+    assert calls.paths == ["/refuse"]

@@ -18,7 +18,7 @@ from time import perf_counter
 
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
-from gateway.errors import AuditUnavailableError, CallerError, Code, GatewayError
+from gateway.errors import AuditUnavailableError, CallerError, Code, GatewayError, ServiceError
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.policy import Permission, require
 from gateway.identity.principal import Principal
@@ -107,6 +107,8 @@ class Pipeline:
                 result_count=len(result.detections),
             )
             await self._record(trail, Outcome.ANSWERED)
+        except asyncio.CancelledError:
+            raise await self._record_cancelled(trail) from None
         except Exception as exc:
             await self._record_failure(trail, exc)
             raise
@@ -122,6 +124,8 @@ class Pipeline:
             self._authorise(call, principal)
             answer = render()
             await self._record(trail, Outcome.ANSWERED)
+        except asyncio.CancelledError:
+            raise await self._record_cancelled(trail) from None
         except Exception as exc:
             await self._record_failure(trail, exc)
             raise
@@ -164,6 +168,13 @@ class Pipeline:
         reason = error.reason if isinstance(error, GatewayError) else type(error).__name__
         outcome = Outcome.REFUSED if isinstance(error, CallerError) else Outcome.FAILED
         await self._record(replace(trail, code=code, reason=reason), outcome)
+
+    async def _record_cancelled(self, trail: AuditEvent) -> ServiceError:
+        # Only a shutdown that has waited long enough cancels a call. The ledger takes the record before this waits, so
+        # that a second cancellation cannot lose it. An answer on record as given may not have left: this one says so.
+        error = ServiceError(Code.NOT_READY, "the gateway is shutting down", reason="cancelled")
+        await self._record_failure(trail, error)
+        return error
 
 
 def _of_principal(trail: AuditEvent, principal: Principal) -> AuditEvent:

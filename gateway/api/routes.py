@@ -4,6 +4,7 @@ Rules: ROUTES is the only way to register a route; what is not in it is refused 
 matched route, never by request.url, which a Host header can bend.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -123,11 +124,12 @@ def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
         return await _refuse(request, edge, _unknown_route())
 
     async def wrong_method(request: Request, exc: Exception) -> Response:
-        return await _refuse(request, edge, _wrong_method(exc))
+        error = _unknown_route() if _is_escaped(request) else _wrong_method(exc)
+        return await _refuse(request, edge, error)
 
     app = Starlette(
         routes=[_route(entry, edge) for entry in ROUTES],
-        exception_handlers={404: unknown_route, 405: wrong_method},
+        exception_handlers={404: unknown_route, 405: wrong_method, Exception: _failed},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -143,10 +145,19 @@ def _route(entry: RouteEntry, edge: Edge) -> Route:
 
 def _endpoint(entry: RouteEntry, edge: Edge) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        if _is_escaped(request):
+            return await _refuse(request, edge, _unknown_route())
         call = _call(request, edge, entry)
         return await _answer(call, edge, entry.path, lambda: entry.handler(request, call, edge))
 
     return endpoint
+
+
+def _is_escaped(request: Request) -> bool:
+    # A proxy that forbids a path by its bytes would let its escaped spelling through.
+    path: str = request.scope["path"]
+    raw_path: bytes = request.scope["raw_path"]
+    return raw_path != path.encode("utf-8")
 
 
 async def _refuse(request: Request, edge: Edge, error: RequestError) -> Response:
@@ -174,10 +185,15 @@ async def _answer(
         code = exc.code.value
         response = problem(exc, request_id=call.request_id)
         edge.metrics.count_refusal(exc)
+    except asyncio.CancelledError:
+        # A shutdown that has waited long enough; what has a record to write has written it.
+        error = ServiceError(Code.NOT_READY, "the gateway is shutting down")
+        code = error.code.value
+        response = problem(error, request_id=call.request_id)
     except Exception:
         # The last resort: whatever a handler forgot is answered, counted and logged, never silent.
         log.exception("request_failed request_id=%s", call.request_id)
-        error = ServiceError(Code.INTERNAL, "the gateway failed; the request id finds the cause")
+        error = _internal()
         code = error.code.value
         response = problem(error, request_id=call.request_id)
     response.headers["X-Request-Id"] = call.request_id
@@ -197,6 +213,19 @@ def _call(request: Request, edge: Edge, entry: RouteEntry | None) -> Call:
         address=request.client.host if request.client else "",
         unverified_authorization=tuple(request.headers.getlist("authorization")),
     )
+
+
+async def _failed(_request: Request, _exc: Exception) -> Response:
+    # Outside of any route, so nothing is known to record; Starlette's own answer would be plain text.
+    request_id = str(uuid.uuid4())
+    log.error("request_failed request_id=%s", request_id)
+    response = problem(_internal(), request_id=request_id)
+    response.headers["X-Request-Id"] = request_id
+    return response
+
+
+def _internal() -> ServiceError:
+    return ServiceError(Code.INTERNAL, "the gateway failed; the request id finds the cause")
 
 
 def _unknown_route() -> RequestError:

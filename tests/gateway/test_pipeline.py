@@ -23,6 +23,7 @@ from gateway.errors import (
     GatewayError,
     OverloadedError,
     RequestError,
+    ServiceError,
 )
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.policy import Permission
@@ -81,7 +82,7 @@ class World:
         self.principal = Principal(
             "issuer", "camera-7", "conveyor", frozenset({"client"}), "t", LATER
         )
-        self.fails: dict[str, Exception] = {}
+        self.fails: dict[str, BaseException] = {}
         self.body = BODY
         self.pipeline = Pipeline(
             authenticator=cast("Authenticator", self),
@@ -364,6 +365,26 @@ async def test_a_call_that_no_route_takes_is_on_record(world: World) -> None:
         Action.ROUTE_UNKNOWN, Outcome.REFUSED, "/.env", Code.ROUTE_UNKNOWN, None,
     )  # fmt: skip
     assert "authenticate" not in world.steps
+
+
+@pytest.mark.parametrize("step", ["read", "record admitted", "detect", "record answered"])
+async def test_a_cancelled_call_is_on_record_and_answered(world: World, step: str) -> None:
+    """A shutdown that waited long enough cancels what still runs; no call may end without a trace."""
+    world.fails[step] = asyncio.CancelledError()
+    with pytest.raises(ServiceError) as caught:
+        await world.predict()
+    assert caught.value.code is Code.NOT_READY
+    last = world.events[-1]
+    assert (last.outcome, last.code, last.reason) == (Outcome.FAILED, Code.NOT_READY, "cancelled")
+    assert world.offers == []
+
+
+async def test_a_cancelled_description_is_on_record_and_answered(world: World) -> None:
+    """Like a prediction."""
+    world.fails["record answered"] = asyncio.CancelledError()
+    with pytest.raises(ServiceError):
+        await world.pipeline.describe(DESCRIBE, lambda: b"facts")
+    assert [event.outcome for event in world.events] == [Outcome.FAILED]
 
 
 async def test_waiting_for_the_ledger_is_measured(world: World) -> None:

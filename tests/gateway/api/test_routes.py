@@ -1,10 +1,12 @@
 """The table of routes, through the whole application in this process: real ledger, real tokens, a fake detector."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -14,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from gateway.api.routes import ROUTES, Edge, build_app
 from gateway.api.ultralytics import AnswerFacts
@@ -50,7 +53,7 @@ class FakeRunner:
     """Sees one bolt in every image, or fails as it is told."""
 
     def __init__(self) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.bodies: list[bytes] = []
 
     async def detect(
@@ -293,6 +296,37 @@ async def test_what_is_not_in_the_table_is_refused_and_recorded(
 
 
 @pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/%70redict"), ("GET", "/%70redict"), ("GET", "/v1%2fmodel"), ("GET", "/v1/model%00"),
+     ("GET", "/%6Civez")],
+)  # fmt: skip
+async def test_an_escaped_spelling_of_a_path_is_another_path(
+    gateway: Gateway, method: str, path: str
+) -> None:
+    """A proxy in front that allows or forbids by path must not be passed by one that we alone decode."""
+    transport = httpx.ASGITransport(RawPath(gateway.app, path.encode("ascii")))
+    async with httpx.AsyncClient(transport=transport, base_url="https://g.example") as client:
+        answer = await client.request(method, "/", content=b"x", headers=bearer("client"))
+    assert (answer.status_code, answer.json()["code"]) == (404, "route_unknown")
+    assert [(r["action"], r["outcome"]) for r in gateway.records()] == [
+        ("route.unknown", "refused")
+    ]
+
+
+class RawPath:
+    """Hands on a path as the listener does: httpx would normalise it first."""
+
+    def __init__(self, app: Starlette, raw_path: bytes) -> None:
+        self.app = app
+        self.raw_path = raw_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application."""
+        path = unquote(self.raw_path.decode("ascii"))
+        await self.app({**scope, "path": path, "raw_path": self.raw_path}, receive, send)
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("GET", "/predict", "POST"),
@@ -392,6 +426,41 @@ async def test_an_unexpected_exception_is_answered_and_recorded(
     )  # fmt: skip
     assert answer.headers["x-request-id"] in caplog.text
     assert gateway.counted(route="/predict", status="500", code="internal") == 1
+
+
+async def test_a_cancelled_call_is_answered_and_recorded(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """As not ready: a shutdown does not end it as plain text without a trace."""
+    gateway.runner.error = asyncio.CancelledError()
+    answer = await client.post("/predict", content=b"image", headers=bearer("client"))
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert [r["outcome"] for r in gateway.records()] == ["admitted", "failed"]
+
+
+async def test_a_cancelled_probe_is_answered(gateway: Gateway) -> None:
+    """Also where nothing is recorded."""
+
+    async def is_ready() -> bool:
+        raise asyncio.CancelledError
+
+    async with connected(build_app(replace(gateway.edge, is_ready=is_ready))) as client:
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+
+
+async def test_a_failure_outside_of_every_route_is_a_problem(gateway: Gateway) -> None:
+    """Starlette's own last answer is plain text."""
+
+    def broken() -> datetime:
+        raise ZeroDivisionError
+
+    app = build_app(replace(gateway.edge, clock=broken))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="https://g.example") as client:
+        answer = await client.get("/livez")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize(

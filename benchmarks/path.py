@@ -36,7 +36,7 @@ from gateway.commands.opening import utc_now
 from gateway.commands.token import issue
 from gateway.dev.certificates import create_certificates
 from gateway.dev.home import Layout, gateway_overrides, layout_of
-from gateway.dev.run import free_port
+from gateway.dev.plan import free_port
 from gateway.inference.decode import ImageLimits
 from gateway.inference.detect import detect_one, open_lane
 from gateway.inference.engines.openvino import OpenVinoEngine

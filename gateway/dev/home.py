@@ -5,6 +5,7 @@ Rules: what exists is kept; each step can be repeated after a crash; nothing her
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,9 +21,11 @@ from gateway.commands.models import SealOrder, seal
 from gateway.commands.opening import opened_store
 from gateway.commands.token import issue
 from gateway.dev.certificates import are_current, create_certificates
-from gateway.errors import Code, OperatorError
+from gateway.dev.claim import unusable
+from gateway.errors import Code, KeyFileError, OperatorError, RegistryError, SettingsError
+from gateway.identity.keysets import load_keyset
 from gateway.settings import GatewaySettings
-from gateway.store.queries.models import find_production_version
+from gateway.store.queries.models import find_production_version, list_model_versions
 
 DEMO_MODEL = "conveyor"
 DEMO_VERSION = "1"
@@ -88,7 +91,6 @@ def monitor_environment(layout: Layout) -> dict[str, str]:
     return {
         "MONITOR_DATABASE_URL": layout.database_url,
         "MONITOR_REPORTS_FOLDER": str(layout.reports),
-        "MONITOR_MODEL_NAME": DEMO_MODEL,
     }
 
 
@@ -97,16 +99,25 @@ def prepare(
 ) -> None:
     """Make whatever the home lacks: certificates, keys, database, sealed demo model, tokens.
 
-    Raises OperatorError naming the cause if a step fails.
+    The home is claimed already (gateway.dev.claim). Raises OperatorError naming the cause if a step fails.
     """
-    layout.state.mkdir(parents=True, exist_ok=True)
-    layout.state.chmod(0o700)
+    try:
+        _prepare(layout, settings, clock=clock, console=console)
+    except OSError as exc:
+        raise unusable(layout.state, exc) from exc
+
+
+def _prepare(
+    layout: Layout, settings: GatewaySettings, *, clock: Callable[[], datetime], console: Console
+) -> None:
     if not are_current(layout.certificates, now=clock()):
         console.print("making a development CA and a server certificate")
         (layout.certificates / "server.key").unlink(missing_ok=True)
         create_certificates(layout.certificates, now=clock())
-    create_all(layout.keys)
     upgrade(settings)
+    _refuse_lost_kek(settings)
+    create_all(layout.keys)
+    _check_keyset(settings.jwks_file)
     if _lacks_demo_model(settings):
         console.print("sealing the demo model")
         seal(settings, _demo_order(layout), console=Console(quiet=True))
@@ -118,6 +129,8 @@ def prepare_reference(environment: Mapping[str, str], *, console: Console) -> No
 
     The demo ships what `gateway features` said of its validation scenes. Raises OperatorError if the step fails.
     """
+    # Whatever is watched later: this reference was measured on the demo model and fits no other.
+    environment = {**environment, "MONITOR_MODEL_NAME": DEMO_MODEL}
     if _has_reference(environment):
         return
     console.print("making the demo model's drift reference")
@@ -142,7 +155,41 @@ def demo_folder() -> Path:
 
 def _lacks_demo_model(settings: GatewaySettings) -> bool:
     with opened_store(settings) as store, store.connect() as connection:
-        return find_production_version(connection, DEMO_MODEL) is None
+        found = find_production_version(connection, DEMO_MODEL)
+    if found is None:
+        return True
+    file = settings.models_folder / found.file_name
+    if not file.is_file():
+        message = (
+            f"{file} is missing, and a version is never sealed twice: restore it from a backup, or delete "
+            f"{settings.models_folder.parent} to start anew (its keys, samples and ledger are lost)"
+        )
+        raise RegistryError(Code.MODEL_UNKNOWN, message)
+    return False
+
+
+def _refuse_lost_kek(settings: GatewaySettings) -> None:
+    """A new KEK would open nothing that is there. Sample keys exist only where a model was registered first."""
+    if settings.kek_file.exists():
+        return
+    with opened_store(settings) as store, store.connect() as connection:
+        is_needed = bool(list_model_versions(connection))
+    if is_needed or any(settings.models_folder.glob("*.sealed")):
+        message = (
+            f"{settings.kek_file} is missing, and the sealed models and kept images need it: restore it from a "
+            f"backup, or delete {settings.models_folder.parent} to start anew (samples and ledger are lost)"
+        )
+        raise KeyFileError(Code.KEY_INVALID, message)
+
+
+def _check_keyset(file: Path) -> None:
+    try:
+        load_keyset(file.read_bytes())
+    except SettingsError as exc:
+        message = (
+            f"{file}: {exc.message}; or delete it, and the next start makes it of the token key"
+        )
+        raise SettingsError(exc.code, message) from exc
 
 
 def _demo_order(layout: Layout) -> SealOrder:
@@ -176,6 +223,14 @@ def _run(command: list[str], environment: Mapping[str, str]) -> str:
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        lines = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise OperatorError(Code.INTERNAL, f"{' '.join(command[1:4])} failed:\n{lines}")
+        raise failed(f"{' '.join(command[2:4])} failed", done.stderr)
     return done.stdout
+
+
+def failed(what: str, log: str) -> OperatorError:
+    """What a child did, with the last lines it wrote; the code is the one that it named last, if it named any."""
+    lines = log.strip().splitlines()[-5:]
+    code = Code.NOT_READY
+    if lines and (match := re.fullmatch(r"(.*) \[(\w+)\]", lines[-1])) and match[2] in set(Code):
+        lines[-1], code = match[1], Code(match[2])
+    return OperatorError(code, "\n".join([f"{what}:", *lines]))

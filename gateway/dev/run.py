@@ -4,17 +4,12 @@ Rules: loopback only; the children are processes of their own, so that either ca
 gateway drains first and the monitor, which reads what it wrote, stops after it.
 """
 
-import json
 import os
-import select
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,35 +18,25 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from gateway.commands.opening import settings_of_process, utc_now
-from gateway.dev.home import (
-    ROLES,
-    Layout,
-    demo_folder,
-    gateway_overrides,
-    layout_of,
-    monitor_environment,
-    prepare,
-    prepare_reference,
-)
-from gateway.dev.status import Snapshot, read_snapshot, status_line
+from gateway.commands.opening import utc_now
+from gateway.dev.announce import Addresses, announce, command_line
+from gateway.dev.children import Child, how_it_ended, start, stop
+from gateway.dev.claim import claimed, unusable
+from gateway.dev.home import Layout, layout_of, prepare, prepare_reference
+from gateway.dev.plan import Plan, check_ports, plan_of, url_host
+from gateway.dev.status import Snapshot, alarm_text, read_snapshot, status_line
 from gateway.errors import Code, OperatorError
-from gateway.settings import GatewaySettings
 
-MONITOR_METRICS_PORT = 9465
-START_TIMEOUT_SECONDS = 60.0
-STOP_TIMEOUT_SECONDS = 20.0
 STATUS_SECONDS = 1.0
-DEV_TICK_SECONDS = "2"
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where everything answers."""
+class Running:
+    """A child, where its log is, and what starts it again."""
 
-    url: str
-    gateway_metrics: str
-    monitor_metrics: str
+    child: Child
+    log_file: Path
+    command: str
 
 
 def run(*, home: Path | None, any_ports: bool, as_json: bool, since: float | None) -> None:
@@ -59,172 +44,110 @@ def run(*, home: Path | None, any_ports: bool, as_json: bool, since: float | Non
 
     since: Unix time from which the start is counted, so that installing can be part of it.
     as_json: one JSON line on standard output once serving, instead of text for people. Raises OperatorError if a step
-    fails or a child ends by itself.
+    fails or both children end by themselves.
     """
     started = time.time() if since is None else since
     console = Console(stderr=True, soft_wrap=True)
     layout = layout_of(home)
-    settings = settings_of_process(**gateway_overrides(layout), **_ports(any_ports))
-    monitor_port = free_port() if any_ports else MONITOR_METRICS_PORT
-    gateway_env = _gateway_environment(layout, settings)
-    monitor_env = {
-        "MONITOR_TICK_SECONDS": DEV_TICK_SECONDS,
-        **_own("MONITOR_"),
-        **monitor_environment(layout),
-        "MONITOR_METRICS_PORT": str(monitor_port),
-    }
-    console.print(
-        "DEVELOPMENT: keys, CA and tokens lie in the clear below", layout.state, style="yellow"
-    )
-    prepare(layout, settings, clock=utc_now, console=console)
-    prepare_reference({**gateway_env, **monitor_env}, console=console)
-    stop = threading.Event()
-    with _stopping_on_signals(stop), _log_files(layout) as (gateway_log, monitor_log):
-        gateway, port = _start("gateway", ["serve"], gateway_env, gateway_log)
-        try:
-            monitor, _ = _start("monitor", ["run"], monitor_env, monitor_log)
-        except OperatorError:
-            _stop(gateway)
-            raise
-        try:
-            addresses = Addresses(
-                url=f"https://127.0.0.1:{port}",
-                gateway_metrics=f"http://127.0.0.1:{settings.metrics_port}/metrics",
-                monitor_metrics=f"http://127.0.0.1:{monitor_port}/metrics",
-            )
+    plan = plan_of(layout, any_ports=any_ports)
+    with claimed(layout.state):
+        check_ports(plan)
+        console.print(
+            f"DEVELOPMENT: keys, CA and tokens lie in the clear below {layout.state}",
+            style="yellow",
+            markup=False,
+        )
+        prepare(layout, plan.settings, clock=utc_now, console=console)
+        prepare_reference({**plan.gateway, **plan.monitor}, console=console)
+
+        def tell(addresses: Addresses) -> None:
             seconds = time.time() - started
-            _announce(layout, addresses, seconds=seconds, as_json=as_json, console=console)
-            _watch({"gateway": gateway, "monitor": monitor}, addresses, stop, console)
-        finally:
-            _stop(gateway)
-            _stop(monitor)
+            announce(layout, addresses, seconds=seconds, as_json=as_json, console=console)
+
+        _serve(layout, plan, tell, console)
     console.print("stopped")
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def _serve(layout: Layout, plan: Plan, tell: Callable[[Addresses], None], console: Console) -> None:
+    stopping = threading.Event()
+    running: dict[str, Running] = {}
+    with _stopping_on_signals(stopping) as told_to_stop, _log_files(layout) as logs:
+        try:
+            ports = {}
+            for name, arguments, environment in (
+                ("gateway", ["serve"], plan.gateway),
+                ("monitor", ["run"], plan.monitor),
+            ):
+                log = logs[name]
+                begun = start(name, arguments, environment, log, told_to_stop=told_to_stop)
+                if begun is None:
+                    return
+                child, ports[name] = begun
+                again = {**environment, _PORT_NAMES[name]: str(ports[name])}
+                command = command_line(again, [name, *arguments])
+                running[name] = Running(child, Path(log.name), command)
+            addresses = _addresses(plan, ports)
+            tell(addresses)
+            least = int(float(plan.monitor["MONITOR_MIN_WINDOW_SAMPLES"]))
+            _watch(running, addresses, stopping, console, min_window_samples=least)
+        finally:
+            for each in running.values():
+                stop(each.child)
 
 
-def _ports(any_ports: bool) -> dict[str, object]:  # noqa: FBT001  (the one caller names it)
-    return {"port": 0, "metrics_port": free_port()} if any_ports else {}
+_PORT_NAMES = {"gateway": "GATEWAY_PORT", "monitor": "MONITOR_METRICS_PORT"}
 
 
-def _gateway_environment(layout: Layout, settings: GatewaySettings) -> dict[str, str]:
-    decided = {
-        **gateway_overrides(layout),
-        "port": settings.port,
-        "metrics_port": settings.metrics_port,
-    }
-    named = {settings.variable_name(field): str(value) for field, value in decided.items()}
-    return {**_own("GATEWAY_"), **named}
-
-
-def _own(prefix: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
-
-
-def _start(
-    module: str, arguments: list[str], environment: Mapping[str, str], log: Any
-) -> tuple["subprocess.Popen[bytes]", int]:
-    """One of the two processes and the port it says that it serves."""
-    reader, writer = os.pipe()
-    command = [sys.executable, "-m", module, *arguments, "--ready-descriptor", str(writer)]
-    try:
-        process = _spawn(command, environment, log, pass_fds=(writer,))
-    finally:
-        os.close(writer)
-    with os.fdopen(reader, "rb") as ready:
-        # The line means serving; an end without a line means that the process ended.
-        readable, _, _ = select.select([ready], [], [], START_TIMEOUT_SECONDS)
-        line = ready.readline() if readable else b""
-    if not line:
-        _stop(process)
-        raise _ended(module, Path(log.name))
-    return process, int(line)
-
-
-def _spawn(
-    command: list[str], environment: Mapping[str, str], log: Any, *, pass_fds: tuple[int, ...] = ()
-) -> "subprocess.Popen[bytes]":
-    # A session of its own: Ctrl-C in the terminal reaches this process alone, which then stops the two in order.
-    return subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        pass_fds=pass_fds,
-        start_new_session=True,
+def _addresses(plan: Plan, ports: Mapping[str, int]) -> Addresses:
+    settings = plan.settings
+    monitor_host = plan.monitor["MONITOR_METRICS_HOST"]
+    return Addresses(
+        url=f"https://{url_host(settings.host)}:{ports['gateway']}",
+        gateway_metrics=f"http://{url_host(settings.metrics_host)}:{settings.metrics_port}/metrics",
+        monitor_metrics=f"http://{url_host(monitor_host)}:{ports['monitor']}/metrics",
     )
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _announce(
-    layout: Layout, addresses: Addresses, *, seconds: float, as_json: bool, console: Console
-) -> None:
-    tokens = {role: layout.tokens / f"{role}.jwt" for role in ROLES}
-    facts = {
-        "url": addresses.url,
-        "ca_file": str(layout.ca_file),
-        "gateway_metrics": addresses.gateway_metrics,
-        "monitor_metrics": addresses.monitor_metrics,
-        "reports_folder": str(layout.reports),
-        "database_url": layout.database_url,
-        "home": str(layout.state),
-        "token_files": {role: str(file) for role, file in tokens.items()},
-        "start_seconds": round(seconds, 1),
-    }
-    if as_json:
-        print(json.dumps(facts), flush=True)
-        return
-    console.print(f"serving on {addresses.url} after {seconds:.1f} s", style="bold green")
-    for role, file in tokens.items():
-        console.print(f"token {role}: {file.read_text(encoding='ascii')}", highlight=False)
-    console.print(
-        f'try it:\n  curl --cacert {layout.ca_file} -H "Authorization: Bearer $(cat {tokens["client"]})" \\\n'
-        f"    --data-binary @{demo_folder() / 'frame.jpg'} -H 'Content-Type: image/jpeg' {addresses.url}/predict",
-        highlight=False,
-    )
-    console.print(f"metrics: {addresses.gateway_metrics} and {addresses.monitor_metrics}")
-    console.print(
-        f"reports: {layout.reports} (write one with `monitor report`); logs: {layout.state / 'logs'}"
-    )
-    console.print("Ctrl-C stops both")
 
 
 def _watch(
-    children: Mapping[str, "subprocess.Popen[bytes]"],
+    children: Mapping[str, Running],
     addresses: Addresses,
-    stop: threading.Event,
+    stopping: threading.Event,
     console: Console,
+    *,
+    min_window_samples: int,
 ) -> None:
     before: Snapshot | None = None
     running = dict(children)
     with _line(console) as show:
-        while not stop.wait(STATUS_SECONDS):
-            for name, child in list(running.items()):
-                if child.poll() is not None:
+        while not stopping.wait(STATUS_SECONDS):
+            for name, each in list(running.items()):
+                if each.child.poll() is not None:
                     del running[name]
-                    console.print(
-                        f"the {name} ended with code {child.returncode}: see its log", style="red"
-                    )
+                    console.print(_ended(name, each), style="red", markup=False, highlight=False)
             if not running:
-                raise OperatorError(Code.INTERNAL, "gateway and monitor have both ended")
+                logs = " and ".join(str(each.log_file) for each in children.values())
+                raise OperatorError(
+                    Code.NOT_READY, f"gateway and monitor have both ended: see {logs}"
+                )
             now = read_snapshot(addresses.gateway_metrics, addresses.monitor_metrics)
-            show(status_line(now, before, seconds=STATUS_SECONDS))
+            line = status_line(
+                now, before, seconds=STATUS_SECONDS, min_window_samples=min_window_samples
+            )
+            show(line)
+            if not console.is_terminal and before is not None and _has_turned(before, now):
+                console.print(line, markup=False, highlight=False)
             before = now
+
+
+def _has_turned(before: Snapshot, now: Snapshot) -> bool:
+    return alarm_text(before) != alarm_text(now)
+
+
+def _ended(name: str, ended: Running) -> str:
+    return (
+        f"the {name} {how_it_ended(ended.child)}: see {ended.log_file}; start it again with\n"
+        f"  {ended.command}"
+    )
 
 
 @contextmanager
@@ -238,30 +161,35 @@ def _line(console: Console) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _log_files(layout: Layout) -> Iterator[tuple[Any, Any]]:
+def _log_files(layout: Layout) -> Iterator[Mapping[str, Any]]:
     folder = layout.state / "logs"
-    folder.mkdir(exist_ok=True)
-    with (
-        (folder / "gateway.log").open("ab") as gateway,
-        (folder / "monitor.log").open("ab") as monitor,
-    ):
-        yield gateway, monitor
+    with ExitStack() as opened:
+        try:
+            folder.mkdir(exist_ok=True)
+            logs = {
+                name: opened.enter_context((folder / f"{name}.log").open("ab"))
+                for name in ("gateway", "monitor")
+            }
+        except OSError as exc:
+            raise unusable(layout.state, exc) from exc
+        yield logs
 
 
 @contextmanager
-def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {
-        number: signal.signal(number, lambda _number, _frame: stop.set()) for number in numbers
-    }
+def _stopping_on_signals(stopping: threading.Event) -> Iterator[int]:
+    """Set the event on SIGINT or SIGTERM, and make the yielded descriptor readable for who waits on descriptors."""
+    reader, writer = os.pipe()
+
+    def tell(_number: int, _frame: Any) -> None:
+        if not stopping.is_set():  # Once is enough, and a full pipe would block.
+            stopping.set()
+            os.write(writer, b"\n")
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield reader
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _ended(name: str, log_file: Path) -> OperatorError:
-    lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    tail = "\n".join(lines[-5:])
-    return OperatorError(Code.INTERNAL, f"the {name} did not start; {log_file} ends with:\n{tail}")
+        os.close(reader)
+        os.close(writer)

@@ -19,6 +19,8 @@ class Snapshot:
     drifting: bool
     worst_feature: str
     worst_share: float
+    has_reference: bool = False
+    is_unknown: bool = False
 
 
 def read_snapshot(gateway_metrics_url: str, monitor_metrics_url: str) -> Snapshot:
@@ -33,6 +35,11 @@ def read_snapshot(gateway_metrics_url: str, monitor_metrics_url: str) -> Snapsho
         for labels, value in monitor.get("monitor_window_samples", [])
         if labels.get("window") == "current"
     ]
+    reference = [
+        value
+        for labels, value in monitor.get("monitor_window_samples", [])
+        if labels.get("window") == "reference"
+    ]
     return Snapshot(
         answered=int(sum(v for labels, v in calls if labels["code"] == "ok")) if gateway else None,
         refused=int(sum(v for labels, v in calls if labels["code"] != "ok")),
@@ -41,25 +48,48 @@ def read_snapshot(gateway_metrics_url: str, monitor_metrics_url: str) -> Snapsho
         drifting=any(value for _, value in monitor.get("monitor_alarm_active", [])),
         worst_feature=worst_feature,
         worst_share=worst_share,
+        has_reference=any(reference),
+        is_unknown=any(value for _, value in monitor.get("monitor_alarm_unknown", [])),
     )
 
 
-def status_line(now: Snapshot, before: Snapshot | None, *, seconds: float) -> str:
-    """The line for people. before: the snapshot `seconds` earlier, for the rate."""
+def alarm_text(now: Snapshot) -> str:
+    """The alarm's state in one word; several models: the worst."""
+    if now.window_samples is None:
+        return "no answer"
+    if now.drifting:
+        return "DRIFT"
+    return "unknown" if now.is_unknown else "quiet"
+
+
+def status_line(
+    now: Snapshot, before: Snapshot | None, *, seconds: float, min_window_samples: int
+) -> str:
+    """The line for people.
+
+    before: the snapshot `seconds` earlier, for the rate. min_window_samples: below it the monitor does not judge.
+    """
     if now.answered is None:
         served = "gateway: no answer"
     else:
         rate = 0.0 if before is None or before.answered is None else now.answered - before.answered
         per_second = rate / seconds if seconds > 0 else 0.0
         served = f"{now.answered} answered ({per_second:.1f}/s), {now.refused} refused"
-    if now.window_samples is None:
-        watched = "monitor: no answer"
-    else:
-        alarm = "DRIFT" if now.drifting else "quiet"
-        worst = f", {now.worst_feature} at {now.worst_share:.0%}" if now.worst_feature else ""
-        watched = f"window {now.window_samples}: {alarm}{worst} of its threshold"
-        watched = watched if now.worst_feature else f"window {now.window_samples}: {alarm}"
+    watched = _watched(now, min_window_samples)
     return f"{served} | {now.samples} samples | {watched}"
+
+
+def _watched(now: Snapshot, min_window_samples: int) -> str:
+    if now.window_samples is None:
+        return "monitor: no answer"
+    alarm = alarm_text(now)
+    if alarm == "unknown":
+        is_filling = now.has_reference and now.window_samples < min_window_samples
+        count = f"{now.window_samples} of {min_window_samples}"
+        return f"waiting for samples ({count})" if is_filling else "drift unknown"
+    worst = f", {now.worst_feature} at {now.worst_share:.0%} of its threshold"
+    watched = f"window {now.window_samples}: {alarm}{worst if now.worst_feature else ''}"
+    return f"{watched}; see `monitor status`" if now.drifting else watched
 
 
 _Series = dict[str, list[tuple[dict[str, str], float]]]

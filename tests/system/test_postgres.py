@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from gateway.audit.verify import verify_ledger
-from gateway.dev.run import free_port
+from gateway.dev.plan import free_port
 from gateway.store.database import open_database
 from gateway.store.tables import samples
 from tests.system.conftest import Running, started

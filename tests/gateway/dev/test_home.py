@@ -8,15 +8,18 @@ import pytest
 from rich.console import Console
 
 from gateway.commands.opening import opened_store
+from gateway.dev.claim import claimed
 from gateway.dev.home import (
     ROLES,
     Layout,
     demo_folder,
+    failed,
     gateway_overrides,
     layout_of,
     monitor_environment,
     prepare,
 )
+from gateway.errors import Code, OperatorError
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.queries.audit import find_last_position
 from gateway.store.queries.models import find_production_version
@@ -46,7 +49,8 @@ def contents(folder: Path) -> Mapping[str, bytes]:
 def prepared(layout: Layout, settings: GatewaySettings, *, days: int = 0) -> None:
     """Prepare the home, days from now."""
     now = datetime.now(UTC) + timedelta(days=days)
-    prepare(layout, settings, clock=lambda: now, console=QUIET)
+    with claimed(layout.state):
+        prepare(layout, settings, clock=lambda: now, console=QUIET)
 
 
 def test_a_home_keeps_everything_in_one_folder(tmp_path: Path) -> None:
@@ -56,10 +60,9 @@ def test_a_home_keeps_everything_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_the_monitor_reads_the_same_database(layout: Layout) -> None:
-    """And watches the demo model."""
+    """As the gateway."""
     environment = monitor_environment(layout)
     assert environment["MONITOR_DATABASE_URL"] == gateway_overrides(layout)["database_url"]
-    assert environment["MONITOR_MODEL_NAME"] == "conveyor"
 
 
 def test_a_first_start_makes_everything(layout: Layout, settings: GatewaySettings) -> None:
@@ -110,6 +113,54 @@ def test_what_a_crash_left_out_is_made(
     (layout.state / missing).unlink()
     prepared(layout, settings)
     assert (layout.state / missing).is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "cure"),
+    [
+        (
+            "keys/kek",
+            r"/keys/kek is missing, .* restore it from a backup, or delete .*/home to start",
+        ),
+        ("models/conveyor-1.sealed", r"conveyor-1.sealed is missing, .* delete .*/home to start"),
+    ],
+)
+def test_what_cannot_be_made_again_is_refused(
+    layout: Layout, settings: GatewaySettings, path: str, cure: str
+) -> None:
+    """A new KEK would lock out every model and image for good; nothing is changed."""
+    prepared(layout, settings)
+    (layout.state / path).unlink()
+    before = contents(layout.state)
+    with pytest.raises(OperatorError, match=cure):
+        prepared(layout, settings)
+    assert before == contents(layout.state)
+
+
+def test_a_broken_key_set_is_named_with_its_path(layout: Layout, settings: GatewaySettings) -> None:
+    """And with a way out."""
+    prepared(layout, settings)
+    settings.jwks_file.write_bytes(b"{")
+    with pytest.raises(OperatorError, match=r"/keys/jwks.json: key set: .*; or delete it"):
+        prepared(layout, settings)
+
+
+def test_what_the_system_refuses_is_no_traceback(layout: Layout, settings: GatewaySettings) -> None:
+    """It names the home and the cause."""
+    layout.state.mkdir()
+    layout.certificates.touch()
+    with pytest.raises(OperatorError, match=r"/home cannot be a home: "):
+        prepare(layout, settings, clock=lambda: datetime.now(UTC), console=QUIET)
+
+
+def test_a_childs_failure_has_one_code() -> None:
+    """Its own, at the end of the message, where the command line puts it."""
+    error = failed("it failed", "a\nb\nc\nd\ne\ngateway: no such key [key_invalid]\n")
+    assert (error.code, error.message) == (
+        Code.KEY_INVALID, "it failed:\nb\nc\nd\ne\ngateway: no such key",
+    )  # fmt: skip
+    assert failed("it failed", "odd [thing]").code is Code.NOT_READY
+    assert failed("it failed", "").message == "it failed:"
 
 
 def test_the_demos_files_are_there() -> None:

@@ -28,6 +28,8 @@ monitor_window_samples{window="current"} 36.0
 monitor_window_samples{window="reference"} 600.0
 # TYPE monitor_alarm_active gauge
 monitor_alarm_active{alarm="drift"} 1.0
+# TYPE monitor_alarm_unknown gauge
+monitor_alarm_unknown{alarm="drift"} 0.0
 # TYPE monitor_drift_score gauge
 monitor_drift_score{feature="brightness"} 0.3
 monitor_drift_score{feature="sharpness"} 0.9
@@ -74,8 +76,16 @@ def test_both_expositions_are_condensed() -> None:
         snapshot = read_snapshot(f"{url}/gateway", f"{url}/monitor")
     assert snapshot == Snapshot(
         answered=42, refused=4, samples=38, window_samples=36, drifting=True,
-        worst_feature="sharpness", worst_share=2.25,
+        worst_feature="sharpness", worst_share=2.25, has_reference=True,
     )  # fmt: skip
+
+
+def test_an_unknown_alarm_is_read() -> None:
+    """It is neither raised nor clear."""
+    unknown = "# TYPE monitor_alarm_unknown gauge\nmonitor_alarm_unknown 1.0\n"
+    with serving(monitor=unknown) as url:
+        snapshot = read_snapshot(f"{url}/gateway", f"{url}/monitor")
+    assert (snapshot.is_unknown, snapshot.has_reference) == (True, False)
 
 
 def test_a_process_that_does_not_answer_is_told_apart() -> None:
@@ -107,7 +117,17 @@ def test_a_gateway_without_calls_has_answered_none() -> None:
             replace(QUIET, drifting=True, worst_feature="sharpness", worst_share=2.25),
             replace(QUIET, answered=None),
             "42 answered (0.0/s), 4 refused | 38 samples | "
-            "window 36: DRIFT, sharpness at 225% of its threshold",
+            "window 36: DRIFT, sharpness at 225% of its threshold; see `monitor status`",
+        ),
+        (
+            replace(QUIET, window_samples=2, is_unknown=True, has_reference=True),
+            QUIET,
+            "42 answered (0.0/s), 4 refused | 38 samples | waiting for samples (2 of 30)",
+        ),
+        (
+            replace(QUIET, window_samples=2, is_unknown=True),
+            QUIET,
+            "42 answered (0.0/s), 4 refused | 38 samples | drift unknown",
         ),
         (
             replace(QUIET, worst_feature="sharpness", worst_share=0.5),
@@ -124,4 +144,4 @@ def test_a_gateway_without_calls_has_answered_none() -> None:
 )
 def test_the_line(now: Snapshot, before: Snapshot | None, line: str) -> None:
     """What people read."""
-    assert line == status_line(now, before, seconds=2.0)
+    assert line == status_line(now, before, seconds=2.0, min_window_samples=30)

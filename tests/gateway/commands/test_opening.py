@@ -2,11 +2,13 @@
 
 import os
 import pwd
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from gateway.audit.events import Action
 from gateway.commands.db import upgrade
@@ -194,3 +196,17 @@ def test_a_signers_folder_that_others_may_change_is_refused(
     assert caught.value.message == (
         f"GATEWAY_TRUSTED_SIGNERS_FOLDER: {folder} can be changed by others; chmod it to 0755"
     )
+
+
+def test_a_read_only_copy_says_what_to_do(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's WAL needs files beside the database, also to read."""
+
+    def fail(_engine: object) -> bool:
+        cause = sqlite3.OperationalError("attempt to write a readonly database")
+        raise OperationalError("PRAGMA", None, cause)
+
+    monkeypatch.setattr("gateway.commands.opening.is_current", fail)
+    with pytest.raises(OperatorError, match="copy it to a folder that you may write"):
+        open_store(settings)

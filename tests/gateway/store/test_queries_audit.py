@@ -9,10 +9,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from gateway.store.queries.audit import (
+    count_other_ledgers,
     find_last_position,
+    find_record_hash,
     insert_audit_records,
     list_positions,
     load_audit_records,
+    load_newest_records,
     lock_ledger,
 )
 from gateway.store.records import AuditRecord
@@ -83,3 +86,26 @@ def test_lock_holds_others_off_until_the_transaction_ends(postgres_engine: Engin
             assert not done.wait(0.2)
         waiter.result(20)
     assert done.is_set()
+
+
+def test_the_newest_records_come_in_order(filled: Engine) -> None:
+    """All, or those that contain a text as it is: no wildcard, no capital for a small letter."""
+    with filled.connect() as connection:
+        assert load_newest_records(connection, "a", limit=2) == [record(3), record(4)]
+        for text, found in {'{"n":3}': [record(3)], '{"N":3}': [], '{"_":3}': [], "%3": []}.items():
+            assert load_newest_records(connection, "a", containing=text, limit=9) == found
+
+
+def test_one_hash_is_found(filled: Engine) -> None:
+    """By its place in its own ledger."""
+    with filled.connect() as connection:
+        assert find_record_hash(connection, "a", 3) == bytes([3]) * 32
+        assert find_record_hash(connection, "b", 3) is None
+
+
+def test_other_ledgers_are_counted(filled: Engine) -> None:
+    """By name, at most limit."""
+    with filled.connect() as connection:
+        assert count_other_ledgers(connection, "b", limit=9) == [("a", 5)]
+        assert count_other_ledgers(connection, "c", limit=9) == [("a", 5), ("b", 1)]
+        assert count_other_ledgers(connection, "c", limit=1) == [("a", 5)]

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from gateway.commands.opening import opened_store
+from gateway.dev import home
 from gateway.dev.claim import claimed
 from gateway.dev.home import (
     ROLES,
@@ -18,6 +19,7 @@ from gateway.dev.home import (
     layout_of,
     monitor_environment,
     prepare,
+    prepare_reference,
 )
 from gateway.errors import Code, OperatorError
 from gateway.settings import GatewaySettings, read_settings
@@ -167,3 +169,18 @@ def test_the_demos_files_are_there() -> None:
     """The model, and what its validation scenes measured."""
     assert (demo_folder() / "conveyor.onnx").is_file()
     assert (demo_folder() / "reference.jsonl").is_file()
+
+
+def test_the_reference_is_the_demo_models_whatever_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the demo ships was measured on its model and fits no other."""
+    watched = []
+
+    def run(command: list[str], environment: Mapping[str, str]) -> str:
+        watched.append((command[3], environment["MONITOR_MODEL_NAME"]))
+        return '{"models": [{"reference": null}]}'
+
+    monkeypatch.setattr(home, "_run", run)
+    prepare_reference({"MONITOR_MODEL_NAME": "belt"}, console=QUIET)
+    assert watched == [("status", "conveyor"), ("reference", "conveyor")]

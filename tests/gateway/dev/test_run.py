@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -123,3 +124,26 @@ def test_signals_set_the_event_and_the_descriptor() -> None:
         signal.raise_signal(signal.SIGTERM)
         assert os.read(descriptor, 10) == b"\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_somebody_elses_folder_is_refused_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is made in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "letters.txt").touch()
+    with pytest.raises(OperatorError, match="holds other files"):
+        dev.run(home=tmp_path, any_ports=True, as_json=True, since=None)
+    assert [*tmp_path.iterdir()] == [tmp_path / "letters.txt"]
+
+
+def test_a_taken_port_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key, no certificate, no database."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("GATEWAY_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(OperatorError, match="GATEWAY_PORT"):
+            dev.run(home=tmp_path / "home", any_ports=False, as_json=True, since=None)
+    assert [*(tmp_path / "home").iterdir()] == [tmp_path / "home" / "dev.lock"]

@@ -73,6 +73,15 @@ class Story:
     last_frame: bytes = b""
     last_answer: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def monitor_environment(self) -> dict[str, str]:
+        """With these variables the monitor's commands work on the demo's home."""
+        return {
+            **os.environ,
+            "MONITOR_DATABASE_URL": self.facts["database_url"],
+            "MONITOR_REPORTS_FOLDER": self.facts["reports_folder"],
+        }
+
     def note(self, what: str) -> None:
         """Add a line to the timeline and show it."""
         seconds = round(time.monotonic() - self.started, 1)
@@ -166,10 +175,25 @@ def _until_alarm(story: Story, out: Path) -> None:
     story.note("the lens gets dirty")
     for watched in _traffic(story, "dirty_lens", seed=2):
         if watched.is_alarm_on:
-            story.note(f"DRIFT ALARM ({_worst(watched)})")
+            story.note(f"DRIFT ALARM ({_worst(watched)}): {_diagnosis(story)}")
             draw_boxes(story.last_frame, story.last_answer, out / "frame.png")
             return
     raise StepMissedError("the alarm did not ring on a dirty lens")
+
+
+def _diagnosis(story: Story) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "status", "--json"],
+        env=story.monitor_environment,
+        capture_output=True,
+        text=True,
+        timeout=REPORT_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StepMissedError(f"no status was told: {done.stderr.strip()[-500:]}")
+    (model,) = json.loads(done.stdout)["models"]
+    return str(model["alarm"]["diagnosis"])
 
 
 def _until_clear(story: Story) -> None:
@@ -196,15 +220,10 @@ def _traffic(story: Story, kind: str, *, seed: int) -> Iterator[Watched]:
 
 
 def _write_report(story: Story, out: Path) -> None:
-    environment = {
-        **os.environ,
-        "MONITOR_DATABASE_URL": story.facts["database_url"],
-        "MONITOR_REPORTS_FOLDER": story.facts["reports_folder"],
-    }
     command = [sys.executable, "-m", "monitor", "report", "--json"]
     done = subprocess.run(
         command,
-        env=environment,
+        env=story.monitor_environment,
         capture_output=True,
         text=True,
         timeout=REPORT_SECONDS,

@@ -7,6 +7,7 @@ help:
 	@echo 'make demo        watches a drift arrive, ring and clear, in a temporary folder (about 2 minutes)'
 	@echo 'make test        installs everything and runs every check and test'
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
+	@echo 'make clean       removes .venv and caches; keys, samples and certificates stay'
 
 run:
 	@since=$$(date +%s) && scripts/install.sh reports && exec .venv/bin/gateway dev --since $$since

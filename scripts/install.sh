@@ -50,12 +50,13 @@ install_torch() {
     if is_cpu_only && install_cpu_torch "torch==$version" "torchvision==$vision" 2>/dev/null; then
         return
     fi
-    .venv/bin/pip install -q --no-compile -c constraints.txt "torch==$version"
+    .venv/bin/pip install -qq --no-compile -c constraints.txt "torch==$version"
 }
 
+# -qq: pip's warnings (a cache folder that cannot be written, a newer pip) mend nothing here; its errors still show.
 install_cpu_torch() {
     if [ -n "${GATEWATCH_TORCH_INDEX:-}" ]; then
-        .venv/bin/pip install -q --no-deps --index-url "$GATEWATCH_TORCH_INDEX" "$@"
+        .venv/bin/pip install -qq --no-deps --index-url "$GATEWATCH_TORCH_INDEX" "$@"
     elif command -v uv >/dev/null 2>&1; then
         UV_HTTP_TIMEOUT=10 uv pip install -q --python .venv/bin/python --no-deps --torch-backend cpu "$@"
     else
@@ -83,7 +84,7 @@ print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][
     if command -v uv >/dev/null 2>&1; then
         uv pip install -q --python .venv/bin/python -c constraints.txt "$@" -e "$target"
     else
-        .venv/bin/pip install -q --no-compile --disable-pip-version-check -c constraints.txt "$@" -e "$target"
+        .venv/bin/pip install -qq --no-compile --disable-pip-version-check -c constraints.txt "$@" -e "$target"
     fi
 }
 

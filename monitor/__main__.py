@@ -1,10 +1,10 @@
 """The `monitor` command: parsing, printing and exit codes; the work is in monitor.jobs.
 
 Results go to standard output, words and progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage or
-configuration, 3 something has to exist first (a model in production, a reference, enough samples).
+configuration, 3 something has to exist first (a model in production, a reference, enough samples), 4 an alarm is
+raised (`monitor tick --fail-on-alarm` only).
 """
 
-import json
 import logging
 import os
 import signal
@@ -29,39 +29,51 @@ from gateway.store.records import ModelVersion
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import ReferenceCache, judge, read_watched_models
 from monitor.jobs.loop import Loop
+from monitor.jobs.printing import (
+    describe_tick,
+    print_json,
+    print_reference,
+    print_report,
+    tick_line,
+)
 from monitor.jobs.reference import (
     Collected,
-    StoredReference,
     collect_lines,
     collect_stored,
     open_lines,
+    require_enough_images,
     store_reference,
 )
 from monitor.jobs.report import publish_report
 from monitor.jobs.status import describe_status, read_status, status_lines
-from monitor.jobs.tick import Ticked, Watch
+from monitor.jobs.tick import Watch
 from monitor.metrics import MonitorMetrics
 from monitor.records import (
+    AlarmState,
     DatabaseUnavailableError,
     InputError,
     MonitorError,
     NotReadyError,
-    Report,
 )
 from monitor.reports.render import require_report_tools
 from monitor.settings import MonitorSettings, read_settings
 
-EXIT_FAILED, EXIT_USAGE, EXIT_NOT_READY = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_NOT_READY, EXIT_ALARM = 1, 2, 3, 4
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Watch what goes through the gateway and raise alarms when the world drifts.\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, "
-    "3 something has to exist first (a model in production, a reference, enough samples).",
+    "3 something has to exist first (a model in production, a reference, enough samples), "
+    "4 an alarm is raised (`monitor tick --fail-on-alarm` only).",
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Which model; instead of MONITOR_MODEL_NAME.")
+]
 
 
 class Origin(StrEnum):
@@ -127,8 +139,16 @@ def run(
 
 
 @app.command()
-def tick(*, as_json: AsJson = False) -> None:
+def tick(
+    *,
+    fail_on_alarm: Annotated[
+        bool, typer.Option("--fail-on-alarm", help="Exit with 4 if an alarm is raised.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Judge every watched model once, store the result and print it; for cron and systemd timers.
+
+    Exit codes: 0 judged, 1 a model could not be judged, 3 no model in production, 4 see `--fail-on-alarm`.
 
     Example: `monitor tick --json`
     """
@@ -139,12 +159,15 @@ def tick(*, as_json: AsJson = False) -> None:
     if not ticked:
         raise NotReadyError(_no_model(settings))
     if as_json:
-        _print_json({"models": [_describe_tick(each) for each in ticked]})
+        print_json({"models": [describe_tick(each) for each in ticked]})
     else:
         for each in ticked:
-            print(_tick_line(each))
+            print(tick_line(each))
     if any(each.judgement is None for each in ticked):
         raise MonitorError("a model could not be judged: see the log line above")
+    is_raised = any(t.alarm is not None and t.alarm.state is AlarmState.RAISED for t in ticked)
+    if fail_on_alarm and is_raised:
+        raise typer.Exit(EXIT_ALARM)
 
 
 @app.command()
@@ -158,9 +181,15 @@ def reference(
     newest: Annotated[
         int, typer.Option("--newest", help="With samples: how many of the newest to take.")
     ] = 1000,
+    force: Annotated[
+        bool, typer.Option("--force", help="With samples: even while the drift alarm is raised.")
+    ] = False,
+    model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the reference that a model version is judged by: what normal looks like.
+
+    Needs 100 images or samples. Samples taken while the alarm is raised would make the drift normal.
 
     Examples:
 
@@ -170,32 +199,37 @@ def reference(
 
     `monitor reference --from samples --newest 2000`
     """
-    settings = _settings()
+    settings = _settings(model)
     if (path is None) is (origin is Origin.DATASET):
         raise InputError("`--from dataset` takes a PATH, `--from samples` takes none")
     with opened_database(settings.database_url) as engine:
         if path is None:
-            collected = collect_stored(engine, _one_model(engine, settings), newest=newest)
+            collected = collect_stored(
+                engine, _one_model(engine, settings), newest=newest, force=force
+            )
         else:
             collected = _collect_dataset(path)
+            _require_asked_model(collected, settings)
         stored = store_reference(engine, collected, now=_utc_now())
-    _print_reference(stored, as_json=as_json)
+    print_reference(stored, as_json=as_json)
 
 
 @app.command()
-def report(*, as_json: AsJson = False) -> None:
+def report(*, model: ModelName = None, as_json: AsJson = False) -> None:
     """Write a report of the current window: Evidently's HTML, a JSON twin, a timeline.
 
     Needs the `reports` extra. Takes about 15 seconds.
 
     Example: `monitor report --json`
     """
-    settings = _settings()
+    settings = _settings(model)
     require_report_tools()
     with opened_database(settings.database_url) as engine:
-        model = _one_model(engine, settings)
+        watched = _one_model(engine, settings)
         with engine.connect() as connection:
-            judgement = judge(connection, model, settings=settings, find_reference=ReferenceCache())
+            judgement = judge(
+                connection, watched, settings=settings, find_reference=ReferenceCache()
+            )
         with _progress("drawing the report"):
             published = publish_report(
                 engine,
@@ -205,32 +239,33 @@ def report(*, as_json: AsJson = False) -> None:
                 now=_utc_now(),
                 should_stop=lambda: False,
             )
-    _print_report(published, settings.reports_folder, as_json=as_json)
+    print_report(published, settings.reports_folder, as_json=as_json)
 
 
 @app.command()
-def status(*, as_json: AsJson = False) -> None:
+def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
     """Show what is known about each watched model; changes nothing.
 
     Example: `monitor status --json | jq '.models[].alarm.state'`
     """
-    settings = _settings()
+    settings = _settings(model)
     with opened_database(settings.database_url) as engine:
         statuses = read_status(engine, settings)
     if not statuses:
         raise NotReadyError(_no_model(settings))
     if as_json:
-        _print_json(describe_status(statuses))
+        print_json(describe_status(statuses))
     else:
         print("\n".join(status_lines(statuses, settings=settings, now=_utc_now())))
 
 
-def _settings() -> MonitorSettings:
+def _settings(model: str | None = None) -> MonitorSettings:
     try:
         environment = read_environment(os.environ, dotenv_file=Path(".env"))
     except EnvironmentInvalidError as exc:
         raise InputError(f"the configuration is wrong:\n{exc}") from exc
-    return read_settings(environment)
+    overrides = {} if model is None else {"model_name": model}
+    return read_settings(environment, **overrides)
 
 
 def _check_database(settings: MonitorSettings) -> None:
@@ -266,11 +301,19 @@ def _run_until_signal(run_loop: Callable[[], None], stop: threading.Event) -> No
 
 def _collect_dataset(path: str) -> Collected:
     source = "standard input" if path == "-" else path
+    require_enough_images(path)
     with (
         _progress("samples read") as advance,
         open_lines(path, standard_input=sys.stdin) as lines,
     ):
         return collect_lines(lines, source=source, on_progress=advance)
+
+
+def _require_asked_model(collected: Collected, settings: MonitorSettings) -> None:
+    if settings.model_name not in ("", collected.model_name):
+        raise InputError(
+            f"the samples were made by {collected.model_name}, not by {settings.model_name}"
+        )
 
 
 @contextmanager
@@ -292,74 +335,15 @@ def _one_model(engine: Engine, settings: MonitorSettings) -> ModelVersion:
         raise NotReadyError(_no_model(settings))
     if len(models) > 1:
         names = ", ".join(model.name for model in models)
-        raise InputError(f"several models are in production ({names}): set MONITOR_MODEL_NAME")
+        raise InputError(
+            f"several models are in production ({names}): name one with --model NAME or MONITOR_MODEL_NAME"
+        )
     return models[0]
 
 
 def _no_model(settings: MonitorSettings) -> str:
     what = f"no version of {settings.model_name}" if settings.model_name else "no model"
     return f"{what} is in production: promote one with `gateway models promote`"
-
-
-def _describe_tick(each: Ticked) -> dict[str, object]:
-    alarm, judgement = each.alarm, each.judgement
-    return {
-        "model": each.model.name,
-        "version": each.model.version,
-        "outcome": each.outcome.value,
-        "alarm": None if alarm is None else alarm.state.value,
-        "drifted": [] if judgement is None else list(judgement.drifted),
-        "diagnosis": "" if judgement is None else judgement.diagnosis,
-        "window_samples": None if judgement is None else judgement.window.sample_count,
-    }
-
-
-def _tick_line(each: Ticked) -> str:
-    state = "failed" if each.alarm is None else each.alarm.state.value
-    found = each.judgement.diagnosis if each.judgement is not None else ""
-    why = f": {found}" if found else ""
-    return f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}"
-
-
-def _print_reference(stored: StoredReference, *, as_json: bool) -> None:
-    if stored.seen > stored.sample_count:
-        print(f"monitor: kept {stored.sample_count} of {stored.seen} samples", file=sys.stderr)
-    if as_json:
-        _print_json(
-            {
-                "id": stored.id,
-                "model": stored.model_name,
-                "version": stored.model_version,
-                "samples": stored.sample_count,
-                "features": list(stored.features),
-                "source": stored.source,
-            }
-        )
-        return
-    print(
-        f"reference {stored.id} for {stored.model_name} {stored.model_version}: "
-        f"{stored.sample_count} samples, {len(stored.features)} features, from {stored.source}"
-    )
-
-
-def _print_report(published: Report, folder: Path, *, as_json: bool) -> None:
-    html_file, json_file = folder / published.html_file, folder / published.json_file
-    if as_json:
-        _print_json(
-            {
-                "html": str(html_file),
-                "json": str(json_file),
-                "model": published.model_name,
-                "version": published.model_version,
-                "drifted_features": published.drifted_features,
-            }
-        )
-    else:
-        print(f"{html_file}\n{json_file}")
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False))
 
 
 def _log_to_stderr() -> None:

@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 from gateway.store.database import write_transaction
 from gateway.store.records import ModelVersion
-from monitor.records import InputError, Measurement, NotReadyError, SampleLine
-from monitor.tables.queries import insert_reference
+from monitor.alarms import DRIFT_ALARM
+from monitor.records import AlarmState, InputError, Measurement, NotReadyError, SampleLine
+from monitor.tables.queries import find_alarm, insert_reference
 from monitor.windows.arrays import build_window, feature_names
 from monitor.windows.content import dump_window
 from monitor.windows.sample_lines import MAX_LINE_CHARACTERS, parse_sample_line
@@ -24,6 +25,8 @@ from monitor.windows.stored import measurements, read_samples
 MIN_REFERENCE_SAMPLES = 100
 # More adds next to nothing to the threshold, and each tick sorts them.
 MAX_REFERENCE_SAMPLES = 10_000
+# What `gateway features` measures in a folder.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 Progress = Callable[[int], None]
 
@@ -85,11 +88,14 @@ def store_reference(engine: Engine, collected: Collected, *, now: datetime) -> S
     )
 
 
-def collect_stored(engine: Engine, model: ModelVersion, *, newest: int) -> Collected:
+def collect_stored(
+    engine: Engine, model: ModelVersion, *, newest: int, force: bool = False
+) -> Collected:
     """The newest stored samples of a model version.
 
-    newest: MIN_REFERENCE_SAMPLES to MAX_REFERENCE_SAMPLES. Raises InputError if newest is out of range, NotReadyError
-    if fewer than MIN_REFERENCE_SAMPLES are stored.
+    newest: MIN_REFERENCE_SAMPLES to MAX_REFERENCE_SAMPLES. force: even while the drift alarm of this version is raised.
+    Raises InputError if newest is out of range or the alarm is raised, NotReadyError if fewer than
+    MIN_REFERENCE_SAMPLES are stored.
     """
     if not MIN_REFERENCE_SAMPLES <= newest <= MAX_REFERENCE_SAMPLES:
         raise InputError(
@@ -104,27 +110,52 @@ def collect_stored(engine: Engine, model: ModelVersion, *, newest: int) -> Colle
             newest=newest,
             on_bad_row=bad_rows.append,
         )
+        alarm = find_alarm(connection, model.name, DRIFT_ALARM)
     if len(samples) < MIN_REFERENCE_SAMPLES:
         broken = f" ({len(bad_rows)} more cannot be read)" if bad_rows else ""
         raise NotReadyError(
             f"only {len(samples)} samples of {model.name} {model.version} are stored{broken}, a "
             f"reference needs {MIN_REFERENCE_SAMPLES}: send more traffic that you know to be normal"
         )
+    times = [sample.received_at for sample in samples]
+    period = f"from {min(times):%Y-%m-%d %H:%M:%S} to {max(times):%Y-%m-%d %H:%M:%S} UTC"
+    is_raised = alarm is not None and alarm.state is AlarmState.RAISED
+    if alarm is not None and is_raised and alarm.model_version == model.version and not force:
+        raise InputError(
+            f"the drift alarm of {model.name} is raised since {alarm.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"({alarm.diagnosis}): the newest {len(samples)} samples, {period}, would make that "
+            "normal; if it is, say --force"
+        )
     return Collected(
         model_name=model.name,
         model_version=model.version,
         measurements=measurements(samples),
         seen=len(samples),
-        source=f"the newest {len(samples)} stored samples",
-        covers_until=max(sample.received_at for sample in samples),
+        source=f"the newest {len(samples)} stored samples, {period}",
+        covers_until=max(times),
     )
+
+
+def require_enough_images(path: str) -> None:
+    """Refuse a folder with too few images before minutes go into measuring it; anything but a folder passes.
+
+    Raises NotReadyError with the number needed.
+    """
+    if not Path(path).is_dir():
+        return
+    count = sum(file.suffix.lower() in IMAGE_SUFFIXES for file in Path(path).rglob("*"))
+    if count < MIN_REFERENCE_SAMPLES:
+        raise NotReadyError(
+            f"{path}: {count} images, a reference needs at least {MIN_REFERENCE_SAMPLES}"
+        )
 
 
 def collect_lines(lines: Iterable[str], *, source: str, on_progress: Progress) -> Collected:
     """The measurements of a sample file, thinned evenly if there are very many.
 
     on_progress: called with the count so far after each line.
-    Raises SampleLineError for a broken line, InputError if there are too few or several model versions.
+    Raises SampleLineError for a broken line, InputError if there are several model versions, NotReadyError if there
+    are too few.
     """
     kept: list[Measurement] = []
     first: SampleLine | None = None
@@ -140,7 +171,7 @@ def collect_lines(lines: Iterable[str], *, source: str, on_progress: Progress) -
         seen += 1
         on_progress(seen)
     if first is None or seen < MIN_REFERENCE_SAMPLES:
-        raise InputError(
+        raise NotReadyError(
             f"{source}: {seen} samples, a reference needs at least {MIN_REFERENCE_SAMPLES}"
         )
     return Collected(

@@ -114,12 +114,12 @@ def why_not_ready(judgement: Judgement, settings: MonitorSettings) -> str:
     model = judgement.model
     if judgement.reference is None:
         return (
-            f"no reference for {model.name} {model.version}: make one with "
+            f"cannot be judged now: no reference for {model.name} {model.version}: make one with "
             "`monitor reference --from dataset FOLDER` or `monitor reference --from samples`"
         )
     return (
-        f"{judgement.window.sample_count} samples of {model.name} {model.version} to judge, "
-        f"{settings.min_window_samples} needed (MONITOR_MIN_WINDOW_SAMPLES): send more traffic"
+        f"cannot be judged now: {judgement.window.sample_count} of {settings.min_window_samples} "
+        f"samples of {model.name} {model.version} (MONITOR_MIN_WINDOW_SAMPLES): send more traffic"
     )
 
 

@@ -2,44 +2,42 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from gateway.store.records import ModelVersion
 from monitor.alarms import DRIFT_ALARM
 from monitor.jobs.judging import Judgement, ReferenceCache, judge, read_watched_models
 from monitor.jobs.report import why_not_ready
-from monitor.records import Alarm, FeatureScore, Report
+from monitor.records import Alarm, AlarmState, AlarmTransition, FeatureScore, Report
 from monitor.reports.document import worst_first
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import find_alarm, find_last_report
+from monitor.tables.queries import find_alarm, find_last_report, list_transitions
 
 SHOWN_SCORES = 8
+LATE_TICKS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One watched model: what its data say now, what the last tick stored, the last report."""
+    """One watched model: what its data say now, what the last tick stored, the last report.
+
+    last_transition: the alarm's latest change of state.
+    """
 
     judgement: Judgement
     alarm: Alarm | None
     last_report: Report | None
+    last_transition: AlarmTransition | None
 
 
 def read_status(engine: Engine, settings: MonitorSettings) -> list[ModelStatus]:
     """The status of every watched model; empty if none is in production."""
     with engine.connect() as connection:
-        return [
-            ModelStatus(
-                judgement=judge(
-                    connection, model, settings=settings, find_reference=ReferenceCache()
-                ),
-                alarm=find_alarm(connection, model.name, DRIFT_ALARM),
-                last_report=find_last_report(connection, model.name),
-            )
-            for model in read_watched_models(connection, settings)
-        ]
+        models = read_watched_models(connection, settings)
+        return [_read_model(connection, model, settings) for model in models]
 
 
 def describe_status(statuses: Sequence[ModelStatus]) -> dict[str, Any]:
@@ -54,9 +52,22 @@ def status_lines(
     return [line for status in statuses for line in _lines(status, settings, now)]
 
 
+def _read_model(
+    connection: Connection, model: ModelVersion, settings: MonitorSettings
+) -> ModelStatus:
+    transitions = list_transitions(connection, model.name, newest=1)
+    return ModelStatus(
+        judgement=judge(connection, model, settings=settings, find_reference=ReferenceCache()),
+        alarm=find_alarm(connection, model.name, DRIFT_ALARM),
+        last_report=find_last_report(connection, model.name),
+        last_transition=transitions[-1] if transitions else None,
+    )
+
+
 def _describe(status: ModelStatus) -> dict[str, Any]:
     judgement, alarm = status.judgement, status.alarm
     reference, newest = judgement.reference, judgement.window.newest_received_at
+    ticked_at, changed = judgement.last_judged_at, status.last_transition
     return {
         "model": judgement.model.name,
         "version": judgement.model.version,
@@ -70,6 +81,8 @@ def _describe(status: ModelStatus) -> dict[str, Any]:
         },
         "window_samples": judgement.window.sample_count,
         "newest_received_at": None if newest is None else newest.isoformat(),
+        "bad_samples": judgement.window.bad_count,
+        "last_tick_at": None if ticked_at is None else ticked_at.isoformat(),
         "is_enough": judgement.is_enough,
         "drifted": list(judgement.drifted),
         "diagnosis": judgement.diagnosis,
@@ -86,6 +99,7 @@ def _describe(status: ModelStatus) -> dict[str, Any]:
             "model_version": alarm.model_version,
             "features": list(alarm.features),
             "diagnosis": alarm.diagnosis,
+            "reason": "" if changed is None else changed.diagnosis,
         },
         "last_report": None if status.last_report is None else status.last_report.html_file,
     }
@@ -93,13 +107,16 @@ def _describe(status: ModelStatus) -> dict[str, Any]:
 
 def _lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> list[str]:
     judgement = status.judgement
-    lines = [f"{judgement.model.name} {judgement.model.version}", _alarm_line(status.alarm)]
+    lines = [f"{judgement.model.name} {judgement.model.version}", _alarm_line(status)]
+    lines.extend(_last_tick_lines(status, settings, now))
     if judgement.reference is not None:
         reference = judgement.reference
         lines.append(f"  reference  {reference.window.sample_count} samples: {reference.source}")
     newest = judgement.window.newest_received_at
     age = "" if newest is None else f", newest {(now - newest).total_seconds():.0f} s ago"
-    lines.append(f"  window     {judgement.window.sample_count} samples{age}")
+    bad_count = judgement.window.bad_count
+    bad = f", {bad_count} more cannot be read" if bad_count else ""
+    lines.append(f"  window     {judgement.window.sample_count} samples{age}{bad}")
     if not judgement.is_enough:
         return [*lines, f"  {why_not_ready(judgement, settings)}"]
     if judgement.diagnosis:
@@ -108,10 +125,37 @@ def _lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> lis
     return lines + [_score_line(score) for score in worst_first(judgement.scores)[:SHOWN_SCORES]]
 
 
-def _alarm_line(alarm: Alarm | None) -> str:
+def _last_tick_lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> list[str]:
+    """The last tick that saw a new sample, and a warning if samples wait for the next one too long."""
+    judgement, alarm = status.judgement, status.alarm
+    ticked_at, newest = judgement.last_judged_at, judgement.window.newest_received_at
+    if alarm is None or ticked_at is None:
+        return []
+    line = f"  last tick  {ticked_at:%Y-%m-%d %H:%M:%S} UTC with new samples"
+    # A quiet tick stores nothing: only a sample that nobody judged tells that nobody is watching.
+    is_waiting = judgement.window.newest_request_id != alarm.newest_request_id
+    patience = timedelta(seconds=LATE_TICKS * settings.tick_seconds)
+    if newest is None or not judgement.is_enough or not is_waiting or now - newest < patience:
+        return [line]
+    if now - ticked_at < patience:
+        return [line]
+    return [f"{line}, newer ones wait: is `monitor run` running?"]
+
+
+def _alarm_line(status: ModelStatus) -> str:
+    alarm, changed = status.alarm, status.last_transition
     if alarm is None:
         return "  drift      never judged: is `monitor run` running?"
     why = f": {alarm.diagnosis}" if alarm.diagnosis else ""
+    if alarm.state is AlarmState.UNKNOWN:
+        is_told = changed is not None and changed.after is AlarmState.UNKNOWN
+        why = (
+            f": {changed.diagnosis}"
+            if changed is not None and is_told
+            else ": not judged often enough yet"
+        )
+    elif changed is not None and changed.diagnosis not in ("", alarm.diagnosis) and why:
+        why += f" (when it rang: {changed.diagnosis})"
     return f"  {alarm.name:<10} {alarm.state.value} since {alarm.since:%Y-%m-%d %H:%M:%S} UTC{why}"
 
 

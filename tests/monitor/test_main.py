@@ -80,7 +80,18 @@ def test_a_day_with_the_monitor(
 
     (status,) = json.loads(monitor("status", "--json").stdout)["models"]
     assert (status["alarm"]["state"], status["window_samples"]) == ("raised", 60)
+    assert status["last_tick_at"] is not None
     assert "drifted" in monitor("status").stdout
+    assert monitor("tick", "--fail-on-alarm").returncode == 4
+
+    result = monitor("reference", "--from", "samples", "--newest", "100")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "would make that normal; if it is, say --force" in result.stderr
+    assert monitor("reference", "--from", "samples", "--newest", "100", "--force").returncode == 0
+    assert monitor("tick").returncode == 0
+    assert "drift      unknown since" in monitor("status").stdout
+    assert "a new reference is in use" in monitor("status").stdout
+    assert "cannot be judged now: 0 of 30 samples" in monitor("status").stdout
 
 
 def test_a_reference_comes_from_standard_input(monitor: Monitor, promote: Promote) -> None:
@@ -111,6 +122,10 @@ def test_a_reference_comes_from_standard_input(monitor: Monitor, promote: Promot
         (["status"], {"MONITOR_DATABASE_URL": "mysql://x/y"}, 2, "MONITOR_DATABASE_URL is wrong"),
         (["run"], {"MONITOR_DATABASE_URL": "mysql://x/y"}, 2, "MONITOR_DATABASE_URL is wrong"),
         (["tick"], {"MONITOR_DATABASE_URL": "sqlite:///absent.db"}, 1, "no database at absent.db"),
+        (["reference", "--from", "dataset", "."], {}, 3, "a reference needs at least 100"),
+        (["status", "--model", "x"], {}, 3, "no version of x is in production"),
+        (["report", "--model", "x"], {}, 3, "no version of x is in production"),
+        (["reference", "--from", "samples", "--model", "x"], {}, 3, "no version of x is"),
         (["report"], {"MONITOR_MODEL_NAME": "x"}, 3, "no version of x is in production"),
         (["run"], {"MONITOR_METRICS_HOST": "192.0.2.1"}, 2, "cannot serve metrics on 192.0.2.1"),
     ],
@@ -132,6 +147,14 @@ def test_each_command_has_help_with_an_example(monitor: Monitor, command: str) -
     assert result.returncode == 0
     assert f"monitor {command}" in result.stdout
     assert "Example" in result.stdout
+
+
+def test_short_help_names_the_exit_codes(monitor: Monitor) -> None:
+    """-h is what many people type."""
+    result = monitor("-h", COLUMNS="200")
+    assert result.returncode == 0
+    assert "3 something has to exist first" in result.stdout
+    assert "4 an alarm is raised" in result.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

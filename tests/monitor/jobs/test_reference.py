@@ -9,17 +9,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from gateway.commands import features
 from gateway.store.queries.models import find_production_version
 from gateway.store.records import ModelVersion, Stage
 from monitor.jobs.judging import ReferenceCache
 from monitor.jobs.reference import (
+    IMAGE_SUFFIXES,
     MAX_REFERENCE_SAMPLES,
     collect_lines,
     collect_stored,
     open_lines,
+    require_enough_images,
     store_reference,
 )
-from monitor.records import InputError, NotReadyError, SampleLineError
+from monitor.records import Alarm, AlarmState, InputError, NotReadyError, SampleLineError
+from monitor.tables.queries import save_alarm
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 Promote = Callable[[str], None]
@@ -51,13 +55,13 @@ def test_progress_is_told_line_by_line() -> None:
 
 def test_too_few_lines_are_refused_with_the_number_needed() -> None:
     """99 cannot tell a rare scene from a new one."""
-    with pytest.raises(InputError, match=r"images: 99 samples, a reference needs at least 100"):
+    with pytest.raises(NotReadyError, match=r"images: 99 samples, a reference needs at least 100"):
         collect_lines(_lines(99), source="images", on_progress=_ignore)
 
 
 def test_no_lines_are_refused() -> None:
     """An empty folder."""
-    with pytest.raises(InputError, match=r"images: 0 samples"):
+    with pytest.raises(NotReadyError, match=r"images: 0 samples"):
         collect_lines([], source="images", on_progress=_ignore)
 
 
@@ -104,6 +108,56 @@ def test_too_few_stored_samples_are_refused(
     add_samples(99)
     with pytest.raises(NotReadyError, match="only 99 samples of conveyor 1 are stored"):
         collect_stored(engine, _production(engine), newest=1000)
+
+
+@pytest.mark.parametrize(
+    ("state", "version", "force", "is_refused"),
+    [
+        ("raised", "1", False, True),
+        ("raised", "1", True, False),
+        ("raised", "0", False, False),
+        ("clear", "1", False, False),
+    ],
+)
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_drift_is_not_made_normal_unasked(
+    engine: Engine,
+    promote: Promote,
+    add_samples: AddSamples,
+    state: str,
+    version: str,
+    force: bool,
+    is_refused: bool,
+) -> None:
+    """While this version's alarm is raised only with force; the period is named either way."""
+    promote("1")
+    add_samples(100)
+    with engine.begin() as connection:
+        save_alarm(connection, _alarm(AlarmState(state), version))
+    model, period = _production(engine), "from 2030-01-01 00:00:01 to 2030-01-01 00:01:40"
+    if is_refused:
+        with pytest.raises(InputError, match=rf"is raised .* {period} .* --force"):
+            collect_stored(engine, model, newest=100, force=force)
+    else:
+        assert period in collect_stored(engine, model, newest=100, force=force).source
+
+
+def test_too_few_images_are_refused_before_they_are_measured(tmp_path: Path) -> None:
+    """Counted as the gateway counts them; files and standard input pass."""
+    for number in range(99):
+        (tmp_path / f"{number}.JPG").touch()
+    (tmp_path / "notes.txt").touch()
+    require_enough_images(str(tmp_path / "notes.txt"))
+    require_enough_images("-")
+    with pytest.raises(NotReadyError, match="99 images, a reference needs at least 100"):
+        require_enough_images(str(tmp_path))
+    (tmp_path / "99.png").touch()
+    require_enough_images(str(tmp_path))
+
+
+def test_images_are_what_the_gateway_measures() -> None:
+    """The monitor may not import it."""
+    assert features.IMAGE_SUFFIXES == IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize("newest", [99, MAX_REFERENCE_SAMPLES + 1, -1])
@@ -235,6 +289,17 @@ def _model() -> ModelVersion:
         class_names=(),
         input_size=(320, 320),
         registered_at=NOW,
+    )
+
+
+def _alarm(state: AlarmState, version: str) -> Alarm:
+    return Alarm(
+        model_name="conveyor",
+        name="drift",
+        state=state,
+        since=NOW,
+        model_version=version,
+        diagnosis="images are darker",
     )
 
 

@@ -146,7 +146,7 @@ def test_with_too_few_samples_the_message_says_how_many(
     """And which setting holds the number."""
     _reference(engine, report_settings, promote, add_samples)
     add_samples(5)
-    with pytest.raises(NotReadyError, match=r"5 samples .* 30 needed \(MONITOR_MIN_WINDOW_SAMPLES"):
+    with pytest.raises(NotReadyError, match=r"5 of 30 samples of .* \(MONITOR_MIN_WINDOW_SAMPLES"):
         _publish(engine, report_settings)
 
 

@@ -1,0 +1,75 @@
+"""What the commands print: results on standard output, as JSON values or lines of text."""
+
+import json
+import sys
+from pathlib import Path
+
+from monitor.jobs.reference import StoredReference
+from monitor.jobs.tick import Ticked
+from monitor.records import Report
+
+
+def describe_tick(each: Ticked) -> dict[str, object]:
+    """What a tick did for one model, as JSON values."""
+    alarm, judgement = each.alarm, each.judgement
+    return {
+        "model": each.model.name,
+        "version": each.model.version,
+        "outcome": each.outcome.value,
+        "alarm": None if alarm is None else alarm.state.value,
+        "drifted": [] if judgement is None else list(judgement.drifted),
+        "diagnosis": "" if judgement is None else judgement.diagnosis,
+        "window_samples": None if judgement is None else judgement.window.sample_count,
+    }
+
+
+def tick_line(each: Ticked) -> str:
+    """The same as one line for people."""
+    state = "failed" if each.alarm is None else each.alarm.state.value
+    found = each.judgement.diagnosis if each.judgement is not None else ""
+    why = f": {found}" if found else ""
+    return f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}"
+
+
+def print_reference(stored: StoredReference, *, as_json: bool) -> None:
+    """What was stored; on standard error how many samples were thinned out."""
+    if stored.seen > stored.sample_count:
+        print(f"monitor: kept {stored.sample_count} of {stored.seen} samples", file=sys.stderr)
+    if as_json:
+        print_json(
+            {
+                "id": stored.id,
+                "model": stored.model_name,
+                "version": stored.model_version,
+                "samples": stored.sample_count,
+                "features": list(stored.features),
+                "source": stored.source,
+            }
+        )
+        return
+    print(
+        f"reference {stored.id} for {stored.model_name} {stored.model_version}: "
+        f"{stored.sample_count} samples, {len(stored.features)} features, from {stored.source}"
+    )
+
+
+def print_report(published: Report, folder: Path, *, as_json: bool) -> None:
+    """Where the report is."""
+    html_file, json_file = folder / published.html_file, folder / published.json_file
+    if as_json:
+        print_json(
+            {
+                "html": str(html_file),
+                "json": str(json_file),
+                "model": published.model_name,
+                "version": published.model_version,
+                "drifted_features": published.drifted_features,
+            }
+        )
+    else:
+        print(f"{html_file}\n{json_file}")
+
+
+def print_json(value: object) -> None:
+    """One JSON value on one line."""
+    print(json.dumps(value, ensure_ascii=False))

@@ -32,7 +32,11 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         # The kernel lets go of the lock when the process dies, however it dies; the file stays.
         _lock(descriptor, folder)
-        yield
+        try:
+            yield
+        finally:
+            # The number will be another process's one day.
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

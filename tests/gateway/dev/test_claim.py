@@ -58,3 +58,4 @@ def test_a_home_has_one_process_at_a_time(tmp_path: Path) -> None:
             pass
     with claimed(tmp_path):
         assert (tmp_path / "dev.lock").read_text() == f"{os.getpid()}\n"
+    assert (tmp_path / "dev.lock").read_text() == ""

@@ -61,7 +61,8 @@ def make_reference(engine: Engine, settings: MonitorSettings, now: datetime) -> 
     """A reference of the newest stored samples."""
     with engine.connect() as connection:
         (model,) = read_watched_models(connection, settings)
-    store_reference(engine, collect_stored(engine, model, newest=200), now=now)
+    collected = collect_stored(engine, model, newest=200, force=True)
+    store_reference(engine, collected, now=now)
 
 
 def test_without_a_model_in_production_nothing_is_judged(watched: Watched) -> None:

@@ -14,10 +14,10 @@ from gateway.api.server import bind, build_server, tls_context
 from gateway.dev.certificates import create_certificates
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The event loop that the gateway runs on."""
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The event loops that the gateway runs on: they close TLS connections each in its own way."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 @pytest.fixture(scope="session")

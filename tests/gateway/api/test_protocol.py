@@ -219,6 +219,7 @@ async def send_forever(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(bytes(1 << 16))
         await writer.drain()
+        await asyncio.sleep(0)  # drain alone need not let the loop see that the connection broke
 
 
 async def test_the_rest_of_a_refused_body_is_bounded(
@@ -250,3 +251,25 @@ async def test_a_refused_body_that_ends_closes_at_once(
         assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()
     assert calls.paths == ["/refuse"]
+
+
+async def test_a_call_cancelled_by_a_shutdown_is_told(certificates: Path) -> None:
+    """Through the whole server: what the application makes of it still reaches the caller."""
+    is_called = asyncio.Event()
+
+    async def wait(_request: Request) -> Response:
+        is_called.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Response(b"cancelled", 503)
+        return Response(b"")
+
+    app = Starlette(routes=[Route("/wait", wait)])
+    async with serving(certificates, app, shutdown_timeout_seconds=1) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(b"GET /wait HTTP/1.1\r\n" + HOST + b"\r\n")
+        await asyncio.wait_for(is_called.wait(), 20)
+    received = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    assert content_of(received) == (b"HTTP/1.1 503 Service Unavailable", b"cancelled")

@@ -16,7 +16,7 @@ from gateway.commands.opening import open_kek, open_trusted_signers, opened_stor
 from gateway.errors import Code, DecodeError, OperatorError
 from gateway.inference.detect import Lane, detect_one, open_lane
 from gateway.inference.postprocess import Thresholds
-from gateway.sampling.features import detection_features, image_features
+from gateway.sampling.measure import measure
 from gateway.settings import GatewaySettings
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -60,23 +60,10 @@ def _measure_all(
             return None
         finally:
             lanes.put(lane)
-        found = result.detections
+        measured = measure(result.image, result.detections, encoded_bytes=len(body))
         content = {
-            "features": {
-                **image_features(result.image, encoded_bytes=len(body)),
-                **detection_features(
-                    found, width=result.image.shape[1], height=result.image.shape[0]
-                ),
-            },
-            "detections": [
-                [class_id, confidence, *box]
-                for class_id, confidence, box in zip(
-                    found.class_ids.tolist(),
-                    found.confidences.tolist(),
-                    found.boxes_xyxy.tolist(),
-                    strict=True,
-                )
-            ],
+            "features": measured.features,
+            "detections": measured.detections,
             "model_name": loaded.version.name,
             "model_version": loaded.version.version,
             "received_at": utc_now().isoformat(),

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.errors import GatewayError
 from gateway.sampling.draw import Draw, SamplingRates, draw_sample
-from gateway.sampling.features import detection_features, image_features
+from gateway.sampling.measure import measure
 from gateway.store.database import write_transaction
 from gateway.store.queries.samples import insert_samples
 from gateway.store.records import Detections, Sample, SealedImage
@@ -264,7 +264,7 @@ class Sampler:
 
     def _measure(self, queued: _Queued) -> Sample:
         offer = queued.offer
-        height, width = offer.image.shape[:2]
+        measured = measure(offer.image, offer.detections, encoded_bytes=queued.encoded_bytes)
         return Sample(
             request_id=offer.request_id,
             received_at=offer.received_at,
@@ -272,11 +272,8 @@ class Sampler:
             model_version=offer.model_version,
             principal=offer.principal,
             input_sha256=offer.input_sha256,
-            features={
-                **image_features(offer.image, encoded_bytes=queued.encoded_bytes),
-                **detection_features(offer.detections, width=width, height=height),
-            },
-            detections=_rows(offer.detections),
+            features=measured.features,
+            detections=measured.detections,
             kept_probability=queued.draw.kept_probability,
             image_probability=queued.draw.image_probability,
             sealed_image=self._seal(offer),
@@ -379,18 +376,3 @@ class Sampler:
             self._counts[outcome] += count
         if self._on_outcome is not None:
             self._on_outcome(outcome, count)
-
-
-def _rows(
-    detections: Detections,
-) -> tuple[tuple[int, float, float, float, float, float], ...]:
-    # (class_id, confidence, x1, y1, x2, y2); a hundredth of a pixel is more than a detector knows.
-    boxes = detections.boxes_xyxy.astype(np.float64).round(2).tolist()
-    confidences = detections.confidences.astype(np.float64).round(6).tolist()
-    class_ids = detections.class_ids.tolist()
-    return tuple(
-        (class_id, confidence, x1, y1, x2, y2)
-        for class_id, confidence, (x1, y1, x2, y2) in zip(
-            class_ids, confidences, boxes, strict=True
-        )
-    )

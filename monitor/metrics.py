@@ -21,6 +21,10 @@ class MonitorMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._features: dict[str, frozenset[str]] = {}
+        self._add_what_is_watched(registry)
+        self._add_how_the_monitor_is(registry)
+
+    def _add_what_is_watched(self, registry: CollectorRegistry) -> None:
         self.drift_score = Gauge(
             "monitor_drift_score",
             "Distance of the current window from the reference, 0 to 1; larger is more drift.",
@@ -66,6 +70,8 @@ class MonitorMetrics:
             ["model"],
             registry=registry,
         )
+
+    def _add_how_the_monitor_is(self, registry: CollectorRegistry) -> None:
         self.last_tick = Gauge(
             "monitor_last_tick_timestamp_seconds",
             "When the last tick that read the database ended.",

@@ -9,7 +9,7 @@ from gateway.errors import Code, SealError
 
 MESSAGE = (
     "the sealed model is refused: it is damaged or changed, or was sealed by another signer, for other keys or "
-    "under another name; the audit record holds the reason. Seal the weights again or fetch the file again"
+    "under another name. Seal the weights again under a new version, or fetch the file again"
 )
 
 

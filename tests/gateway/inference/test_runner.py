@@ -246,9 +246,12 @@ def test_a_caller_that_went_away_costs_nothing() -> None:
     async def scenario() -> None:
         engine = FakeEngine()
         async with running(engine, queue_size=1) as runner:
-            first, gone = submit(runner, 10), submit(runner, 20)
+            first = submit(runner, 10)
             await started(engine)
+            # Only now is the queue's one place free for sure.
+            gone = submit(runner, 20)
             await asyncio.sleep(0)
+            assert runner.queue_depth == 1
             gone.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await gone

@@ -17,7 +17,7 @@ demo:
 	@.venv/bin/python examples/conveyor/demo.py
 
 test:
-	@scripts/install.sh reports seal postgres dev
+	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
 	@$(MAKE) --no-print-directory lint unit
 
 lint:
@@ -30,7 +30,7 @@ unit:
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
 
 bench-path:
-	@scripts/install.sh reports seal postgres dev
+	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
 	@.venv/bin/python benchmarks/path.py
 
 constraints:

@@ -110,9 +110,9 @@ def seal(
 
     Example: gateway seal best.onnx --name belt --version 3 --promote
     """
-    from gateway.commands.models import SealOrder
-    from gateway.commands.models import seal as run
     from gateway.commands.opening import settings_of_process
+    from gateway.commands.sealing import SealOrder
+    from gateway.commands.sealing import seal as run
 
     order = SealOrder(
         source_file=source,

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all
-from gateway.commands.models import SealOrder, seal
 from gateway.commands.opening import opened_store
+from gateway.commands.sealing import SealOrder, seal
 from gateway.dev.home import gateway_overrides, layout_of
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.queries.audit import load_audit_records

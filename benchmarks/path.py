@@ -41,8 +41,9 @@ from gateway.inference.decode import ImageLimits
 from gateway.inference.detect import detect_one, open_lane
 from gateway.inference.engines.openvino import OpenVinoEngine
 from gateway.inference.postprocess import Thresholds
-from gateway.sealing.export import export_onnx, import_ultralytics
+from gateway.sealing.export import export_onnx
 from gateway.settings import GatewaySettings, read_settings
+from gateway.ultralytics_offline import import_ultralytics
 
 CONNECTIONS = 8
 SMALL_SIDE_PIXELS = 192

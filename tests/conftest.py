@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from gateway.sealing.export import import_ultralytics
 from gateway.store.database import open_database
 from gateway.store.tables import metadata
+from gateway.ultralytics_offline import import_ultralytics
 from monitor import tables as _monitor_tables  # noqa: F401  (registers the monitor's tables in the same metadata)
 
 ROOT = Path(__file__).resolve().parents[1]

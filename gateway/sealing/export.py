@@ -1,26 +1,19 @@
-"""From Ultralytics weights to ONNX bytes, where models are sealed; the one home of torch and Ultralytics.
+"""From Ultralytics weights to ONNX bytes, where models are sealed.
 
-Rules: torch and Ultralytics are imported inside functions only, so a gateway without the `seal` extra never misses
-them; they may not phone home or install packages. A `.pt` file is a pickle and runs code when it is loaded: export
-only weights whose origin you trust, never on the machine that serves.
+Rules: Ultralytics comes from import_ultralytics only, inside functions. A `.pt` file is a pickle and runs code when it
+is loaded: export only weights whose origin you trust, never on the machine that serves.
 """
 
-import os
 import pickle
 import shutil
-import sys
 import tempfile
 import warnings
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from gateway.errors import Code, OperatorError
-
-# Read by Ultralytics while it is imported.
-_QUIET_AND_OFFLINE = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+from gateway.ultralytics_offline import import_ultralytics
 
 # What unpickling and tracing somebody's file raises in practice; all of it means that the file is not usable.
 _UNUSABLE = (
@@ -78,47 +71,6 @@ def export_onnx(weights_path: Path, *, image_size: tuple[int, int]) -> ExportedW
             raise _unsupported(
                 f"{weights_path} cannot be exported ({type(exc).__name__}): is it an Ultralytics .pt file?"
             ) from exc
-
-
-def import_ultralytics() -> Any:
-    """The Ultralytics package, imported offline, without auto-install, and with a torchvision that imports.
-
-    Everything that needs Ultralytics gets it here. Raises OperatorError if the `seal` extra is not installed.
-    """
-    os.environ.update(_QUIET_AND_OFFLINE)
-    try:
-        import ultralytics
-    except ModuleNotFoundError as exc:
-        raise _unsupported(
-            "exporting weights needs Ultralytics: run `pip install -e '.[seal]'` in the checkout"
-        ) from exc
-    _make_torchvision_importable()
-    return ultralytics
-
-
-def _make_torchvision_importable() -> None:
-    """Put a stand-in where torchvision is absent or built for another torch.
-
-    Ultralytics imports torchvision for one function, `ops.nms`, and carries an equal one itself. A torchvision
-    built for CUDA beside a CPU-only torch raises RuntimeError on import, which would end every prediction.
-    """
-    try:
-        import torchvision  # noqa: F401  (whether it imports is the question)
-    except (ImportError, OSError, RuntimeError):
-        from ultralytics.utils.nms import TorchNMS
-
-        torchvision_stand_in = _empty_module("torchvision")
-        ops = _empty_module("torchvision.ops")
-        ops.nms = TorchNMS.nms  # type: ignore[attr-defined]  # an attribute of a module made here
-        torchvision_stand_in.ops = ops  # type: ignore[attr-defined]  # the same
-        sys.modules |= {"torchvision": torchvision_stand_in, "torchvision.ops": ops}
-
-
-def _empty_module(name: str) -> ModuleType:
-    module = ModuleType(name)
-    # importlib.util.find_spec, which torch calls, raises on a loaded module without one.
-    module.__spec__ = ModuleSpec(name, loader=None)
-    return module
 
 
 def _export(model: Any, image_size: tuple[int, int]) -> ExportedWeights:

@@ -1,11 +1,8 @@
-"""The export from Ultralytics weights, and what happens where its libraries are absent or broken."""
+"""The export from Ultralytics weights."""
 
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,16 +10,7 @@ import openvino
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.sealing.export import export_onnx, import_ultralytics
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever exports without Ultralytics is told what to install."""
-    monkeypatch.setitem(sys.modules, "ultralytics", None)
-    with pytest.raises(OperatorError, match=r"pip install -e '\.\[seal\]'"):
-        import_ultralytics()
+from gateway.sealing.export import export_onnx
 
 
 def test_a_missing_file_is_refused_before_anything_is_imported(
@@ -32,49 +20,6 @@ def test_a_missing_file_is_refused_before_anything_is_imported(
     monkeypatch.setitem(sys.modules, "ultralytics", None)
     with pytest.raises(OperatorError, match="there is no weights file"):
         export_onnx(tmp_path / "yolo26n.pt", image_size=(640, 640))
-
-
-def test_the_heavy_libraries_are_imported_only_when_needed() -> None:
-    """Importing the module costs a gateway neither torch nor Ultralytics."""
-    code = "import sys, gateway.sealing.export; print({'torch', 'ultralytics'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "set()\n"
-
-
-@pytest.mark.needs_seal
-@pytest.mark.usefixtures("ultralytics")
-def test_ultralytics_is_imported_offline() -> None:
-    """It may neither phone home nor install packages, also in a process that says nothing about it."""
-    code = (
-        "import gateway.sealing.export as e; e.import_ultralytics();"
-        "from ultralytics import utils; print(utils.ONLINE, utils.AUTOINSTALL)"
-    )
-    environment = {name: value for name, value in os.environ.items() if "YOLO" not in name}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "False False" == done.stdout.strip().splitlines()[-1]
-
-
-@pytest.mark.needs_seal
-@pytest.mark.usefixtures("ultralytics")
-def test_a_broken_torchvision_is_stood_in_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A torchvision built for another torch ends no prediction: its one function comes from Ultralytics."""
-    (tmp_path / "torchvision.py").write_text(
-        "raise RuntimeError('operator torchvision::nms does not exist')\n"
-    )
-    code = (
-        "import torch, gateway.sealing.export as e; e.import_ultralytics(); import torchvision;"
-        "b = torch.tensor([[0., 0, 10, 10], [0, 0, 10, 11], [20, 20, 30, 30]]);"
-        "print(torchvision.ops.nms(b, torch.tensor([.5, .9, .1]), .5).tolist())"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[1, 2]"
 
 
 @pytest.mark.needs_seal
@@ -120,14 +65,3 @@ def run(core: Any, onnx: bytes, image: Any) -> Any:
     """The network's first output for this image, computed in 32-bit floats."""
     compiled = core.compile_model(core.read_model(onnx), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return compiled(image)[0]
-
-
-def test_the_stand_in_is_not_needed_where_torchvision_imports(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A torchvision that imports is left alone."""
-    present, ultralytics = ModuleType("torchvision"), ModuleType("ultralytics")
-    monkeypatch.setitem(sys.modules, "torchvision", present)
-    monkeypatch.setitem(sys.modules, "ultralytics", ultralytics)
-    assert ultralytics is import_ultralytics()
-    assert present is sys.modules["torchvision"]

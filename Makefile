@@ -18,6 +18,7 @@ demo:
 
 test:
 	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@scripts/softhsm.sh
 	@$(MAKE) --no-print-directory lint unit
 
 lint:

@@ -87,7 +87,7 @@ def load_production_model(settings: GatewaySettings, opened: Opened) -> LoadedMo
         raise RegistryError(Code.MODEL_UNKNOWN, message)
     model = _open(settings, opened, registered)
     engine = OpenVinoEngine(
-        onnx=model.payload,
+        onnx=bytes(model.payload.weights),
         workers=worker_count(settings),
         input_sizes=_input_sizes(settings, model),
     )
@@ -300,6 +300,7 @@ def _facts(loaded: LoadedModel) -> AnswerFacts:
     return AnswerFacts(
         model_name=model.name,
         model_version=model.version,
+        task="detect",
         class_names=model.class_names,
         precision=loaded.engine.precision,
         versions={"gatewatch": version("gatewatch"), "openvino": version("openvino")},

@@ -19,10 +19,12 @@ from gateway.commands.opening import (
     utc_now,
 )
 from gateway.errors import Code, OperatorError, RegistryError
+from gateway.inference.engine import OnnxFacts
 from gateway.inference.engines.openvino import inspect_onnx
-from gateway.sealing.container import ModelFacts, SealedHeader
+from gateway.sealing.container import ModelFacts
 from gateway.sealing.files import read_sealed_model, sealed_file_name, write_sealed_model
-from gateway.sealing.sealed_model import open_model, read_header, seal_model
+from gateway.sealing.payload import Payload
+from gateway.sealing.sealed_model import OpenedModel, open_model, read_header, seal_model
 from gateway.sealing.signers import load_signer
 from gateway.settings import GatewaySettings
 from gateway.store.database import write_transaction
@@ -70,10 +72,13 @@ def _seal(settings: GatewaySettings, order: SealOrder, store: Engine, console: C
         message = f"{order.signer_file} is not trusted: put its public key into {settings.trusted_signers_folder}"
         raise OperatorError(Code.KEY_INVALID, message)
     with console.status(f"reading {order.source_file}"):
-        payload = _read_onnx(order)
-        facts = _facts(payload, order)
+        weights = _read_onnx(order)
+        onnx = inspect_onnx(weights)
+    payload = Payload(onnx.class_names, weights)
     with console.status("sealing and checking"):
-        sealed = seal_model(facts, payload, keks=[kek], signer=signer, random=os.urandom)
+        sealed = seal_model(
+            _facts(onnx, order), payload, keks=[kek], signer=signer, random=os.urandom
+        )
         opened = open_model(
             sealed, name=order.name, version=order.version, keks=[kek], trusted_signers=trusted
         )
@@ -87,7 +92,7 @@ def _seal(settings: GatewaySettings, order: SealOrder, store: Engine, console: C
                 f"{order.name}@{order.version} is registered already: seal under a new version"
             )
             raise RegistryError(Code.MODEL_EXISTS, message)
-        insert_model_version(connection, _registration(order, opened.header))
+        insert_model_version(connection, _registration(order, opened))
     console.print(f"sealed {order.name}@{order.version}: {path} ({len(sealed)} bytes)")
     return path
 
@@ -131,29 +136,30 @@ def _read_onnx(order: SealOrder) -> bytes:
         raise OperatorError(Code.MODEL_UNSUPPORTED, message) from exc
 
 
-def _facts(payload: bytes, order: SealOrder) -> ModelFacts:
-    onnx = inspect_onnx(payload)
+def _facts(onnx: OnnxFacts, order: SealOrder) -> ModelFacts:
     return ModelFacts(
         name=order.name,
         version=order.version,
         task=onnx.task,
-        names=onnx.class_names,
         input_size=onnx.input_size,
         precision="f32",
         engine="openvino",
         dynamic=onnx.is_dynamic,
         stride=onnx.stride_pixels,
+        decode="full",
+        made_with={},
+        gates={},
     )
 
 
-def _registration(order: SealOrder, header: SealedHeader) -> ModelVersion:
+def _registration(order: SealOrder, opened: OpenedModel) -> ModelVersion:
     return ModelVersion(
         name=order.name,
         version=order.version,
         stage=Stage.CANDIDATE,
         file_name=sealed_file_name(order.name, order.version),
-        plaintext_sha256=header.plaintext_sha256,
-        class_names=header.names,
-        input_size=header.input_size,
+        plaintext_sha256=opened.header.plaintext_sha256,
+        class_names=opened.payload.names,
+        input_size=opened.header.input_size,
         registered_at=utc_now(),
     )

@@ -15,35 +15,40 @@ from gateway.sealing.canonical import MAX_INTEGER, CanonicalError, encode_canoni
 from gateway.sealing.refusals import Refusal, refused
 
 # Like PNG's: the first byte is no text, and the line ending shows damage by text-mode copying.
-MAGIC = b"\x89SEAL1\r\n"
+MAGIC = b"\x89SEAL2\r\n"
 MAX_HEADER_BYTES = 65536
 # Begins what is signed and what wraps are bound to, so that neither can be taken for another protocol's.
-PURPOSE = b"sealed-model/v1"
+PURPOSE = b"sealed-model/v2"
 
-_FORMAT = 1
+_FORMAT = 2
 _ALGORITHM = "Cobblestone-256"
 _LENGTH_END = len(MAGIC) + 4
 _OUTSIDE_CORE = ("wraps", "wraps_mac", "signature")
 _MAX_WRAPS = 64
+_MAX_STATEMENTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What the sealing side states about a network.
+    """What the sealing side states about a network, in the clear and signed; class names are in the payload.
 
-    names: class names in the order of class ids. input_size: (height, width), pixels. dynamic: whether other
-    image sizes may be compiled. stride: pixels; both sides of every input size are multiples of it.
+    input_size: (height, width), pixels. dynamic: whether other image sizes may be compiled. stride: pixels; both
+    sides of every input size are multiples of it. decode: `full`, or `reduced` where large JPEGs may be decoded at
+    1/2, 1/4 or 1/8. made_with: versions of libraries, features of the processor, steps of preprocessing. gates: what
+    each check at sealing said.
     """
 
     name: str
     version: str
     task: str
-    names: tuple[str, ...]
     input_size: tuple[int, int]
     precision: str
     engine: str
     dynamic: bool
     stride: int
+    decode: str
+    made_with: Mapping[str, str]
+    gates: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +90,8 @@ def encode_core(header: SealedHeader) -> bytes:
     Raises OperatorError naming every fact that a sealed model cannot carry.
     """
     core = {field.name: getattr(header, field.name) for field in fields(header)}
-    core |= {"names": list(header.names), "input_size": list(header.input_size)}
-    core |= {"format": _FORMAT, "alg": _ALGORITHM}
+    core |= {"made_with": dict(header.made_with), "gates": dict(header.gates)}
+    core |= {"input_size": list(header.input_size), "format": _FORMAT, "alg": _ALGORITHM}
     mistakes = [
         f"{member} {rule.text}"
         for member, rule in _CORE_RULES.items()
@@ -127,7 +132,7 @@ def encode_container(
     header = encode_canonical(members)
     if len(header) > MAX_HEADER_BYTES:
         raise _unsealable(
-            f"the header would be longer than {MAX_HEADER_BYTES} bytes: shorten names"
+            f"the header would be longer than {MAX_HEADER_BYTES} bytes: wrap for fewer KEKs"
         )
     return b"".join((MAGIC, len(header).to_bytes(4, "big"), header, body))
 
@@ -183,7 +188,7 @@ def _split(unverified: bytes) -> tuple[dict[str, Any], memoryview]:
 def _header(members: Mapping[str, Any]) -> SealedHeader:
     height, width = members["input_size"]
     values = {field.name: members[field.name] for field in fields(SealedHeader)}
-    values |= {"names": tuple(members["names"]), "input_size": (height, width)}
+    values |= {"input_size": (height, width)}
     return SealedHeader(**values)
 
 
@@ -219,8 +224,12 @@ def _is_integer(value: object, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
-def _is_names(value: object) -> bool:
-    return type(value) is list and bool(value) and all(_CLASS_NAME.holds(name) for name in value)
+def _is_statements(value: object) -> bool:
+    return (
+        type(value) is dict
+        and len(value) <= _MAX_STATEMENTS
+        and all(_TOKEN.holds(key) and _LINE.holds(said) for key, said in value.items())
+    )
 
 
 def _is_input_size(value: object) -> bool:
@@ -247,9 +256,13 @@ def _is_wrap(value: object) -> bool:
     )
 
 
-_CLASS_NAME = _matching(r"[^\x00-\x1f\x7f-\x9f]{1,256}", "")
+_LINE = _matching(r"[^\x00-\x1f\x7f-\x9f]{1,512}", "")
 _TOKEN = _matching(
     r"[a-z0-9][a-z0-9_-]{0,31}", "must be a word of at most 32 characters from a-z 0-9 _ -"
+)
+_STATEMENTS = _Rule(
+    _is_statements,
+    f"must be at most {_MAX_STATEMENTS} words, each with 1 to 512 characters, none of them a control character",
 )
 # Hex has one spelling here: bytes.fromhex alone would also take upper case and spaces, so changed bytes would pass.
 _SHA256 = _matching(r"[0-9a-f]{64}", "must be 64 lower-case hex digits")
@@ -266,14 +279,14 @@ _CORE_RULES: Mapping[str, _Rule] = {
         "must be 1 to 63 characters from 0-9 A-Z a-z . + _ - and begin with a letter or digit",
     ),
     "task": _TOKEN,
-    "names": _Rule(
-        _is_names, "must be class names of 1 to 256 characters, none of them a control character"
-    ),
     "input_size": _Rule(_is_input_size, "must be height and width, each from 1 to 65536"),
     "precision": _TOKEN,
     "engine": _TOKEN,
     "dynamic": _Rule(lambda v: type(v) is bool, "must be true or false"),
     "stride": _integer(1, 65536),
+    "decode": _matching(r"full|reduced", "must be full or reduced"),
+    "made_with": _STATEMENTS,
+    "gates": _STATEMENTS,
     "plaintext_length": _integer(0, MAX_INTEGER),
     "plaintext_sha256": _SHA256,
     "signer": _SHA256,

@@ -34,6 +34,7 @@ class Refusal(StrEnum):
     BODY_CHUNK = "body_chunk"
     PLAINTEXT_LENGTH = "plaintext_length"
     PLAINTEXT_DIGEST = "plaintext_digest"
+    PAYLOAD = "payload"
 
 
 def refused(refusal: Refusal) -> SealError:

@@ -7,7 +7,7 @@ header is acted on before its signature has been verified; an engine gets bytes 
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -26,6 +26,7 @@ from gateway.sealing.container import (
     parse_container,
 )
 from gateway.sealing.keys import DEK_BYTES, KeyProvider, RandomBytes
+from gateway.sealing.payload import Payload, pack_payload, unpack_payload
 from gateway.sealing.refusals import Refusal, refused
 from gateway.sealing.signers import Signer, TrustedSigner
 
@@ -37,12 +38,12 @@ class OpenedModel:
     """A sealed model that passed every check; `payload` is the network in the clear and is never shown."""
 
     header: SealedHeader
-    payload: bytes = field(repr=False)
+    payload: Payload
 
 
 def seal_model(
     facts: ModelFacts,
-    payload: bytes,
+    payload: Payload,
     *,
     keks: Sequence[KeyProvider],
     signer: Signer,
@@ -50,16 +51,17 @@ def seal_model(
 ) -> bytes:
     """The bytes of a sealed model file.
 
-    payload: the network as its engine reads it. keks: one or more, with different ids; any one of them opens the
+    keks: one or more, with different ids; any one of them opens the
     file. random: the operating system's; it yields data key, nonces and salt.
     Raises OperatorError if the facts do not fit a header.
     """
     if not keks or len({kek.kek_id for kek in keks}) != len(keks):
         raise RuntimeError("internal: sealing needs KEKs, each of them once")
+    plaintext = pack_payload(payload)
     header = SealedHeader(
         **{fact.name: getattr(facts, fact.name) for fact in fields(ModelFacts)},
-        plaintext_length=len(payload),
-        plaintext_sha256=hashlib.sha256(payload).hexdigest(),
+        plaintext_length=len(plaintext),
+        plaintext_sha256=hashlib.sha256(plaintext).hexdigest(),
         signer=signer.signer_id,
     )
     core = encode_core(header)
@@ -71,7 +73,7 @@ def seal_model(
         wraps=wraps,
         wraps_mac=_wraps_mac(dek, wraps),
         signature=signer.sign(_signed_message(core)),
-        body=seal_chunked(dek, context, payload, salt=random(SALT_BYTES)),
+        body=seal_chunked(dek, context, plaintext, salt=random(SALT_BYTES)),
     )
 
 
@@ -100,13 +102,14 @@ def open_model(
     if not hmac.compare_digest(_wraps_mac(dek, container.wraps), container.wraps_mac):
         raise refused(Refusal.WRAPS_MAC)
     # 6. The context makes the body of any other header fail here.
-    payload = open_chunked(dek, context, container.body)
+    plaintext = open_chunked(dek, context, container.body)
     # 7. Only the digest ties the signer to these weights: whoever may wrap could have sealed others.
-    if len(payload) != header.plaintext_length:
+    if len(plaintext) != header.plaintext_length:
         raise refused(Refusal.PLAINTEXT_LENGTH)
-    if hashlib.sha256(payload).hexdigest() != header.plaintext_sha256:
+    if hashlib.sha256(plaintext).hexdigest() != header.plaintext_sha256:
         raise refused(Refusal.PLAINTEXT_DIGEST)
-    return OpenedModel(header, payload)
+    # 8. Only now is anything inside looked at.
+    return OpenedModel(header, unpack_payload(plaintext))
 
 
 def read_header(unverified: bytes, *, trusted_signers: Sequence[TrustedSigner]) -> SealedHeader:

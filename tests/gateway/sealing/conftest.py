@@ -15,6 +15,7 @@ from gateway.errors import SealError
 from gateway.sealing.chunked import seal_chunked
 from gateway.sealing.container import ModelFacts
 from gateway.sealing.keys import Kek, RandomBytes
+from gateway.sealing.payload import Payload, pack_payload
 from gateway.sealing.sealed_model import open_model, seal_model
 from gateway.sealing.signers import Signer
 
@@ -69,24 +70,26 @@ def facts() -> ModelFacts:
         name="conveyor",
         version="1.0",
         task="detect",
-        names=("bolt", "nut"),
         input_size=(320, 416),
         precision="f32",
         engine="openvino",
         dynamic=False,
         stride=32,
+        decode="full",
+        made_with={"openvino": "2026.4.1", "processor": "avx2"},
+        gates={"parity": "passed on 4 images"},
     )
 
 
 @pytest.fixture
-def payload() -> bytes:
-    """Weights of three chunks, the last of them short."""
-    return bytes(i * 7 % 251 for i in range(40000))
+def payload() -> Payload:
+    """Weights of three chunks, the last of them short, and a golden set of ten bytes."""
+    return Payload(("bolt", "nut"), bytes(i * 7 % 251 for i in range(40000)), b"0123456789")
 
 
 @pytest.fixture
 def sealed(
-    facts: ModelFacts, payload: bytes, kek: Kek, signer: Signer, counting_random: RandomBytes
+    facts: ModelFacts, payload: Payload, kek: Kek, signer: Signer, counting_random: RandomBytes
 ) -> bytes:
     """A good file."""
     return seal_model(facts, payload, keks=[kek], signer=signer, random=counting_random)
@@ -97,7 +100,7 @@ def frame() -> Callable[[bytes, bytes], bytes]:
     """Magic, length, these header bytes, this body."""
 
     def frame(header: bytes, body: bytes) -> bytes:
-        return b"\x89SEAL1\r\n" + len(header).to_bytes(4, "big") + header + body
+        return b"\x89SEAL2\r\n" + len(header).to_bytes(4, "big") + header + body
 
     return frame
 
@@ -112,11 +115,11 @@ def core(sealed: bytes) -> dict[str, Any]:
 
 @pytest.fixture
 def forge(
-    frame: Callable[[bytes, bytes], bytes], payload: bytes, kek: Kek, signer: Signer, dek: bytes
+    frame: Callable[[bytes, bytes], bytes], payload: Payload, kek: Kek, signer: Signer, dek: bytes
 ) -> Callable[..., bytes]:
     """A file with these core members in which everything else fits, but for what is overridden.
 
-    Overrides: wraps, wraps_mac (hex), signature (hex), body, payload, extra (more members).
+    Overrides: wraps, wraps_mac (hex), signature (hex), body, plaintext, extra (more members).
     """
 
     def canonical(value: object) -> bytes:
@@ -125,22 +128,24 @@ def forge(
     def forge(core: dict[str, Any], **over: Any) -> bytes:
         context = hashlib.sha256(canonical(core)).digest()
         wrapped = kek.wrap(
-            dek, purpose=b"sealed-model/v1", context=context, random=lambda n: b"\x07" * n
+            dek, purpose=b"sealed-model/v2", context=context, random=lambda n: b"\x07" * n
         )
         own_wrap = {"kek_id": kek.kek_id, "alg": "AES-256-GCM", "wrapped": wrapped.hex()}
         wraps = over.get("wraps", [own_wrap])
-        mac_key = HKDFExpand(hashes.SHA512(), 32, b"sealed-model/v1 wraps").derive(dek)
+        mac_key = HKDFExpand(hashes.SHA512(), 32, b"sealed-model/v2 wraps").derive(dek)
         mac = hmac.digest(mac_key, canonical(wraps), "sha256").hex()
         members = {
             **core,
             "wraps": wraps,
             "wraps_mac": over.get("wraps_mac", mac),
             "signature": over.get(
-                "signature", signer.sign(b"sealed-model/v1\0" + canonical(core)).hex()
+                "signature", signer.sign(b"sealed-model/v2\0" + canonical(core)).hex()
             ),
             **over.get("extra", {}),
         }
-        body = seal_chunked(dek, context, over.get("payload", payload), salt=b"\x08" * 24)
+        body = seal_chunked(
+            dek, context, over.get("plaintext", pack_payload(payload)), salt=b"\x08" * 24
+        )
         return frame(canonical(members), over.get("body", body))
 
     return forge

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.sealing.container import ModelFacts
+from gateway.sealing.payload import Payload
 from gateway.sealing.refusals import Refusal
 from gateway.sealing.signers import Signer
 
@@ -47,7 +48,7 @@ def open_body(key: bytes, context: bytes, body: bytes) -> bytes:
 
 
 def test_a_reader_written_from_the_format_opens_the_file(
-    sealed: bytes, payload: bytes, signer: Signer, facts: ModelFacts
+    sealed: bytes, payload: Payload, signer: Signer, facts: ModelFacts
 ) -> None:
     """Every step of the document leads to the payload."""
     length = int.from_bytes(sealed[8:12], "big")
@@ -57,19 +58,28 @@ def test_a_reader_written_from_the_format_opens_the_file(
     public = signer.trusted.public_key.public_bytes_raw()
     assert header["signer"] == hashlib.sha256(public).hexdigest()
     Ed25519PublicKey.from_public_bytes(public).verify(
-        bytes.fromhex(header["signature"]), b"sealed-model/v1\0" + core
+        bytes.fromhex(header["signature"]), b"sealed-model/v2\0" + core
     )
     context = hashlib.sha256(core).digest()
     kek = bytes(range(32))
     (wrap,) = header["wraps"]
     assert wrap["kek_id"] == expand("sha256", kek, b"gatewatch kek id v1", 8).hex()
     wrapped = bytes.fromhex(wrap["wrapped"])
-    bound = b"sealed-model/v1\0" + wrap["kek_id"].encode() + b"\0" + context
+    bound = b"sealed-model/v2\0" + wrap["kek_id"].encode() + b"\0" + context
     dek = AESGCM(kek).decrypt(wrapped[:12], wrapped[12:], bound)
-    mac_key = expand("sha512", dek, b"sealed-model/v1 wraps", 32)
+    mac_key = expand("sha512", dek, b"sealed-model/v2 wraps", 32)
     mac = hmac.digest(mac_key, canonical(header["wraps"]), "sha256").hex()
     assert header["wraps_mac"] == mac
-    assert payload == open_body(dek, context, sealed[12 + length :])
+    plaintext = open_body(dek, context, sealed[12 + length :])
+    assert header["plaintext_sha256"] == hashlib.sha256(plaintext).hexdigest()
+    manifest_end = 4 + int.from_bytes(plaintext[:4], "big")
+    manifest: dict[str, Any] = json.loads(plaintext[4:manifest_end])
+    parts, start = {}, manifest_end
+    for part in manifest["parts"]:
+        parts[part["name"]] = plaintext[start : start + part["length"]]
+        start += part["length"]
+    assert {"weights": payload.weights, "golden": payload.golden} == parts
+    assert (len(plaintext), ["bolt", "nut"]) == (start, manifest["names"])
     assert facts.name == header["name"]
 
 

@@ -17,12 +17,14 @@ from gateway.sealing.container import (
     parse_container,
 )
 from gateway.sealing.keys import Kek, RandomBytes
+from gateway.sealing.payload import Payload, pack_payload
 from gateway.sealing.refusals import MESSAGE
 from gateway.sealing.sealed_model import OpenedModel, open_model, read_header, seal_model
 from gateway.sealing.signers import Signer, TrustedSigner
 
 Forge = Callable[..., bytes]
 RefusalOf = Callable[..., str]
+SMALL = Payload(("a",), b"weights")
 
 
 def open_it(
@@ -35,24 +37,28 @@ def open_it(
 
 
 def test_a_sealed_model_opens_to_its_facts_and_payload(
-    sealed: bytes, facts: ModelFacts, payload: bytes, kek: Kek, signer: Signer
+    sealed: bytes, facts: ModelFacts, payload: Payload, kek: Kek, signer: Signer
 ) -> None:
     """What was sealed comes out, with what was said about it."""
     opened = open_it(sealed, keks=[kek], signer=signer)
     assert payload == opened.payload
     header = opened.header
     assert (header.name, header.version, header.task) == ("conveyor", "1.0", "detect")
-    assert header.names == ("bolt", "nut")
     assert (header.input_size, header.precision, header.engine) == ((320, 416), "f32", "openvino")
-    assert (header.dynamic, header.stride, header.plaintext_length) == (False, 32, 40000)
-    assert hashlib.sha256(payload).hexdigest() == header.plaintext_sha256
+    assert (header.dynamic, header.stride, header.decode) == (False, 32, "full")
+    assert dict(header.gates) == {"parity": "passed on 4 images"}
+    plaintext = pack_payload(payload)
+    assert (len(plaintext), hashlib.sha256(plaintext).hexdigest()) == (
+        header.plaintext_length,
+        header.plaintext_sha256,
+    )
     assert signer.signer_id == header.signer
 
 
 def test_the_file_has_its_known_answer(sealed: bytes) -> None:
     """Fixed keys, facts and randomness give the file whose digest FORMAT.md prints."""
-    known = "ea3535ae9dc9b303bde79b90ec755f77f171146b7419b1b93003df39c06f2301"
-    assert (40916, known) == (len(sealed), hashlib.sha256(sealed).hexdigest())
+    known = "d17bc5518af34054b5d21c95f39b901d3c59af06902991ac8db71614ab37a995"
+    assert (41116, known) == (len(sealed), hashlib.sha256(sealed).hexdigest())
     format_md = Path(__file__).resolve().parents[3] / "gateway" / "sealing" / "FORMAT.md"
     assert known in format_md.read_text(encoding="utf-8")
 
@@ -61,25 +67,25 @@ def test_the_file_has_its_known_answer(sealed: bytes) -> None:
 def test_a_payload_of_any_length_opens(
     facts: ModelFacts, kek: Kek, signer: Signer, counting_random: RandomBytes, length: int
 ) -> None:
-    """An empty payload and one of a whole chunk open again."""
-    sealed = seal_model(facts, bytes(length), keks=[kek], signer=signer, random=counting_random)
-    assert bytes(length) == open_it(sealed, keks=[kek], signer=signer).payload
+    """Weights of no bytes and of a whole chunk open again."""
+    payload = Payload(("a",), bytes(length))
+    sealed = seal_model(facts, payload, keks=[kek], signer=signer, random=counting_random)
+    assert payload == open_it(sealed, keks=[kek], signer=signer).payload
 
 
 def test_any_one_of_its_keks_opens_the_file(
     facts: ModelFacts, kek: Kek, other_kek: Kek, signer: Signer, counting_random: RandomBytes
 ) -> None:
     """A file wrapped for two keys opens with either."""
-    sealed = seal_model(
-        facts, b"weights", keks=[kek, other_kek], signer=signer, random=counting_random
-    )
+    sealed = seal_model(facts, SMALL, keks=[kek, other_kek], signer=signer, random=counting_random)
     payloads = [open_it(sealed, keks=[one], signer=signer).payload for one in (kek, other_kek)]
-    assert payloads == [b"weights", b"weights"]
+    assert payloads == [SMALL, SMALL]
 
 
 def test_the_payload_is_never_shown(sealed: bytes, kek: Kek, signer: Signer) -> None:
     """A log line with an opened model holds no weights."""
-    assert "payload" not in repr(open_it(sealed, keks=[kek], signer=signer))
+    shown = repr(open_it(sealed, keks=[kek], signer=signer))
+    assert [word for word in ("weights", "golden", "memory") if word in shown] == []
 
 
 def test_two_sealings_never_share_key_or_salt(facts: ModelFacts, kek: Kek, signer: Signer) -> None:
@@ -91,7 +97,7 @@ def test_two_sealings_never_share_key_or_salt(facts: ModelFacts, kek: Kek, signe
         return bytes([len(drawn)]) * count
 
     for _ in range(2):
-        seal_model(facts, b"", keks=[kek], signer=signer, random=recording)
+        seal_model(facts, SMALL, keks=[kek], signer=signer, random=recording)
     assert drawn == [32, 12, 24, 32, 12, 24]
 
 
@@ -99,7 +105,7 @@ def test_sealing_needs_keks_each_once(facts: ModelFacts, kek: Kek, signer: Signe
     """A file that nobody could open, or that names a key twice, is never made."""
     for keks in ([], [kek, kek]):
         with pytest.raises(RuntimeError, match="internal: "):
-            seal_model(facts, b"", keks=keks, signer=signer, random=bytes)
+            seal_model(facts, SMALL, keks=keks, signer=signer, random=bytes)
 
 
 def test_sealing_refuses_facts_that_do_not_fit(kek: Kek, signer: Signer) -> None:
@@ -108,20 +114,22 @@ def test_sealing_refuses_facts_that_do_not_fit(kek: Kek, signer: Signer) -> None
         name="Bad Name",
         version="1",
         task="detect",
-        names=("a",),
         input_size=(32, 32),
         precision="f32",
         engine="openvino",
         dynamic=False,
         stride=32,
+        decode="full",
+        made_with={},
+        gates={},
     )
     with pytest.raises(OperatorError, match="name must be") as caught:
-        seal_model(facts, b"", keks=[kek], signer=signer, random=bytes)
+        seal_model(facts, SMALL, keks=[kek], signer=signer, random=bytes)
     assert Code.MODEL_UNSUPPORTED is caught.value.code
 
 
 def test_the_forged_file_opens_where_nothing_is_wrong(
-    forge: Forge, core: dict[str, Any], kek: Kek, signer: Signer, payload: bytes
+    forge: Forge, core: dict[str, Any], kek: Kek, signer: Signer, payload: Payload
 ) -> None:
     """The forgeries below fail for what they change and for nothing else."""
     assert payload == open_it(forge(core), keks=[kek], signer=signer).payload
@@ -152,7 +160,7 @@ def test_a_trusted_name_without_its_signature_is_refused(
 ) -> None:
     """Naming a trusted signer is not signing."""
     core_bytes = parse_container(forge(core)).core
-    foreign = other_signer.sign(b"sealed-model/v1\0" + core_bytes).hex()
+    foreign = other_signer.sign(b"sealed-model/v2\0" + core_bytes).hex()
     reasons = [refusal_of(forge(core, signature=s)) for s in ("00" * 64, foreign)]
     assert reasons == ["signature", "signature"]
 
@@ -245,7 +253,7 @@ def test_a_change_to_somebody_elses_wrap_is_refused(
     change: str,
 ) -> None:
     """A reader notices damage to wraps that it has no key for."""
-    sealed = seal_model(facts, b"w", keks=[kek, other_kek], signer=signer, random=counting_random)
+    sealed = seal_model(facts, SMALL, keks=[kek, other_kek], signer=signer, random=counting_random)
     parts = parse_container(sealed)
     own, theirs = parts.wraps
     wraps = {
@@ -275,14 +283,14 @@ def test_the_body_of_another_file_is_refused(
     facts: ModelFacts, sealed: bytes, kek: Kek, signer: Signer, refusal_of: RefusalOf
 ) -> None:
     """Header and body of two files sealed by the same people do not fit together."""
-    other = seal_model(facts, b"w", keks=[kek], signer=signer, random=lambda n: b"\x33" * n)
+    other = seal_model(facts, SMALL, keks=[kek], signer=signer, random=lambda n: b"\x33" * n)
     body_bytes = len(parse_container(sealed).body)
     changed = sealed[:-body_bytes] + bytes(parse_container(other).body)
     assert refusal_of(changed) == "body_commitment"
 
 
 @pytest.mark.parametrize(
-    ("cut", "reason"), [(1, "body_chunk"), (32, "body_chunk"), (40200, "header_length")]
+    ("cut", "reason"), [(1, "body_chunk"), (32, "body_chunk"), (40416, "header_length")]
 )
 def test_a_cut_file_is_refused(sealed: bytes, refusal_of: RefusalOf, cut: int, reason: str) -> None:
     """No end can be missing."""
@@ -300,14 +308,26 @@ def test_a_lying_plaintext_length_is_refused(
     forge: Forge, refusal_of: RefusalOf, core: dict[str, Any]
 ) -> None:
     """The signed length must be the payload's."""
-    assert refusal_of(forge(core | {"plaintext_length": 39999})) == "plaintext_length"
+    assert refusal_of(forge(core | {"plaintext_length": 40009})) == "plaintext_length"
 
 
 def test_other_weights_under_a_signed_header_are_refused(
-    forge: Forge, refusal_of: RefusalOf, core: dict[str, Any], payload: bytes
+    forge: Forge, refusal_of: RefusalOf, core: dict[str, Any], payload: Payload
 ) -> None:
     """Whoever knows the data key but not the signing key cannot exchange the weights."""
-    assert refusal_of(forge(core, payload=payload[::-1])) == "plaintext_digest"
+    assert refusal_of(forge(core, plaintext=pack_payload(payload)[::-1])) == "plaintext_digest"
+
+
+def test_a_signed_plaintext_that_is_no_payload_is_refused(
+    forge: Forge, refusal_of: RefusalOf, core: dict[str, Any]
+) -> None:
+    """Even a trusted signer's file is read strictly inside."""
+    plaintext = b"\0\0\0\2{}weights"
+    told = {
+        "plaintext_length": len(plaintext),
+        "plaintext_sha256": hashlib.sha256(plaintext).hexdigest(),
+    }
+    assert refusal_of(forge(core | told, plaintext=plaintext)) == "payload"
 
 
 def test_no_flipped_bit_opens(sealed: bytes, refusal_of: RefusalOf) -> None:

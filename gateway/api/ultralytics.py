@@ -1,31 +1,31 @@
 """The Ultralytics Platform's predict protocol: parameters and image in, their JSON out.
 
-Source: the Platform's inference documentation and the entries of Ultralytics' Results.summary().
+Source: the Platform's inference documentation.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 
 from gateway.api.body import read_body
 from gateway.api.multipart import parse_form
 from gateway.api.parameters import PredictParameters, parse_parameters
+from gateway.api.results import summarize
 from gateway.errors import Code, RequestError
 from gateway.inference.postprocess import Thresholds
 from gateway.inference.runner import InferenceResult
 from gateway.pipeline import PredictRequest
-from gateway.store.records import Detections
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFacts:
-    """What every answer says about the served model."""
+    """What every answer says about the served model. task: detect, segment, pose, obb or classify."""
 
     model_name: str
     model_version: str
+    task: str
     class_names: tuple[str, ...]
     precision: str
     versions: Mapping[str, str]
@@ -78,12 +78,18 @@ def render_answer(
             {
                 "shape": [height, width],
                 "speed": {
-                    "preprocess": round(result.preprocess_milliseconds, 3),
+                    "preprocess": round(
+                        result.decode_milliseconds + result.preprocess_milliseconds, 3
+                    ),
                     "inference": round(result.inference_milliseconds, 3),
                     "postprocess": round(result.postprocess_milliseconds, 3),
                 },
-                "results": _results(
-                    result.detections, parameters, facts.class_names, (height, width)
+                "results": summarize(
+                    result.detections,
+                    facts.class_names,
+                    image_shape=(height, width),
+                    is_normalized=parameters.is_normalized,
+                    decimals=parameters.decimals,
                 ),
             }
         ],
@@ -92,36 +98,13 @@ def render_answer(
             "functionTimeCall": round(call_seconds, 6),
             "functionTimeAlive": round(alive_seconds, 3),
             "model": f"{facts.model_name}@{facts.model_version}",
-            "task": "detect",
+            "task": facts.task,
             "classNames": facts.class_names,
             "precision": facts.precision,
             "version": facts.versions,
         },
     }
     return json.dumps(content, separators=(",", ":")).encode("utf-8")
-
-
-def _results(
-    detections: Detections,
-    parameters: PredictParameters,
-    class_names: Sequence[str],
-    shape: tuple[int, int],
-) -> list[dict[str, Any]]:
-    height, width = shape
-    scale = (width, height, width, height) if parameters.is_normalized else (1, 1, 1, 1)
-    boxes = (detections.boxes_xyxy.astype("float64") / scale).round(parameters.decimals).tolist()
-    confidences = detections.confidences.astype("float64").round(parameters.decimals).tolist()
-    return [
-        {
-            "name": class_names[class_id],
-            "class": class_id,
-            "confidence": confidence,
-            "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2},
-        }
-        for class_id, confidence, (x1, y1, x2, y2) in zip(
-            detections.class_ids.tolist(), confidences, boxes, strict=True
-        )
-    ]
 
 
 def _unique(items: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -12,20 +12,49 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Detections:
-    """The boxes found in one image, best confidence first.
+class ClassRanking:
+    """What a classifier takes the whole image for, best confidence first.
 
-    boxes_xyxy: float32 (n, 4), pixels of the original image, x1 <= x2, y1 <= y2, clipped to it.
-    confidences: float32 (n,), 0..1. class_ids: int64 (n,), index into the model's class names.
+    class_ids: int64 (k,), index into the model's class names, 1 <= k <= 5. confidences: float32 (k,), 0..1.
+    """
+
+    class_ids: NDArray[np.int64]
+    confidences: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The boxes found in one image, best confidence first, and what the model's task knows besides.
+
+    boxes_xyxy: float32 (n, 4), pixels of the original image, x1 <= x2, y1 <= y2, clipped to it; around an oriented
+    box, a polygon or a pose, the upright box. confidences: float32 (n,), 0..1. class_ids: int64 (n,), index into the
+    model's class names.
+    All of the following are pixels of the original image, one entry a box, and None for models of other tasks.
+    polygons (segment): float32 (points, 2) each, the outline; no points where a mask has none.
+    keypoints (pose): float32 (n, k, 2 or 3); the third number is the confidence that a point is visible, 0..1.
+    corners (obb): float32 (n, 4, 2), in order around the oriented box; they may lie outside the image.
+    ranking (classify): of the image as a whole; a classifier finds no boxes, so n is 0.
     """
 
     boxes_xyxy: NDArray[np.float32]
     confidences: NDArray[np.float32]
     class_ids: NDArray[np.int64]
+    polygons: tuple[NDArray[np.float32], ...] | None = None
+    keypoints: NDArray[np.float32] | None = None
+    corners: NDArray[np.float32] | None = None
+    ranking: ClassRanking | None = None
 
     def __len__(self) -> int:
         """Count of boxes."""
         return len(self.confidences)
+
+
+class SampleMode(StrEnum):
+    """Whose answer a sample shows: production's, that of a canary in its place, or one that nobody was given."""
+
+    SERVED = "served"
+    CANARY = "canary"
+    SHADOW = "shadow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +64,8 @@ class Sample:
     features: named numbers (gateway.sampling.features documents each); None where one has no value.
     detections: rows (class_id, confidence, x1, y1, x2, y2), pixels.
     kept_probability: the chance, 0 < p <= 1, with which this sample was taken (inverse weights need it).
-    image_probability: the same for keeping its image.
+    image_probability: the same for keeping its image; 0 for a shadow's, whose request's image is the served sample's.
+    mode: whose answer it shows; the chances are among the answers that this version gave in this mode.
     """
 
     request_id: str
@@ -49,6 +79,7 @@ class Sample:
     kept_probability: float
     image_probability: float
     sealed_image: "SealedImage | None" = None
+    mode: SampleMode = SampleMode.SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +122,20 @@ class Stage(StrEnum):
     RETIRED = "retired"
 
 
+class Traffic(StrEnum):
+    """What requests a version that is not in production gets: none, copies of some, or some of them themselves."""
+
+    NONE = "none"
+    SHADOW = "shadow"
+    CANARY = "canary"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One registered sealed model. file_name is relative to the models folder."""
+    """One registered sealed model. file_name is relative to the models folder.
+
+    task, engine, precision: as sealed. traffic, share: what it gets of the requests, 0..1; 0 without traffic.
+    """
 
     name: str
     version: str
@@ -103,6 +145,16 @@ class ModelVersion:
     class_names: tuple[str, ...]
     input_size: tuple[int, int]
     registered_at: datetime
+    task: str = "detect"
+    engine: str = "openvino"
+    precision: str = "f32"
+    traffic: Traffic = Traffic.NONE
+    share: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """NAME@VERSION, as people and answers write it."""
+        return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.anyio
 NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 MODEL = ModelVersion("belt", "3", Stage.PRODUCTION, "f", "ab" * 32, ("bolt",), (320, 416), NOW)
-FACTS = AnswerFacts("belt", "3", ("bolt",), "f32", {"gatewatch": "0.1.0"})
+FACTS = AnswerFacts("belt", "3", "detect", ("bolt",), "f32", {"gatewatch": "0.1.0"})
 
 
 @pytest.fixture

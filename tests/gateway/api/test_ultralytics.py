@@ -26,6 +26,7 @@ from gateway.store.records import Detections
 FACTS = AnswerFacts(
     model_name="belt",
     model_version="3",
+    task="detect",
     class_names=("bolt", "écrou"),
     precision="f32",
     versions={"gatewatch": "0.1.0"},
@@ -50,6 +51,7 @@ def result(
     return InferenceResult(
         detections=detections,
         image=np.zeros((400, 800, 3), np.uint8),
+        image_shape=(400, 800),
         decode_milliseconds=0.5,
         preprocess_milliseconds=1.23456,
         inference_milliseconds=9.0,

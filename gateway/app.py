@@ -8,7 +8,7 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,15 +29,16 @@ from gateway.identity.authenticate import Authenticator
 from gateway.identity.cache import TokenCache
 from gateway.identity.keysets import MAX_KEYSET_BYTES, load_keyset
 from gateway.identity.tokens import TrustedIssuer
+from gateway.inference import engine as engines
 from gateway.inference.decode import ImageLimits
-from gateway.inference.engines.openvino import OpenVinoEngine
+from gateway.inference.engines.opening import open_engine
 from gateway.inference.runner import Runner
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
 from gateway.sampling.draw import SamplingRates
 from gateway.sampling.sampler import Sampler
 from gateway.sealing.files import read_sealed_model
-from gateway.sealing.keys import Kek
+from gateway.sealing.keys import KeyProvider
 from gateway.sealing.public_files import why_changeable
 from gateway.sealing.sample_keys import SampleSealer, create_sample_key
 from gateway.sealing.sealed_model import OpenedModel, open_model
@@ -60,7 +61,7 @@ class Opened:
     """What the commands open before anything is built."""
 
     store: Engine
-    kek: Kek
+    keks: Sequence[KeyProvider]  # the first wraps what is new
     trusted_signers: list[TrustedSigner]
 
 
@@ -69,7 +70,7 @@ class LoadedModel:
     """The production version, opened, checked against the registry, and compiled."""
 
     version: ModelVersion
-    engine: OpenVinoEngine
+    engine: engines.Engine
 
 
 def load_production_model(settings: GatewaySettings, opened: Opened) -> LoadedModel:
@@ -86,8 +87,9 @@ def load_production_model(settings: GatewaySettings, opened: Opened) -> LoadedMo
         )
         raise RegistryError(Code.MODEL_UNKNOWN, message)
     model = _open(settings, opened, registered)
-    engine = OpenVinoEngine(
-        onnx=bytes(model.payload.weights),
+    engine = open_engine(
+        model.header.engine,
+        _network(model),
         workers=worker_count(settings),
         input_sizes=_input_sizes(settings, model),
     )
@@ -200,7 +202,7 @@ def _open(settings: GatewaySettings, opened: Opened, registered: ModelVersion) -
         unverified,
         name=registered.name,
         version=registered.version,
-        keks=[opened.kek],
+        keks=opened.keks,
         trusted_signers=opened.trusted_signers,
     )
     if model.header.plaintext_sha256 != registered.plaintext_sha256:
@@ -210,6 +212,20 @@ def _open(settings: GatewaySettings, opened: Opened, registered: ModelVersion) -
         )
         raise RegistryError(Code.SEALED_MODEL_REFUSED, message, reason="digest_not_registered")
     return model
+
+
+def _network(model: OpenedModel) -> engines.Network:
+    header = model.header
+    return engines.Network(
+        weights=model.payload.weights,
+        task=header.task,
+        class_names=model.payload.names,
+        input_size=header.input_size,
+        is_dynamic=header.dynamic,
+        stride_pixels=header.stride,
+        precision=header.precision,
+        is_decode_reduced=header.decode == "reduced",
+    )
 
 
 def _input_sizes(settings: GatewaySettings, model: OpenedModel) -> list[tuple[int, int]]:
@@ -249,7 +265,7 @@ def _read_keyset(file: Path) -> bytes:
 def _sampler(
     settings: GatewaySettings, opened: Opened, metrics: GatewayMetrics, *, clock: Clock
 ) -> Sampler:
-    key, wrapped = create_sample_key(kek=opened.kek, now=clock(), random=os.urandom)
+    key, wrapped = create_sample_key(kek=opened.keks[0], now=clock(), random=os.urandom)
     # The wrapped key is durable before the first image under it; killed in between, it is an unused row.
     with write_transaction(opened.store) as connection:
         insert_sample_key(connection, wrapped)
@@ -303,7 +319,7 @@ def _facts(loaded: LoadedModel) -> AnswerFacts:
         task="detect",
         class_names=model.class_names,
         precision=loaded.engine.precision,
-        versions={"gatewatch": version("gatewatch"), "openvino": version("openvino")},
+        versions={"gatewatch": version("gatewatch"), **loaded.engine.versions},
     )
 
 

@@ -36,7 +36,8 @@ class GatewaySettings(StrictSettings):
     database_url: Annotated[str, Field(min_length=1, repr=False)] = "sqlite:///var/gatewatch.db"
     models_folder: Path = Path("var/models")
     max_model_bytes: Annotated[int, Field(ge=1024, le=1 << 34)] = 1 << 30
-    kek_file: Path = Path("var/keys/kek")
+    # Not shown: a PIN that was put there by mistake would be.
+    keks: Annotated[str, Field(min_length=1, repr=False)] = "file:var/keys/kek"
     trusted_signers_folder: Path = Path("var/keys/signers")
 
     # Who may call.

@@ -12,9 +12,10 @@ from rich.progress import track
 
 from gateway.app import Opened, image_limits, load_production_model, worker_count
 from gateway.commands.core_dumps import forbid_core_dumps
-from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
+from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.errors import Code, DecodeError, OperatorError
-from gateway.inference.detect import Lane, detect_one, open_lane
+from gateway.inference.detect import detect_one
+from gateway.inference.engine import Lane
 from gateway.inference.postprocess import Thresholds
 from gateway.sampling.measure import measure
 from gateway.settings import GatewaySettings
@@ -34,7 +35,7 @@ def print_features(settings: GatewaySettings, folder: Path) -> None:
         raise OperatorError(Code.SETTINGS_INVALID, f"no image in {folder}: name a folder of images")
     console = Console(stderr=True)
     with opened_store(settings) as store:
-        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
         lines = _measure_all(settings, opened, files, console)
         for line in track(lines, total=len(files), description="measuring", console=console):
             if line is not None:
@@ -48,7 +49,7 @@ def _measure_all(
     limits = image_limits(settings)
     lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
     for _ in range(worker_count(settings)):
-        lanes.put(open_lane(loaded.engine, loaded.engine.input_sizes[0]))
+        lanes.put(loaded.engine.open_lane(loaded.engine.input_sizes[0]))
 
     def measure_one(file: Path) -> str | None:
         body = file.read_bytes()

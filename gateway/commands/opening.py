@@ -14,7 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
 from gateway.errors import Code, GatewayError, OperatorError, SettingsError
-from gateway.sealing.keys import Kek, load_kek
+from gateway.sealing.kek_specs import open_keks as open_specs
+from gateway.sealing.kek_specs import split_specs
+from gateway.sealing.keys import KeyProvider
 from gateway.sealing.public_files import why_changeable
 from gateway.sealing.signers import TrustedSigner, load_trusted_signer
 from gateway.settings import GatewaySettings, read_settings
@@ -66,9 +68,12 @@ def opened_store(settings: GatewaySettings) -> Iterator[Engine]:
         engine.dispose()
 
 
-def open_kek(settings: GatewaySettings) -> Kek:
-    """The key-encryption key. Raises KeyFileError."""
-    return load_kek(settings.kek_file)
+def open_keks(settings: GatewaySettings) -> list[KeyProvider]:
+    """The KEKs that are configured, the one that wraps what is new first; once a process, see open_specs.
+
+    Raises KeyFileError.
+    """
+    return open_specs(split_specs(settings.keks))
 
 
 def open_trusted_signers(settings: GatewaySettings) -> list[TrustedSigner]:

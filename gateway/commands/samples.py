@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.audit.events import Action
-from gateway.commands.opening import open_kek, opened_store, operator_event, recorded
+from gateway.commands.opening import open_keks, opened_store, operator_event, recorded
 from gateway.errors import Code, OperatorError
 from gateway.sealing.sample_keys import open_sample_image, open_sample_key
 from gateway.settings import GatewaySettings
@@ -29,7 +29,7 @@ def write_image(settings: GatewaySettings, request_id: str, out: Path) -> None:
             message = f"no image of request {request_id} was kept: only a share is, see GATEWAY_SAMPLE_IMAGE_RATE"
             raise OperatorError(Code.SAMPLE_REFUSED, message)
         image = open_sample_image(
-            sealed, request_id=request_id, key=open_sample_key(key, keks=[open_kek(settings)])
+            sealed, request_id=request_id, key=open_sample_key(key, keks=open_keks(settings))
         )
         try:
             with os.fdopen(os.open(out, _CREATE_FLAGS, 0o600), "wb") as file:

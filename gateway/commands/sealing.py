@@ -1,6 +1,8 @@
-"""Sealing a model: reading it, encrypting and signing it, registering it."""
+"""Sealing a model: preparing the network, proving it, encrypting and signing it, registering it."""
 
+import importlib.util
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,47 +11,56 @@ from sqlalchemy import Engine
 
 from gateway.audit.events import Action
 from gateway.commands.core_dumps import forbid_core_dumps
+from gateway.commands.made_with import facts_of_machine
 from gateway.commands.models import promote_in
 from gateway.commands.opening import (
-    open_kek,
+    open_keks,
     open_trusted_signers,
     opened_store,
     operator_event,
     recorded,
     utc_now,
 )
+from gateway.commands.seal_gates import check_loss, check_parity, measure_loss
+from gateway.commands.seal_order import SealOrder
+from gateway.commands.seal_source import Prepared, prepare
+from gateway.commands.steps import Steps
 from gateway.errors import Code, OperatorError, RegistryError
-from gateway.inference.engine import OnnxFacts
-from gateway.inference.engines.openvino import inspect_onnx
+from gateway.inference.decode import ImageLimits
+from gateway.inference.engine import Network
+from gateway.inference.engines.opening import open_engine
+from gateway.inference.golden import check_golden, choose_golden, record_golden, synthetic_images
+from gateway.inference.labelled import LabelledImage, read_labelled_folder
+from gateway.inference.lane_pool import LanePool
+from gateway.inference.limits import image_limits, worker_count
 from gateway.sealing.container import ModelFacts
 from gateway.sealing.files import read_sealed_model, sealed_file_name, write_sealed_model
+from gateway.sealing.kek_specs import open_keks as open_keks_of
+from gateway.sealing.keys import KeyProvider
 from gateway.sealing.payload import Payload
 from gateway.sealing.sealed_model import OpenedModel, open_model, read_header, seal_model
-from gateway.sealing.signers import load_signer
+from gateway.sealing.signers import Signer, TrustedSigner, load_signer
 from gateway.settings import GatewaySettings
 from gateway.store.database import write_transaction
 from gateway.store.queries.models import find_model_version, insert_model_version
 from gateway.store.records import ModelVersion, Stage
 
-EXPORT_IMAGE_SIZE_PIXELS = 640
+GOLDEN_COUNT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class SealOrder:
-    """What to seal, and under which name."""
+class _Keys:
+    """What seals, opened before the long part begins, so that a wrong path costs no minutes."""
 
-    source_file: Path
-    name: str
-    version: str
-    signer_file: Path
-    image_size_pixels: int | None
-    is_promoted: bool
+    signer: Signer
+    trusted: list[TrustedSigner]
+    keks: Sequence[KeyProvider]
 
 
 def seal(settings: GatewaySettings, order: SealOrder, *, console: Console) -> Path:
     """Seal one model, register it as a candidate and, if asked, put it into production; the sealed file's path.
 
-    Raises OperatorError naming the cause: an unreadable source, a key, a name that is taken.
+    Raises OperatorError naming the cause: an unreadable source, a key, a name that is taken, a gate that failed.
     """
     forbid_core_dumps()
     with opened_store(settings) as store:
@@ -60,41 +71,194 @@ def seal(settings: GatewaySettings, order: SealOrder, *, console: Console) -> Pa
             path = _seal(settings, order, store, console)
         if order.is_promoted:
             promote_in(store, settings, order.name, order.version)
-            console.print(f"in production: {order.name}@{order.version}")
+            console.print(f"in production: {order.name}@{order.version}", markup=False)
     return path
 
 
 def _seal(settings: GatewaySettings, order: SealOrder, store: Engine, console: Console) -> Path:
-    signer = load_signer(order.signer_file)
-    kek = open_kek(settings)
-    trusted = open_trusted_signers(settings)
-    if signer.signer_id not in {t.signer_id for t in trusted}:
-        message = f"{order.signer_file} is not trusted: put its public key into {settings.trusted_signers_folder}"
-        raise OperatorError(Code.KEY_INVALID, message)
-    with console.status(f"reading {order.source_file}"):
-        weights = _read_onnx(order)
-        onnx = inspect_onnx(weights)
-    payload = Payload(onnx.class_names, weights)
-    with console.status("sealing and checking"):
-        sealed = seal_model(
-            _facts(onnx, order), payload, keks=[kek], signer=signer, random=os.urandom
+    file_name = sealed_file_name(order.name, order.version)
+    _refuse_registered(store, order)
+    keys = _open_keys(settings, order)
+    steps = Steps(console)
+    golden = _images(order.golden_folder)
+    calibration = _images(order.calibration_folder) or golden
+    limits = image_limits(settings)
+    prepared = prepare(order, calibration, limits=limits, steps=steps)
+    proved = _Proved(order, prepared, [*golden, *calibration], limits, worker_count(settings))
+    gates = proved.run_gates(steps)
+    with steps.step("recording the golden set"):
+        payload = Payload(
+            prepared.network.class_names,
+            prepared.network.weights,
+            proved.golden([image for image in golden or calibration]),
         )
+    with steps.step("encrypting, signing, opening again"):
+        facts = _facts(order, prepared, gates)
+        sealed = seal_model(facts, payload, keks=keys.keks, signer=keys.signer, random=os.urandom)
         opened = open_model(
-            sealed, name=order.name, version=order.version, keks=[kek], trusted_signers=trusted
+            sealed,
+            name=order.name,
+            version=order.version,
+            keks=keys.keks,
+            trusted_signers=keys.trusted,
         )
     settings.models_folder.mkdir(parents=True, exist_ok=True)
     path = _write_or_resume(settings, order, sealed, opened.header.plaintext_sha256)
     # Killed here, the file exists and is not registered: sealing the same weights again under this name finds it
     # and registers it; nothing serves a file that is not registered.
+    _register(store, order, opened, file_name)
+    console.print(
+        f"sealed {order.name}@{order.version}: {path} ({len(sealed)} bytes)", markup=False
+    )
+    return path
+
+
+class _Proved:
+    """The network and its reference, running, for the gates and the golden set."""
+
+    def __init__(
+        self,
+        order: SealOrder,
+        prepared: Prepared,
+        images: Sequence[LabelledImage],
+        limits: ImageLimits,
+        workers: int,
+    ) -> None:
+        self._order = order
+        self._prepared = prepared
+        self._images = {image.path: image for image in images}
+
+        def pool(network: Network) -> LanePool:
+            engine = open_engine(prepared.engine, network, workers=workers)
+            return LanePool(engine, workers=workers, limits=limits)
+
+        self._sealed = pool(prepared.network)
+        self._is_exact = (
+            prepared.network.precision == "f32" and not prepared.network.is_decode_reduced
+        )
+        self._reference = self._sealed if self._is_exact else pool(prepared.reference)
+
+    def run_gates(self, steps: Steps) -> dict[str, str]:
+        """What each gate said. Raises OperatorError with GATE_FAILED."""
+        gates = {"parity": self._parity(steps)}
+        if not self._is_exact:
+            gates["accuracy"] = self._accuracy(steps)
+        for gate, said in gates.items():
+            steps.say(f"{gate}: {said}")
+        return gates
+
+    def golden(self, images: Sequence[LabelledImage]) -> bytes:
+        """Images with what the network finds in them, found twice."""
+        encoded = _read_all(images) or synthetic_images(self._prepared.network.input_size)
+        content = record_golden(choose_golden(encoded, GOLDEN_COUNT), self._sealed.detect)
+        precision = self._prepared.network.precision
+        differences = check_golden(content, self._sealed.detect, precision=precision)
+        if differences:
+            raise OperatorError(
+                Code.GATE_FAILED,
+                f"the network does not answer twice the same: {differences[0]}; seal it in f32",
+            )
+        return content
+
+    def _parity(self, steps: Steps) -> str:
+        if self._order.is_parity_skipped:
+            return "not run: --skip-parity"
+        if importlib.util.find_spec("ultralytics") is None:
+            return "not run: Ultralytics (the seal extra) is not installed"
+        from gateway.sealing.oracle import UltralyticsOracle
+
+        with steps.step("loading the weights in Ultralytics"):
+            oracle = UltralyticsOracle(
+                self._prepared.source,
+                is_pickle=self._prepared.is_pickle,
+                image_size=self._prepared.network.input_size,
+            )
+        images = _read_all(list(self._images.values())) or synthetic_images(
+            self._prepared.network.input_size
+        )
+        return check_parity(oracle.predict, self._reference, images, steps=steps)
+
+    def _accuracy(self, steps: Steps) -> str:
+        labelled = [image for image in self._images.values() if image.labels is not None]
+        if not labelled and self._order.is_loss_accepted:
+            return "not run: no labelled images; accepted by --accept-loss"
+        if not labelled:
+            raise OperatorError(
+                Code.GATE_FAILED,
+                "what this precision or decoding costs cannot be measured: name a folder with labels in YOLO's form "
+                "with --golden or --calibration, or --accept-loss",
+            )
+        loss = measure_loss(self._reference, self._sealed, labelled, steps=steps)
+        return check_loss(loss, is_accepted=self._order.is_loss_accepted)
+
+
+def _open_keys(settings: GatewaySettings, order: SealOrder) -> _Keys:
+    signer = load_signer(order.signer_file)
+    keks = open_keks_of(order.kek_specs) if order.kek_specs else open_keks(settings)
+    trusted = open_trusted_signers(settings)
+    if signer.signer_id not in {t.signer_id for t in trusted}:
+        message = f"{order.signer_file} is not trusted: put its public key into {settings.trusted_signers_folder}"
+        raise OperatorError(Code.KEY_INVALID, message)
+    return _Keys(signer, trusted, keks)
+
+
+def _images(folder: Path | None) -> list[LabelledImage]:
+    return [] if folder is None else read_labelled_folder(folder)
+
+
+def _read_all(images: Sequence[LabelledImage]) -> Mapping[str, bytes]:
+    return {image.name: image.read() for image in images}
+
+
+def _facts(order: SealOrder, prepared: Prepared, gates: Mapping[str, str]) -> ModelFacts:
+    network = prepared.network
+    return ModelFacts(
+        name=order.name,
+        version=order.version,
+        task=network.task,
+        input_size=network.input_size,
+        precision=network.precision,
+        engine=prepared.engine,
+        dynamic=network.is_dynamic,
+        stride=network.stride_pixels,
+        decode="reduced" if network.is_decode_reduced else "full",
+        made_with=facts_of_machine(engine=prepared.engine),
+        gates=gates,
+    )
+
+
+def _refuse_registered(store: Engine, order: SealOrder) -> None:
+    with store.connect() as connection:
+        if find_model_version(connection, order.name, order.version) is not None:
+            raise _registered_already(order)
+
+
+def _registered_already(order: SealOrder) -> RegistryError:
+    return RegistryError(
+        Code.MODEL_EXISTS,
+        f"{order.name}@{order.version} is registered already: seal under a new version",
+    )
+
+
+def _register(store: Engine, order: SealOrder, opened: OpenedModel, file_name: str) -> None:
+    header = opened.header
+    version = ModelVersion(
+        name=header.name,
+        version=header.version,
+        stage=Stage.CANDIDATE,
+        file_name=file_name,
+        plaintext_sha256=header.plaintext_sha256,
+        class_names=opened.payload.names,
+        input_size=header.input_size,
+        registered_at=utc_now(),
+        task=header.task,
+        engine=header.engine,
+        precision=header.precision,
+    )
     with write_transaction(store) as connection:
         if find_model_version(connection, order.name, order.version) is not None:
-            message = (
-                f"{order.name}@{order.version} is registered already: seal under a new version"
-            )
-            raise RegistryError(Code.MODEL_EXISTS, message)
-        insert_model_version(connection, _registration(order, opened))
-    console.print(f"sealed {order.name}@{order.version}: {path} ({len(sealed)} bytes)")
-    return path
+            raise _registered_already(order)
+        insert_model_version(connection, version)
 
 
 def _write_or_resume(
@@ -118,48 +282,9 @@ def _write_or_resume(
         order.version,
         sha256,
     ):
-        message = f"{path} exists with another model: seal under a new version"
+        message = (
+            f"{path} exists with another model: seal under a new version, or, if a sealing of this one was "
+            "interrupted, remove the file"
+        )
         raise RegistryError(Code.MODEL_EXISTS, message)
     return path
-
-
-def _read_onnx(order: SealOrder) -> bytes:
-    if order.source_file.suffix == ".pt":
-        from gateway.sealing.export import export_onnx
-
-        side = order.image_size_pixels or EXPORT_IMAGE_SIZE_PIXELS
-        return export_onnx(order.source_file, image_size=(side, side)).onnx
-    try:
-        return order.source_file.read_bytes()
-    except OSError as exc:
-        message = f"cannot read {order.source_file}: {exc.strerror}"
-        raise OperatorError(Code.MODEL_UNSUPPORTED, message) from exc
-
-
-def _facts(onnx: OnnxFacts, order: SealOrder) -> ModelFacts:
-    return ModelFacts(
-        name=order.name,
-        version=order.version,
-        task=onnx.task,
-        input_size=onnx.input_size,
-        precision="f32",
-        engine="openvino",
-        dynamic=onnx.is_dynamic,
-        stride=onnx.stride_pixels,
-        decode="full",
-        made_with={},
-        gates={},
-    )
-
-
-def _registration(order: SealOrder, opened: OpenedModel) -> ModelVersion:
-    return ModelVersion(
-        name=order.name,
-        version=order.version,
-        stage=Stage.CANDIDATE,
-        file_name=sealed_file_name(order.name, order.version),
-        plaintext_sha256=opened.header.plaintext_sha256,
-        class_names=opened.payload.names,
-        input_size=opened.header.input_size,
-        registered_at=utc_now(),
-    )

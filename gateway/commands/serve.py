@@ -6,7 +6,7 @@ import os
 from gateway.api.server import bind, build_server, tls_context
 from gateway.app import Opened, built
 from gateway.commands.core_dumps import forbid_core_dumps
-from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
+from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
     forbid_core_dumps()
     context = tls_context(settings.tls_certificate_file, settings.tls_key_file)
     with opened_store(settings) as store:
-        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
         with (
             built(settings, opened, clock=utc_now) as app,
             bind(settings.host, settings.port) as socket,

@@ -78,7 +78,7 @@ def gateway_overrides(layout: Layout) -> dict[str, object]:
     return {
         "database_url": layout.database_url,
         "models_folder": layout.state / "models",
-        "kek_file": layout.keys / "kek",
+        "keks": f"file:{layout.keys / 'kek'}",
         "trusted_signers_folder": layout.keys / "signers",
         "jwks_file": layout.keys / "jwks.json",
         "tls_certificate_file": layout.certificates / "server.pem",
@@ -115,7 +115,7 @@ def _prepare(
         (layout.certificates / "server.key").unlink(missing_ok=True)
         create_certificates(layout.certificates, now=clock())
     upgrade(settings)
-    _refuse_lost_kek(settings)
+    _refuse_lost_kek(settings, layout.keys / "kek")
     create_all(layout.keys)
     _check_keyset(settings.jwks_file)
     if _lacks_demo_model(settings):
@@ -168,15 +168,15 @@ def _lacks_demo_model(settings: GatewaySettings) -> bool:
     return False
 
 
-def _refuse_lost_kek(settings: GatewaySettings) -> None:
+def _refuse_lost_kek(settings: GatewaySettings, file: Path) -> None:
     """A new KEK would open nothing that is there. Sample keys exist only where a model was registered first."""
-    if settings.kek_file.exists():
+    if file.exists():
         return
     with opened_store(settings) as store, store.connect() as connection:
         is_needed = bool(list_model_versions(connection))
     if is_needed or any(settings.models_folder.glob("*.sealed")):
         message = (
-            f"{settings.kek_file} is missing, and the sealed models and kept images need it: restore it from a "
+            f"{file} is missing, and the sealed models and kept images need it: restore it from a "
             f"backup, or delete {settings.models_folder.parent} to start anew (samples and ledger are lost)"
         )
         raise KeyFileError(Code.KEY_INVALID, message)

@@ -96,16 +96,24 @@ def load_kek(path: Path) -> Kek:
 
     Raises KeyFileError if the file is missing, is readable by others, belongs to another user, or holds no KEK.
     """
-    return Kek(key=_parse_kek(read_private_file(path), path))
+    return Kek(key=_parse_kek(read_private_file(path), f"the key file {path}"))
 
 
-def _parse_kek(content: bytes, path: Path) -> bytes:
+def parse_kek_line(text: str, *, source: str) -> Kek:
+    """The KEK that one line holds, as a KEK file does but without its line feed.
+
+    source: where the line came from, for the message. Raises KeyFileError, which never repeats the line.
+    """
+    return Kek(key=_parse_kek(text.encode("utf-8", "surrogateescape") + b"\n", source))
+
+
+def _parse_kek(content: bytes, source: str) -> bytes:
     # Exactly one spelling: bytes.fromhex alone would also take upper case and spaces.
     match = _KEK_LINE.fullmatch(content)
     if match is None:
         raise KeyFileError(
             Code.KEY_INVALID,
-            f"the key file {path} holds no KEK: restore it from a backup, for a new one opens nothing "
+            f"{source} holds no KEK: restore it from a backup, for a new one opens nothing "
             "that this one sealed",
         )
     return bytes.fromhex(match[1].decode("ascii"))

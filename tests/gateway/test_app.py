@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 from starlette.applications import Starlette
 
 from gateway.app import Opened, built, load_production_model, worker_count
-from gateway.commands.opening import open_kek, open_trusted_signers, opened_store, utc_now
+from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.samples import write_image
 from gateway.dev.home import gateway_overrides, layout_of, prepare
 from gateway.errors import AuditUnavailableError, Code, GatewayError, OperatorError
@@ -63,7 +63,7 @@ def settings(home: Path) -> GatewaySettings:
 async def running(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the built application, between its start and its stop."""
     with opened_store(settings) as store:
-        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
         with built(settings, opened, clock=utc_now) as app:
             async with app.router.lifespan_context(app), _client(app) as client:
                 yield client
@@ -156,7 +156,7 @@ async def test_a_gateway_that_cannot_record_its_start_does_not_open(
 ) -> None:
     """The ledger fails closed before the first call."""
     with opened_store(settings) as store:
-        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
         with built(settings, opened, clock=utc_now) as app:
             with write_transaction(store) as connection:
                 connection.exec_driver_sql("DROP TABLE audit_records")
@@ -188,7 +188,7 @@ async def test_without_its_database_it_is_not_ready_and_answers_nothing(
 def starting_refused(settings: GatewaySettings) -> GatewayError:
     """The error that ends a start."""
     with opened_store(settings) as store:
-        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
         with pytest.raises(GatewayError) as caught, built(settings, opened, clock=utc_now):
             pytest.fail("it was built")
     return caught.value
@@ -280,7 +280,7 @@ def test_a_taken_metrics_port_is_named_with_its_setting(settings: GatewaySetting
 def test_the_promoted_version_is_the_one_that_is_loaded(settings: GatewaySettings) -> None:
     """Which version runs is the registry's word; without a row, none does."""
     with opened_store(settings) as store:
-        opened = Opened(store, open_kek(settings), open_trusted_signers(settings))
+        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
         assert load_production_model(settings, opened).version.version == "1"
         with write_transaction(store) as connection:
             connection.execute(delete(model_versions))

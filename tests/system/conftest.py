@@ -42,7 +42,7 @@ class Running:
         return {
             "GATEWAY_DATABASE_URL": self.facts["database_url"],
             "GATEWAY_MODELS_FOLDER": str(home / "models"),
-            "GATEWAY_KEK_FILE": str(home / "keys" / "kek"),
+            "GATEWAY_KEKS": f"file:{home / 'keys' / 'kek'}",
             "GATEWAY_TRUSTED_SIGNERS_FOLDER": str(home / "keys" / "signers"),
             "GATEWAY_JWKS_FILE": str(home / "keys" / "jwks.json"),
             "GATEWAY_TLS_CERTIFICATE_FILE": str(home / "certs" / "server.pem"),

@@ -94,7 +94,7 @@ def in_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "DATABASE_URL",
         "MODELS_FOLDER",
-        "KEK_FILE",
+        "KEKS",
         "TRUSTED_SIGNERS_FOLDER",
         "JWKS_FILE",
     ):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from gateway.commands.opening import open_kek, opened_store
+from gateway.commands.opening import open_keks, opened_store
 from gateway.commands.samples import write_image
 from gateway.errors import Code, OperatorError, SealError
 from gateway.sealing.sample_keys import SampleSealer, create_sample_key
@@ -26,7 +26,7 @@ IMAGE = b"\xff\xd8 the bytes as received"
 def kept(settings: GatewaySettings) -> GatewaySettings:
     """The settings of a home in which the image of request-1 was kept, and its bytes again under request-2."""
     key, wrapped = create_sample_key(
-        kek=open_kek(settings), now=datetime.now(UTC), random=os.urandom
+        kek=open_keks(settings)[0], now=datetime.now(UTC), random=os.urandom
     )
     sealed = SampleSealer(key=key, random=os.urandom).seal(IMAGE, request_id="request-1")
     rows = [

@@ -10,7 +10,7 @@ from rich.console import Console
 from sqlalchemy import delete
 
 from gateway.commands.keys import create_all
-from gateway.commands.opening import open_kek, open_trusted_signers, opened_store
+from gateway.commands.opening import open_keks, open_trusted_signers, opened_store
 from gateway.commands.sealing import SealOrder, seal
 from gateway.errors import Code, GatewayError, OperatorError
 from gateway.sealing.sealed_model import open_model
@@ -51,7 +51,7 @@ def test_a_sealed_model_opens_to_its_source(settings: GatewaySettings, order: Se
         sealed,
         name="belt",
         version="2",
-        keks=[open_kek(settings)],
+        keks=open_keks(settings),
         trusted_signers=open_trusted_signers(settings),
     )
     assert opened.payload.weights == source

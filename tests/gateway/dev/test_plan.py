@@ -23,11 +23,11 @@ def test_the_gateway_gets_what_the_home_decides(
 ) -> None:
     """Over one's own variables, which pass through; every name is a setting."""
     monkeypatch.setenv("GATEWAY_SAMPLE_RATE", "0.5")
-    monkeypatch.setenv("GATEWAY_KEK_FILE", "/elsewhere")
+    monkeypatch.setenv("GATEWAY_KEKS", "file:/elsewhere")
     monkeypatch.setenv("GATEWAY_METRICS_PORT", "9000")
     environment = plan_of(layout, any_ports=False).gateway
     assert environment["GATEWAY_SAMPLE_RATE"] == "0.5"
-    assert environment["GATEWAY_KEK_FILE"] == str(layout.keys / "kek")
+    assert environment["GATEWAY_KEKS"] == f"file:{layout.keys / 'kek'}"
     assert (environment["GATEWAY_PORT"], environment["GATEWAY_METRICS_PORT"]) == ("8443", "9000")
     assert read_settings(environment).database_url == layout.database_url
 

@@ -38,8 +38,9 @@ from gateway.dev.certificates import create_certificates
 from gateway.dev.home import Layout, gateway_overrides, layout_of
 from gateway.dev.plan import free_port
 from gateway.inference.decode import ImageLimits
-from gateway.inference.detect import detect_one, open_lane
-from gateway.inference.engines.openvino import OpenVinoEngine
+from gateway.inference.detect import detect_one
+from gateway.inference.engine import network_of
+from gateway.inference.engines.openvino import OpenVinoEngine, inspect_onnx
 from gateway.inference.postprocess import Thresholds
 from gateway.sealing.export import export_onnx
 from gateway.settings import GatewaySettings, read_settings
@@ -235,8 +236,8 @@ def _round(seconds: float, threads: int, step: Callable[[int], None]) -> Counted
 
 
 def _plain_loop(connection: Connection, onnx: bytes, photograph: bytes, workers: int) -> None:
-    engine = OpenVinoEngine(onnx=onnx, workers=workers)
-    lanes = [open_lane(engine, engine.input_sizes[0]) for _ in range(workers)]
+    engine = OpenVinoEngine(network_of(onnx, inspect_onnx(onnx), precision="f32"), workers=workers)
+    lanes = [engine.open_lane(engine.input_sizes[0]) for _ in range(workers)]
     limits, thresholds = ImageLimits(), Thresholds()
 
     def step(number: int) -> None:

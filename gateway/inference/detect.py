@@ -10,46 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.inference.decode import ImageLimits, decode_image
-from gateway.inference.engine import Engine, EngineRequest
-from gateway.inference.postprocess import Thresholds, find_detections
-from gateway.inference.preprocess import Canvas
+from gateway.inference.engine import Lane
+from gateway.inference.postprocess import Thresholds
 from gateway.store.records import Detections
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """An open engine request and the canvas it reads; for one thread at a time."""
-
-    canvas: Canvas
-    request: EngineRequest
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceResult:
     """What was found in one image, the image itself, and where the time went.
 
-    image: uint8 (H, W, 3), BGR. The decode is part of preprocess_milliseconds; queue_milliseconds is 0 outside the
-    runner.
+    image: uint8 (h, w, 3), BGR, as it was decoded. image_shape: (height, width) of the image as it was sent, which
+    boxes refer to and of which h and w are a fraction if the model's decode is reduced: features of pixels come from
+    the decoded image. embedding: float32 (C,), the network's pooled feature, None if it has none. The stages do not
+    overlap; queue_milliseconds is 0 outside the runner.
     """
 
     detections: Detections
     image: NDArray[np.uint8]
+    image_shape: tuple[int, int]
     decode_milliseconds: float
     preprocess_milliseconds: float
     inference_milliseconds: float
     postprocess_milliseconds: float
     queue_milliseconds: float = 0.0
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """(height, width), pixels."""
-        return self.image.shape[0], self.image.shape[1]
-
-
-def open_lane(engine: Engine, size: tuple[int, int]) -> Lane:
-    """A lane for one of the engine's input sizes (height, width)."""
-    canvas = Canvas(size)
-    return Lane(canvas, engine.open_request(canvas.pixels))
+    embedding: NDArray[np.float32] | None = None
 
 
 def detect_one(
@@ -66,19 +50,17 @@ def detect_one(
     """
     start = perf_counter()
     image = decode_image(unverified_body, limits)
-    decoded = perf_counter()
-    fit = lane.canvas.place(image)
-    placed = perf_counter()
-    head = lane.request.infer()
-    inferred = perf_counter()
-    detections = find_detections(head, thresholds=thresholds, fit=fit)
-    end = perf_counter()
+    decode_milliseconds = (perf_counter() - start) * 1e3
+    image_shape = (image.shape[0], image.shape[1])
+    found = lane.find(image, thresholds, image_shape=image_shape)
     return InferenceResult(
-        detections=detections,
+        detections=found.detections,
         image=image,
-        decode_milliseconds=(decoded - start) * 1e3,
-        preprocess_milliseconds=(placed - start) * 1e3,
-        inference_milliseconds=(inferred - placed) * 1e3,
-        postprocess_milliseconds=(end - inferred) * 1e3,
+        image_shape=image_shape,
+        decode_milliseconds=decode_milliseconds,
+        preprocess_milliseconds=found.preprocess_milliseconds,
+        inference_milliseconds=found.inference_milliseconds,
+        postprocess_milliseconds=found.postprocess_milliseconds,
         queue_milliseconds=queue_milliseconds,
+        embedding=found.embedding,
     )

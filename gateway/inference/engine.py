@@ -1,19 +1,21 @@
-"""What the runner asks of an engine, and what an ONNX file says about itself.
+"""What the runner asks of an engine, what an engine is told, and what an ONNX file says about itself.
 
-Rules: an engine turns a canvas into the head's raw numbers and nothing else; an open request belongs to one thread at
-a time; engines raise GatewayErrors only.
+Rules: an engine is told every fact about its network and reads none from the network's own metadata, which a sealed
+one does not have; a lane belongs to one thread at a time; engines raise GatewayErrors only.
 """
 
 import ast
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Code, OperatorError
+from gateway.inference.postprocess import Thresholds
+from gateway.store.records import Detections
 
 # A thousand long class names fit; a literal parser must not see more.
 _MAX_LITERAL_CHARACTERS = 256 * 1024
@@ -22,14 +24,64 @@ _MAX_SIDE_PIXELS = 8_192
 _INTEGER = re.compile(r"[0-9]{1,6}")
 
 
-class EngineRequest(Protocol):
-    """One open place in an engine, bound to the canvas it was opened with."""
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Weights and all that an engine needs to know of them; the facts come from a sealed header.
 
-    def infer(self) -> NDArray[np.float32]:
-        """Run the network over the canvas as it is now.
+    weights: an ONNX file, or a .pt for the ultralytics engine. An ONNX graph has one input, float32 (1, 3, H, W) RGB
+    0..1; its first output is the head and its second, if there is one, the pooled feature, float32 (1, C).
+    input_size: (height, width), pixels. is_dynamic: other sizes that are multiples of stride_pixels can be asked for.
+    precision: f32, bf16 or int8. is_decode_reduced: large JPEGs may be decoded at 1/2, 1/4 or 1/8 of their size.
+    """
 
-        Returns float32 (1, 4 + classes, n) or (1, n, 6), valid until the next call. Raises RunnerError.
+    weights: bytes | memoryview = field(repr=False)
+    task: str
+    class_names: tuple[str, ...]
+    input_size: tuple[int, int]
+    is_dynamic: bool
+    stride_pixels: int
+    precision: str
+    is_decode_reduced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a lane found in one image, and where its time went.
+
+    embedding: the pooled feature, float32 (C,), the receiver's own; None if the network has none.
+    """
+
+    detections: Detections
+    embedding: NDArray[np.float32] | None
+    preprocess_milliseconds: float
+    inference_milliseconds: float
+    postprocess_milliseconds: float
+
+
+class Lane(Protocol):
+    """One open place in an engine, for one thread at a time."""
+
+    @property
+    def decode_covers(self) -> tuple[int, int] | None:
+        """The canvas (height, width) that a reduced decode still has to cover; None asks for every pixel."""
+        ...
+
+    def find(
+        self,
+        image: NDArray[np.uint8],
+        thresholds: Thresholds,
+        *,
+        image_shape: tuple[int, int],
+    ) -> Found:
+        """What the network sees in an image: uint8 (h, w, 3), BGR.
+
+        image_shape: (height, width) of the image as it was sent, of which h and w may be a fraction; boxes are in its
+        pixels. Raises RunnerError.
         """
+        ...
+
+    def warm_up(self) -> None:
+        """Run the network once, on whatever is there. Raises RunnerError."""
         ...
 
 
@@ -37,13 +89,76 @@ class Engine(Protocol):
     """A compiled network."""
 
     @property
-    def input_sizes(self) -> tuple[tuple[int, int], ...]:
-        """The canvas sizes (height, width) that it is compiled for, the model's own first."""
+    def name(self) -> str:
+        """The engine's name as it stands in sealed headers."""
         ...
 
-    def open_request(self, pixels: NDArray[np.uint8]) -> EngineRequest:
-        """A request that reads this memory at each call: uint8 (H, W, 3), BGR, C-contiguous, H and W an input size."""
+    @property
+    def precision(self) -> str:
+        """The precision that it runs in: f32, bf16 or int8."""
         ...
+
+    @property
+    def task(self) -> str:
+        """What the network finds: detect, or another of Ultralytics' tasks."""
+        ...
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The libraries that make the numbers, by name, as answers state them."""
+        ...
+
+    @property
+    def input_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The canvas sizes (height, width) that it is compiled for, the network's own first."""
+        ...
+
+    def open_lane(self, size: tuple[int, int]) -> Lane:
+        """A lane for one of the input sizes."""
+        ...
+
+
+def chosen_sizes(
+    network: Network, input_sizes: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    """The sizes (height, width) to compile for, each once, in order; none means the network's own.
+
+    Raises OperatorError with MODEL_UNSUPPORTED if the network cannot take one of them.
+    """
+    sizes = tuple(dict.fromkeys(input_sizes)) or (network.input_size,)
+    for height, width in sizes:
+        if not network.is_dynamic and (height, width) != network.input_size:
+            own_height, own_width = network.input_size
+            raise unsupported_model(
+                f"it is fixed to {own_height}x{own_width} pixels, not {height}x{width}"
+            )
+        if (
+            height < 1
+            or width < 1
+            or height % network.stride_pixels
+            or width % network.stride_pixels
+        ):
+            raise unsupported_model(
+                f"{height}x{width} is not a multiple of its stride of {network.stride_pixels} pixels"
+            )
+    return sizes
+
+
+def check_outputs(network: Network, shapes: Sequence[tuple[int | None, ...]]) -> None:
+    """Refuse a network whose outputs, head first, are not those of a detector with its class names.
+
+    Raises OperatorError with MODEL_UNSUPPORTED.
+    """
+    head = shapes[0]
+    if len(head) != 3 or head[0] != 1 or None in head:
+        raise unsupported_model("its head is not one table of boxes for one input size")
+    rows = head[1] or 0
+    if head[2] != 6 and rows - 4 != len(network.class_names):
+        raise unsupported_model(
+            f"its head has {rows - 4} classes and its header {len(network.class_names)} names"
+        )
+    if len(shapes) > 1 and (len(shapes[1]) != 2 or shapes[1][0] != 1 or shapes[1][1] is None):
+        raise unsupported_model("its second output is not one row of features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +177,19 @@ class OnnxFacts:
     is_dynamic: bool
     is_end_to_end: bool
     output_shape: tuple[int | None, ...]
+
+
+def network_of(onnx: bytes, facts: OnnxFacts, *, precision: str) -> Network:
+    """An ONNX file that is not sealed yet, as an engine wants it."""
+    return Network(
+        weights=onnx,
+        task=facts.task,
+        class_names=facts.class_names,
+        input_size=facts.input_size,
+        is_dynamic=facts.is_dynamic,
+        stride_pixels=facts.stride_pixels,
+        precision=precision,
+    )
 
 
 def read_facts(

@@ -51,9 +51,13 @@ class Canvas:
         self.pixels: NDArray[np.uint8] = np.full((*shape, 3), PADDING, np.uint8)
         self._covered = (0, 0, 0, 0)
 
-    def place(self, image: NDArray[np.uint8]) -> Fit:
-        """Resize an image, uint8 (h, w, 3) BGR, onto the canvas and grey the rest."""
-        fit = fit_image((image.shape[0], image.shape[1]), self.shape)
+    def place(self, image: NDArray[np.uint8], *, image_shape: tuple[int, int] | None = None) -> Fit:
+        """Resize an image, uint8 (h, w, 3) BGR, onto the canvas and grey the rest.
+
+        image_shape: (height, width) of the whole image, if this is a reduced copy of it; the fit is the whole one's.
+        """
+        shape = (image.shape[0], image.shape[1])
+        fit = fit_image(image_shape or shape, self.shape)
         (height, width), top, left = fit.resized_shape, fit.top, fit.left
         area = (top, left, height, width)
         if area != self._covered:
@@ -61,7 +65,7 @@ class Canvas:
             self.pixels[:] = PADDING
             self._covered = area
         target = self.pixels[top : top + height, left : left + width]
-        if fit.image_shape == fit.resized_shape:
+        if shape == fit.resized_shape:
             np.copyto(target, image)
         else:
             cv2.resize(image, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)

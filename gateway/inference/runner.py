@@ -26,8 +26,8 @@ from gateway.errors import (
     ServiceError,
 )
 from gateway.inference.decode import ImageLimits
-from gateway.inference.detect import InferenceResult, Lane, detect_one, open_lane
-from gateway.inference.engine import Engine
+from gateway.inference.detect import InferenceResult, detect_one
+from gateway.inference.engine import Engine, Lane
 from gateway.inference.postprocess import Thresholds
 
 __all__ = ["InferenceResult", "Runner"]
@@ -83,7 +83,7 @@ class Runner:
         limits: ImageLimits,
         infer_timeout_seconds: float,
     ) -> None:
-        """Open the engine's requests; nothing runs yet.
+        """Open the engine's lanes; nothing runs yet.
 
         workers: >= 1, as many as the engine was compiled for. queue_size: images that wait while all workers are
         busy, >= 1. infer_timeout_seconds: from a worker's start on an image to its answer.
@@ -97,7 +97,7 @@ class Runner:
         self._timeout_seconds = infer_timeout_seconds
         self._sizes = engine.input_sizes
         self._workers = [
-            _Worker({size: open_lane(engine, size) for size in engine.input_sizes})
+            _Worker({size: engine.open_lane(size) for size in engine.input_sizes})
             for _ in range(workers)
         ]
         self._condition = threading.Condition()
@@ -121,14 +121,14 @@ class Runner:
         return has_threads and not self._state.is_closing and not self._stuck()
 
     def warm_up(self) -> None:
-        """Run every request once, one after the other, then start the workers.
+        """Run every lane once, one after the other, then start the workers.
 
         Serially, because first runs that specialise kernels at the same time are where engines hang.
-        Raises RunnerError if a request fails.
+        Raises RunnerError if a lane fails.
         """
         for worker in self._workers:
             for lane in worker.lanes.values():
-                lane.request.infer()
+                lane.warm_up()
         for number, worker in enumerate(self._workers):
             # A daemon: a thread that hangs in the engine must not keep the process from ending.
             worker.thread = threading.Thread(

@@ -59,6 +59,7 @@ RESULT = InferenceResult(
         np.ones((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int64)
     ),
     image=np.zeros((4, 4, 3), np.uint8),
+    image_shape=(4, 4),
     decode_milliseconds=1.0,
     preprocess_milliseconds=1.0,
     inference_milliseconds=1.0,

@@ -1,12 +1,15 @@
 """OpenVINO on the CPU: the default engine, and the only home of openvino.
 
 Rules: weights come as bytes and go nowhere (no CACHE_DIR: it would write them to disk in the clear); precision is
-stated, because on processors with bfloat16 the library's default is not f32; shapes are static and calls synchronous
-(AsyncInferQueue can hang for ever: Ultralytics issue 25923); one stream of one thread a worker, so parallel requests
-do not share a core. The change of bytes to RGB, 0..1, planar happens inside the compiled graph.
+stated and what was compiled is looked at, because on processors with bfloat16 the library's default is not f32 and
+elsewhere a wish is dropped in silence; inputs and outputs go by place, because sealed graphs have no names; shapes are
+static and calls synchronous (AsyncInferQueue can hang for ever: Ultralytics issue 25923); one stream of one thread a
+worker, so parallel requests do not share a core. The change of bytes to RGB, 0..1, planar happens inside the compiled
+graph.
 """
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,33 @@ from numpy.typing import NDArray
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from gateway.errors import Code, RunnerError
-from gateway.inference.engine import OnnxFacts, read_facts, unsupported_model
+from gateway.inference.canvas_lane import CanvasLane, Outputs
+from gateway.inference.engine import (
+    Network,
+    OnnxFacts,
+    check_outputs,
+    chosen_sizes,
+    read_facts,
+    unsupported_model,
+)
+from gateway.inference.preprocess import Canvas
 
 HEAD_NAME = "output0"
 _METADATA = ["framework"]
+# What is asked of the library for what a header declares; a quantised graph says itself where it is int8.
+_HINTS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16, "int8": openvino.Type.f32}
+# The layers that cost time, and what each declaration allows and needs among their precisions.
+_HEAVY_LAYERS = frozenset({"Convolution", "FullyConnected", "MatMul"})
+_ALLOWED = {
+    "f32": frozenset({"f32"}),
+    "bf16": frozenset({"f32", "bf16"}),
+    "int8": frozenset({"f32", "i8", "u8"}),
+}
+_NEEDED = {
+    "f32": frozenset({"f32"}),
+    "bf16": frozenset({"bf16"}),
+    "int8": frozenset({"i8", "u8"}),
+}
 
 
 def inspect_onnx(onnx: bytes) -> OnnxFacts:
@@ -30,46 +56,54 @@ class OpenVinoEngine:
     """A detector compiled for each of its input sizes; memory is shared by the requests of one size."""
 
     name = "openvino"
-    precision = "f32"
 
     def __init__(
-        self, *, onnx: bytes, workers: int, input_sizes: Sequence[tuple[int, int]] = ()
+        self, network: Network, *, workers: int, input_sizes: Sequence[tuple[int, int]] = ()
     ) -> None:
         """Compile, which takes about a second a size.
 
         workers: how many requests run at a time, >= 1. input_sizes: (height, width), the first is the default; none
-        means the size that the file was exported with. Only dynamic models can have others.
-        Raises OperatorError with MODEL_UNSUPPORTED if the file or a size does not fit.
+        means the network's own. Only dynamic networks can have others.
+        Raises OperatorError with MODEL_UNSUPPORTED if the weights, a size or this machine do not fit.
         """
+        self.precision = network.precision
+        self.task = network.task
+        self.versions = {"openvino": version("openvino")}
+        self.input_sizes = chosen_sizes(network, input_sizes)
+        self._network = network
         core = openvino.Core()
-        self.facts = _facts(_read(core, onnx))
-        self.input_sizes = tuple(dict.fromkeys(input_sizes)) or (self.facts.input_size,)
-        _check_sizes(self.input_sizes, self.facts)
+        _check_machine(core, network.precision)
+        # The library takes bytes and nothing else.
+        weights = bytes(network.weights)
         self._compiled = {
-            size: _compile(core, _read(core, onnx), size, workers) for size in self.input_sizes
+            size: _compile(core, _read(core, weights), network, size, workers)
+            for size in self.input_sizes
         }
 
-    def open_request(self, pixels: NDArray[np.uint8]) -> "OpenVinoRequest":
-        """A request that reads this memory at each call: uint8 (H, W, 3), BGR, C-contiguous, H and W an input size."""
-        compiled = self._compiled[pixels.shape[0], pixels.shape[1]]
-        return OpenVinoRequest(compiled.create_infer_request(), pixels)
+    def open_lane(self, size: tuple[int, int]) -> CanvasLane:
+        """A lane for one of the input sizes (height, width)."""
+        canvas = Canvas(size)
+        request = OpenVinoRequest(self._compiled[size].create_infer_request(), canvas.pixels)
+        return CanvasLane(self._network, canvas, request)
 
 
 class OpenVinoRequest:
-    """One infer request and the canvas it reads."""
+    """One infer request and the canvas it reads: uint8 (H, W, 3), BGR, C-contiguous."""
 
     def __init__(self, request: Any, pixels: NDArray[np.uint8]) -> None:
-        # Both tensors share memory with arrays, so the arrays have to live as long as the request. Fixed memory on
+        # Tensors share memory with arrays, so the arrays have to live as long as the request. Fixed memory on
         # either side spares each call the conversion of its inputs and outputs.
         self._pixels = pixels[np.newaxis]
-        port = _head_port(request.get_compiled_model())
-        self._head = np.empty(tuple(port.get_shape()), np.float32)
         request.set_input_tensor(openvino.Tensor(self._pixels, shared_memory=True))
-        request.set_tensor(port, openvino.Tensor(self._head, shared_memory=True))
+        ports = request.get_compiled_model().outputs
+        arrays = [np.empty(tuple(port.get_shape()), np.float32) for port in ports[:2]]
+        for port, array in zip(ports, arrays, strict=False):
+            request.set_tensor(port, openvino.Tensor(array, shared_memory=True))
+        self._outputs = Outputs(arrays[0], arrays[1] if len(arrays) == 2 else None)
         self._request = request
 
-    def infer(self) -> NDArray[np.float32]:
-        """The head's numbers for the canvas as it is now: float32, valid until the next call. Raises RunnerError."""
+    def infer(self) -> Outputs:
+        """The network's numbers for the canvas as it is now, valid until the next call. Raises RunnerError."""
         try:
             self._request.infer(share_outputs=True)
         except RuntimeError as exc:
@@ -78,7 +112,7 @@ class OpenVinoRequest:
                 "the detector failed on this image",
                 reason="runner_failed: openvino",
             ) from exc
-        return self._head
+        return self._outputs
 
 
 def _read(core: Any, onnx: bytes) -> Any:
@@ -112,26 +146,28 @@ def _shape(port: Any) -> tuple[int | None, ...]:
     )
 
 
-def _check_sizes(sizes: Sequence[tuple[int, int]], facts: OnnxFacts) -> None:
-    for height, width in sizes:
-        if not facts.is_dynamic and (height, width) != facts.input_size:
-            raise unsupported_model(
-                f"it is fixed to {facts.input_size[0]}x{facts.input_size[1]} pixels, not {height}x{width}"
-            )
-        if height < 1 or width < 1 or height % facts.stride_pixels or width % facts.stride_pixels:
-            raise unsupported_model(
-                f"{height}x{width} is not a multiple of its stride of {facts.stride_pixels} pixels"
-            )
+def _check_machine(core: Any, precision: str) -> None:
+    if precision not in _HINTS:
+        raise unsupported_model(
+            f"OpenVINO has no precision {precision[:16]!r}: seal it again as f32"
+        )
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise unsupported_model(
+            "it is sealed for bf16 and this processor has no bfloat16: "
+            "seal it for this machine with --precision f32 or int8"
+        )
 
 
-def _compile(core: Any, model: Any, size: tuple[int, int], workers: int) -> Any:
+def _compile(core: Any, model: Any, network: Network, size: tuple[int, int], workers: int) -> Any:
+    if len(model.inputs) != 1 or not model.outputs:
+        raise unsupported_model("it has not one input and an output")
     try:
         model.reshape([1, 3, *size])
         compiled = core.compile_model(
             _with_pixel_input(model),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": _HINTS[network.precision],
                 "NUM_STREAMS": str(workers),
                 "INFERENCE_NUM_THREADS": workers,
             },
@@ -140,10 +176,29 @@ def _compile(core: Any, model: Any, size: tuple[int, int], workers: int) -> Any:
         raise unsupported_model(
             f"OpenVINO does not compile it for {size[0]}x{size[1]} pixels"
         ) from exc
-    head = _head_port(compiled)
-    if head.get_partial_shape().is_dynamic or head.get_element_type() != openvino.Type.f32:
-        raise unsupported_model("its head is not float32 of one shape for one input size")
+    if any(port.get_element_type() != openvino.Type.f32 for port in compiled.outputs[:2]):
+        raise unsupported_model("its outputs are not float32")
+    check_outputs(network, [_shape(port) for port in compiled.outputs[:2]])
+    _check_precision(compiled, network.precision)
     return compiled
+
+
+def _check_precision(compiled: Any, precision: str) -> None:
+    """Refuse what was not compiled as declared: a wish that the library dropped, or a graph of another precision."""
+    layers = (op.get_rt_info() for op in compiled.get_runtime_model().get_ops())
+    ran = {
+        str(info["runtimePrecision"].value)
+        for info in layers
+        if info["layerType"].value in _HEAVY_LAYERS
+    }
+    is_hint_taken = compiled.get_property("INFERENCE_PRECISION_HINT") == _HINTS[precision]
+    is_as_declared = not ran or (ran <= _ALLOWED[precision] and ran & _NEEDED[precision])
+    if not is_hint_taken or not is_as_declared:
+        found = ", ".join(sorted(ran)) or "another precision"
+        raise unsupported_model(
+            f"it is sealed as {precision} and OpenVINO on this machine would run it in {found}: "
+            "seal it again for this machine with the --precision that it has"
+        )
 
 
 def _with_pixel_input(model: Any) -> Any:

@@ -68,7 +68,9 @@ class FakeRunner:
             np.array([0.5], np.float32),
             np.array([0], np.int64),
         )
-        return InferenceResult(found, np.zeros((8, 16, 3), np.uint8), 1.0, 2.0, 3.0, 4.0, 5.0)
+        return InferenceResult(
+            found, np.zeros((8, 16, 3), np.uint8), (8, 16), 1.0, 2.0, 3.0, 4.0, 5.0
+        )
 
 
 class FakeSampler:

@@ -53,7 +53,7 @@ def result(
         image=np.zeros((400, 800, 3), np.uint8),
         image_shape=(400, 800),
         decode_milliseconds=0.5,
-        preprocess_milliseconds=1.23456,
+        preprocess_milliseconds=0.73456,
         inference_milliseconds=9.0,
         postprocess_milliseconds=0.1,
         queue_milliseconds=77.0,

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gateway.inference.canvas_lane import CanvasLane
 from gateway.inference.decode import ImageLimits, decode_image
-from gateway.inference.detect import Lane, detect_one, open_lane
-from gateway.inference.engines.openvino import OpenVinoEngine
+from gateway.inference.detect import detect_one
+from gateway.inference.engine import network_of
+from gateway.inference.engines.openvino import OpenVinoEngine, inspect_onnx
 from gateway.inference.postprocess import Thresholds, find_detections
 from gateway.inference.preprocess import Canvas
 from gateway.store.records import Detections
@@ -21,10 +23,11 @@ CONFIDENCE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def lane(test_data: Path) -> Lane:
+def lane(test_data: Path) -> CanvasLane:
     """The COCO-trained detector at 640 x 640."""
-    engine = OpenVinoEngine(onnx=(test_data / "yolov8n_coco.onnx").read_bytes(), workers=1)
-    return open_lane(engine, (640, 640))
+    onnx = (test_data / "yolov8n_coco.onnx").read_bytes()
+    engine = OpenVinoEngine(network_of(onnx, inspect_onnx(onnx), precision="f32"), workers=1)
+    return engine.open_lane((640, 640))
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +91,12 @@ def test_suppression_equals_ultralytics_on_real_heads(
 
 
 @pytest.fixture(scope="module")
-def heads(lane: Lane, photographs: list[Path]) -> list[tuple[Any, NDArray[np.float32]]]:
+def heads(lane: CanvasLane, photographs: list[Path]) -> list[tuple[Any, NDArray[np.float32]]]:
     """Placement and raw head of each photograph."""
     found = []
     for path in photographs:
         fit = lane.canvas.place(decode_image(path.read_bytes(), ImageLimits()))
-        found.append((fit, lane.request.infer().copy()))
+        found.append((fit, lane.request.infer().head.copy()))
     return found
 
 
@@ -139,7 +142,7 @@ def test_suppression_equals_ultralytics_on_crowds(ultralytics: Any, has_ties: bo
 @pytest.mark.parametrize("name", ["yolov8n_coco.onnx", "yolov8n_coco.pt"])
 def test_detections_equal_ultralytics_predict(
     ultralytics: Any,
-    lane: Lane,
+    lane: CanvasLane,
     photographs: list[Path],
     test_data: Path,
     tmp_path: Path,

@@ -19,12 +19,16 @@ from gateway.errors import (
     RunnerError,
     ServiceError,
 )
+from gateway.inference.canvas_lane import CanvasLane, Outputs
 from gateway.inference.decode import ImageLimits
+from gateway.inference.engine import Network
 from gateway.inference.postprocess import Thresholds
+from gateway.inference.preprocess import Canvas
 from gateway.inference.runner import Runner
 
 WAIT_SECONDS = 20.0
 HANG_SECONDS = 0.05
+NETWORK = Network(b"", "detect", ("part",), (32, 32), True, 32, "f32")
 
 
 def image(shade: int) -> bytes:
@@ -36,6 +40,10 @@ def image(shade: int) -> bytes:
 class FakeEngine:
     """An engine that finds one box whose confidence is the shade of the image / 256, when it is allowed to."""
 
+    name: str = "fake"
+    precision: str = "f32"
+    task: str = "detect"
+    versions: dict[str, str] = field(default_factory=dict)
     input_sizes: tuple[tuple[int, int], ...] = ((32, 32), (64, 64))
     gate: threading.Event = field(default_factory=threading.Event)
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -45,10 +53,11 @@ class FakeEngine:
     most_running: int = 0
     failure: Exception | None = None
 
-    def open_request(self, pixels: NDArray[np.uint8]) -> "FakeRequest":
-        """Count the request."""
+    def open_lane(self, size: tuple[int, int]) -> CanvasLane:
+        """Count the lane."""
         self.opened += 1
-        return FakeRequest(self, pixels)
+        canvas = Canvas(size)
+        return CanvasLane(NETWORK, canvas, FakeRequest(self, canvas.pixels))
 
 
 @dataclass
@@ -58,7 +67,7 @@ class FakeRequest:
     engine: FakeEngine
     pixels: NDArray[np.uint8]
 
-    def infer(self) -> NDArray[np.float32]:
+    def infer(self) -> Outputs:
         """Report the start, wait for the gate, answer."""
         engine = self.engine
         shade = int(self.pixels[16, 16, 0])
@@ -70,7 +79,7 @@ class FakeRequest:
         engine.seen.append((self.pixels.shape[0], shade))
         if engine.failure is not None:
             raise engine.failure
-        return np.array([[[1, 1, 20, 20, shade / 256, 0]]], np.float32)
+        return Outputs(np.array([[[1, 1, 20, 20, shade / 256, 0]]], np.float32), None)
 
 
 @asynccontextmanager
@@ -139,7 +148,8 @@ def test_an_image_becomes_detections() -> None:
         assert result.detections.boxes_xyxy.tolist() == [[0.25, 0.25, 5.0, 5.0]]
         assert result.image_shape == (8, 8)
         assert (result.image == 200).all()
-        assert 0 < result.decode_milliseconds < result.preprocess_milliseconds
+        assert result.decode_milliseconds > 0
+        assert result.preprocess_milliseconds > 0
         assert result.inference_milliseconds > 0
         assert result.postprocess_milliseconds > 0
         assert result.queue_milliseconds > 0
@@ -160,7 +170,7 @@ def test_thresholds_reach_the_suppression() -> None:
     asyncio.run(scenario())
 
 
-def test_warm_up_runs_every_request_alone() -> None:
+def test_warm_up_runs_every_lane_alone() -> None:
     """First runs at the same time are where engines hang."""
 
     async def scenario() -> None:

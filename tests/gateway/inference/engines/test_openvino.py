@@ -1,6 +1,7 @@
 """The OpenVINO engine on the bundled demo model, and on models made to be refused."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.errors import Code, OperatorError, RunnerError
+from gateway.inference.canvas_lane import CanvasLane
 from gateway.inference.decode import ImageLimits
-from gateway.inference.detect import detect_one, open_lane
+from gateway.inference.detect import detect_one
+from gateway.inference.engine import network_of
 from gateway.inference.engines.openvino import OpenVinoEngine, OpenVinoRequest, inspect_onnx
 from gateway.inference.postprocess import Thresholds
 
@@ -29,7 +32,19 @@ def conveyor() -> bytes:
 @pytest.fixture(scope="module")
 def engine(conveyor: bytes) -> OpenVinoEngine:
     """The demo model, compiled for two workers."""
-    return OpenVinoEngine(onnx=conveyor, workers=2)
+    return opened(conveyor, workers=2)
+
+
+def opened(onnx: bytes, precision: str = "f32", **arguments: Any) -> OpenVinoEngine:
+    """An engine that is told what the file says of itself."""
+    network = network_of(onnx, inspect_onnx(onnx), precision=precision)
+    return OpenVinoEngine(network, **{"workers": 1} | arguments)
+
+
+def head_of(lane: CanvasLane, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The head for a canvas of these pixels."""
+    lane.canvas.pixels[:] = pixels
+    return lane.request.infer().head.copy()
 
 
 def noise(side: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -41,7 +56,8 @@ def tiny_onnx(
     side: int | str,
     *,
     metadata: dict[str, str] | None = None,
-    extra_output: str | None = None,
+    has_feature: bool = False,
+    is_pooled: bool = True,
     head_type: str = "FLOAT",
 ) -> bytes:
     """A dynamic or static network whose head is the mean of each channel, twice, 32 x 32 pixels a column."""
@@ -55,9 +71,11 @@ def tiny_onnx(
         helper.make_node("Cast", ["six"], ["output0"], to=head_code),
     ]
     outputs = [helper.make_tensor_value_info("output0", head_code, [1, 6, None])]
-    if extra_output:
-        nodes.append(helper.make_node("GlobalAveragePool", ["images"], [extra_output]))
-        outputs.insert(0, helper.make_tensor_value_info(extra_output, 1, [1, 3, 1, 1]))
+    if has_feature:
+        nodes.append(helper.make_node("GlobalAveragePool", ["images"], ["map"]))
+        nodes.append(helper.make_node("Flatten", ["map"], ["row"]))
+        name, shape = ("row", [1, 3]) if is_pooled else ("map", [1, 3, 1, 1])
+        outputs.append(helper.make_tensor_value_info(name, 1, shape))
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -75,7 +93,7 @@ def tiny_onnx(
 def refusal(onnx: bytes, **arguments: Any) -> str:
     """Why the engine refuses a model."""
     with pytest.raises(OperatorError) as caught:
-        OpenVinoEngine(onnx=onnx, workers=1, **arguments)
+        opened(onnx, **arguments)
     assert caught.value.code == Code.MODEL_UNSUPPORTED
     return caught.value.message
 
@@ -99,7 +117,7 @@ def test_the_head_equals_plain_openvino(engine: OpenVinoEngine, conveyor: bytes)
     )
     blob = pixels[:, :, ::-1].transpose(2, 0, 1)[np.newaxis].astype(np.float32) / 255
     expected = plain(np.ascontiguousarray(blob))[0]
-    actual = engine.open_request(pixels).infer()
+    actual = head_of(engine.open_lane((side, side)), pixels)
     np.testing.assert_allclose(actual[0, :4], expected[0, :4], atol=5e-3)
     np.testing.assert_allclose(actual[0, 4:], expected[0, 4:], atol=1e-5)
 
@@ -118,33 +136,31 @@ def test_nothing_is_written_to_disk(
     for variable in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    OpenVinoEngine(onnx=conveyor, workers=1).open_request(noise(320)).infer()
+    opened(conveyor).open_lane((320, 320)).warm_up()
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_a_request_reads_its_canvas_at_each_call(engine: OpenVinoEngine) -> None:
+def test_a_lane_reads_its_canvas_at_each_call(engine: OpenVinoEngine) -> None:
     """Without being given the pixels again."""
     side = engine.input_sizes[0][0]
-    pixels = np.full((side, side, 3), 114, np.uint8)
-    request = engine.open_request(pixels)
-    grey = request.infer().copy()
-    pixels[:] = noise(side)
-    assert not np.array_equal(grey, request.infer())
-    pixels[:] = 114
-    np.testing.assert_array_equal(grey, request.infer())
+    lane = engine.open_lane((side, side))
+    grey, other = np.full((side, side, 3), 114, np.uint8), noise(side)
+    before = head_of(lane, grey)
+    assert not np.array_equal(before, head_of(lane, other))
+    np.testing.assert_array_equal(before, head_of(lane, grey))
 
 
-def test_requests_run_side_by_side(engine: OpenVinoEngine) -> None:
+def test_lanes_run_side_by_side(engine: OpenVinoEngine) -> None:
     """Each thread gets the answer to its own canvas."""
     side = engine.input_sizes[0][0]
     canvases = [noise(side, seed) for seed in range(4)]
-    alone = [engine.open_request(canvas).infer().copy() for canvas in canvases]
+    alone = [head_of(engine.open_lane((side, side)), canvas) for canvas in canvases]
     together: dict[int, NDArray[np.float32]] = {}
 
     def work(number: int) -> None:
-        request = engine.open_request(canvases[number])
+        lane = engine.open_lane((side, side))
         for _ in range(5):
-            together[number] = request.infer().copy()
+            together[number] = head_of(lane, canvases[number])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -158,7 +174,7 @@ def test_requests_run_side_by_side(engine: OpenVinoEngine) -> None:
 def test_an_image_goes_all_the_way(engine: OpenVinoEngine) -> None:
     """From bytes to boxes in one call."""
     body = cv2.imencode(".jpg", noise(100))[1].tobytes()
-    lane = open_lane(engine, engine.input_sizes[0])
+    lane = engine.open_lane(engine.input_sizes[0])
     result = detect_one(lane, body, Thresholds(confidence=0.01), limits=ImageLimits())
     assert result.image_shape == (100, 100)
     assert result.detections.boxes_xyxy.shape == (len(result.detections), 4)
@@ -167,13 +183,11 @@ def test_an_image_goes_all_the_way(engine: OpenVinoEngine) -> None:
 
 def test_dynamic_models_take_other_sizes() -> None:
     """The first is the default; one asked for twice is compiled once."""
-    engine = OpenVinoEngine(
-        onnx=tiny_onnx("side"), workers=1, input_sizes=[(96, 64), (32, 32), (96, 64)]
-    )
+    engine = opened(tiny_onnx("side"), input_sizes=[(96, 64), (32, 32), (96, 64)])
     assert engine.input_sizes == ((96, 64), (32, 32))
     pixels = np.zeros((96, 64, 3), np.uint8)
     pixels[:, :, 0] = 51
-    head = engine.open_request(pixels).infer()
+    head = head_of(engine.open_lane((96, 64)), pixels)
     assert head.shape == (1, 6, 6)
     # Blue is the last channel of the network and the first of the canvas.
     np.testing.assert_allclose(head[0, :3, 0], [0, 0, 0.2], atol=1e-5)
@@ -181,13 +195,38 @@ def test_dynamic_models_take_other_sizes() -> None:
 
 def test_dynamic_models_default_to_the_size_of_their_export() -> None:
     """As their metadata says."""
-    assert OpenVinoEngine(onnx=tiny_onnx("side"), workers=1).input_sizes == ((64, 64),)
+    assert opened(tiny_onnx("side")).input_sizes == ((64, 64),)
 
 
-def test_the_head_is_found_beside_other_outputs() -> None:
-    """Sealed models carry a feature for drift as well."""
-    engine = OpenVinoEngine(onnx=tiny_onnx(64, extra_output="feature"), workers=1)
-    assert engine.open_request(noise(64)).infer().shape == (1, 6, 4)
+def test_the_second_output_is_the_embedding() -> None:
+    """By place, for sealed graphs have no names; what is kept does not change with the next image."""
+    lane = opened(tiny_onnx(64, has_feature=True)).open_lane((64, 64))
+    blue = np.zeros((64, 64, 3), np.uint8)
+    blue[:, :, 0] = 51
+    first = lane.find(blue, Thresholds(), image_shape=(64, 64)).embedding
+    lane.find(noise(64), Thresholds(), image_shape=(64, 64))
+    assert first is not None
+    np.testing.assert_allclose(first, [0, 0, 0.2], atol=1e-6)
+
+
+def test_networks_without_a_second_output_have_no_embedding(engine: OpenVinoEngine) -> None:
+    """Absent, not zero."""
+    lane = engine.open_lane((320, 320))
+    assert lane.find(noise(320), Thresholds(), image_shape=(320, 320)).embedding is None
+
+
+def test_a_second_output_that_is_no_row_is_refused() -> None:
+    """A map of features is not the pooled one."""
+    assert "its second output is not one row" in refusal(
+        tiny_onnx(64, has_feature=True, is_pooled=False)
+    )
+
+
+def test_names_that_do_not_fit_the_head_are_refused(conveyor: bytes) -> None:
+    """An answer would name another class or none."""
+    network = network_of(conveyor, inspect_onnx(conveyor), precision="f32")
+    with pytest.raises(OperatorError, match="and its header 1 names"):
+        OpenVinoEngine(replace(network, class_names=("bolt",)), workers=1)
 
 
 def test_static_models_take_no_other_size(conveyor: bytes) -> None:
@@ -230,7 +269,7 @@ def test_other_tasks_are_refused() -> None:
 
 def test_heads_of_another_type_are_refused() -> None:
     """Halves would be read as floats."""
-    assert "its head is not float32" in refusal(tiny_onnx(64, head_type="INT32"))
+    assert "its outputs are not float32" in refusal(tiny_onnx(64, head_type="INT32"))
 
 
 def test_the_engines_failure_is_a_runner_error(engine: OpenVinoEngine) -> None:

@@ -1,0 +1,43 @@
+"""Engines by the name that stands in a sealed header; only the one that is asked for is imported."""
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from gateway.errors import Code, OperatorError
+from gateway.inference.engine import Engine, Network, unsupported_model
+
+# Name: module, class, extra of the package that installs its library.
+_ENGINES = {
+    "openvino": ("openvino", "OpenVinoEngine", None),
+    "onnxruntime": ("onnxruntime", "OnnxRuntimeEngine", "onnxruntime"),
+    "ultralytics": ("ultralytics", "UltralyticsEngine", "seal"),
+}
+
+
+def open_engine(
+    name: str,
+    network: Network,
+    *,
+    workers: int,
+    input_sizes: Sequence[tuple[int, int]] = (),
+) -> Engine:
+    """The engine of that name with the network compiled in it.
+
+    workers: how many images run at a time, >= 1. input_sizes: (height, width), the first is the default; none means
+    the network's own. Raises OperatorError with MODEL_UNSUPPORTED if the engine is unknown, its library is not
+    installed, or network, sizes and machine do not fit.
+    """
+    if name not in _ENGINES:
+        known = ", ".join(_ENGINES)
+        raise unsupported_model(f"it is sealed for the engine {name[:32]!r}, there are {known}")
+    module_name, class_name, extra = _ENGINES[name]
+    try:
+        module = import_module(f"gateway.inference.engines.{module_name}")
+    except ImportError as exc:
+        message = (
+            f"the model is sealed for the engine {name}, whose library {exc.name} is not installed"
+        )
+        fix = f": pip install 'gatewatch[{extra}]'" if extra else ": install gatewatch again"
+        raise OperatorError(Code.MODEL_UNSUPPORTED, message + fix) from exc
+    engine: Engine = getattr(module, class_name)(network, workers=workers, input_sizes=input_sizes)
+    return engine

@@ -7,7 +7,7 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from gateway.audit.events import Action
-from gateway.commands.opening import opened_store, operator_event, recorded
+from gateway.commands.opening import opened_store, operator_event, recorded, utc_now
 from gateway.errors import Code, RegistryError
 from gateway.settings import GatewaySettings
 from gateway.store.database import write_transaction
@@ -49,7 +49,7 @@ def promote_in(store: Engine, settings: GatewaySettings, name: str, version: str
     with recorded(store, settings, event):
         # One transaction: after a crash either the old version is in production or the new one, never both or none.
         with write_transaction(store) as connection:
-            known = promote_version(connection, name, version)
+            known = promote_version(connection, name, version, now=utc_now())
         if not known:
             message = f"no model {name}@{version} is registered: see `gateway models list`"
             raise RegistryError(Code.MODEL_UNKNOWN, message)

@@ -16,11 +16,12 @@ class EnvironmentInvalidError(Exception):
 class StrictSettings(BaseModel):
     """Frozen settings from environment variables; names with the prefix that mean nothing are refused.
 
-    Subclasses set `prefix`. Files for secrets are named by settings, their content never is a setting.
+    Subclasses set `prefix`, and in `replaced` what to write for a setting that is no more. Files for secrets are named by settings, their content never is a setting.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     prefix: ClassVar[str]
+    replaced: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **overrides: Any) -> Self:
@@ -48,6 +49,8 @@ class StrictSettings(BaseModel):
 
     @classmethod
     def _unknown(cls, name: str) -> str:
+        if name in cls.replaced:
+            return f"{name}: no such setting any more; write {cls.replaced[name]}"
         # Without the prefix, which would make every name look like every other.
         fields = [field.upper() for field in cls.model_fields]
         near = difflib.get_close_matches(name.removeprefix(cls.prefix).upper(), fields, n=3)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -70,7 +71,8 @@ samples = Table(
     Column("detections", Text, nullable=False),
     Column("kept_probability", Float, nullable=False),
     Column("image_probability", Float, nullable=False),
-    UniqueConstraint("request_id"),
+    Column("mode", String(16), nullable=False, server_default="served"),
+    UniqueConstraint("request_id", "mode"),
     Index("ix_samples_model", "model_name", "model_version", "id"),
 )
 
@@ -101,6 +103,9 @@ audit_records = Table(
     Column("record_hash", LargeBinary(32), nullable=False),
 )
 
+_IN_PRODUCTION = text("stage = 'production'")
+_HAS_TRAFFIC = text("traffic <> 'none'")
+
 model_versions = Table(
     "model_versions",
     metadata,
@@ -113,4 +118,36 @@ model_versions = Table(
     Column("input_height", Integer, nullable=False),
     Column("input_width", Integer, nullable=False),
     Column("registered_at", UtcDateTime, nullable=False),
+    Column("task", String(32), nullable=False, server_default="detect"),
+    Column("engine", String(32), nullable=False, server_default="openvino"),
+    Column("precision", String(16), nullable=False, server_default="f32"),
+    Column("traffic", String(16), nullable=False, server_default="none"),
+    Column("share", Float, nullable=False, server_default="0"),
+    # Whatever the code above does, a name has one version in production, and one that gets each kind of traffic.
+    Index(
+        "uq_model_versions_production",
+        "name",
+        unique=True,
+        sqlite_where=_IN_PRODUCTION,
+        postgresql_where=_IN_PRODUCTION,
+    ),
+    Index(
+        "uq_model_versions_traffic",
+        "name",
+        "traffic",
+        unique=True,
+        sqlite_where=_HAS_TRAFFIC,
+        postgresql_where=_HAS_TRAFFIC,
+    ),
+)
+
+model_promotions = Table(
+    "model_promotions",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("name", String(128), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("promoted_at", UtcDateTime, nullable=False),
+    Column("undone_at", UtcDateTime, nullable=True),
+    Index("ix_model_promotions_name", "name", "id"),
 )

@@ -31,7 +31,7 @@ def promote(engine: Engine) -> Callable[[str], None]:
     def promote_conveyor(version: str) -> None:
         with write_transaction(engine) as connection:
             insert_model_version(connection, _version(version))
-            promote_version(connection, "conveyor", version)
+            promote_version(connection, "conveyor", version, now=datetime.now(UTC))
 
     return promote_conveyor
 

@@ -1,12 +1,18 @@
-"""SQL over model_versions."""
+"""SQL over model_versions and model_promotions.
+
+Rules: what changes a stage begins with lock_versions, so that of two changes of one name at once the later one sees
+what the earlier one did; the caller owns the transaction, and decides before it changes anything.
+"""
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from gateway.store.records import ModelVersion, Stage
-from gateway.store.tables import model_versions
+from gateway.store.records import ModelVersion, Stage, Traffic
+from gateway.store.tables import model_promotions, model_versions
 
 
 def insert_model_version(connection: Connection, version: ModelVersion) -> None:
@@ -23,6 +29,11 @@ def insert_model_version(connection: Connection, version: ModelVersion) -> None:
             input_height=height,
             input_width=width,
             registered_at=version.registered_at,
+            task=version.task,
+            engine=version.engine,
+            precision=version.precision,
+            traffic=version.traffic.value,
+            share=version.share,
         )
     )
 
@@ -36,6 +47,17 @@ def list_model_versions(
     )
     if name is not None:
         query = query.where(model_versions.c.name == name)
+    return [_record(row) for row in connection.execute(query)]
+
+
+def list_active_versions(connection: Connection) -> Sequence[ModelVersion]:
+    """The versions of all names that are in production or get traffic: what a running gateway has to load.
+
+    A few rows, so that every gateway can ask once a second.
+    """
+    table = model_versions
+    is_active = (table.c.stage == Stage.PRODUCTION.value) | (table.c.traffic != Traffic.NONE.value)
+    query = select(table).where(is_active).order_by(table.c.name, table.c.version)
     return [_record(row) for row in connection.execute(query)]
 
 
@@ -57,23 +79,101 @@ def find_model_version(connection: Connection, name: str, version: str) -> Model
     return None if row is None else _record(row)
 
 
-def promote_version(connection: Connection, name: str, version: str) -> bool:
-    """Put one version into production and retire the one that was; False (and no change) if it is unknown."""
+def lock_versions(connection: Connection, name: str) -> dict[str, ModelVersion]:
+    """All versions of a name as they are once nobody else is changing them; they stay so until the transaction ends.
+
+    On PostgreSQL by locking their rows; SQLite's write_transaction holds its one lock already.
+    """
     table = model_versions
-    of_name = table.c.name == name
-    # Locks all versions of the name on PostgreSQL: of two promotions at once the later one sees, and retires, what the
-    # earlier one put into production. SQLite's write_transaction holds its one lock already.
-    query = select(table.c.version).where(of_name).order_by(table.c.version).with_for_update()
-    if version not in connection.execute(query).scalars().all():
+    query = select(table).where(table.c.name == name).order_by(table.c.version).with_for_update()
+    return {row.version: _record(row) for row in connection.execute(query)}
+
+
+def promote_version(connection: Connection, name: str, version: str, *, now: datetime) -> bool:
+    """Put one version into production and retire the one that was; False (and no change) if it is unknown.
+
+    Promoting what is in production already changes nothing.
+    """
+    versions = lock_versions(connection, name)
+    if version not in versions:
         return False
-    in_production = of_name & (table.c.stage == Stage.PRODUCTION.value)
-    this = of_name & (table.c.version == version)
-    connection.execute(update(table).where(in_production).values(stage=Stage.RETIRED.value))
-    connection.execute(update(table).where(this).values(stage=Stage.PRODUCTION.value))
+    if versions[version].stage is not Stage.PRODUCTION:
+        _put_into_production(connection, name, version)
+        promotion = insert(model_promotions).values(name=name, version=version, promoted_at=now)
+        connection.execute(promotion)
     return True
 
 
-def _record(row: Row[tuple[object, ...]]) -> ModelVersion:
+def find_version_before(connection: Connection, name: str) -> str | None:
+    """The version that a rollback would put into production, if there is one."""
+    in_production = find_production_version(connection, name)
+    current = None if in_production is None else in_production.version
+    return next((row.version for row in _history(connection, name) if row.version != current), None)
+
+
+def roll_back(connection: Connection, name: str, *, now: datetime) -> str | None:
+    """Put the version before the one in production back, and undo the promotions since; which it is, or None.
+
+    None (and no change) if no promotion before the last one is left.
+    """
+    lock_versions(connection, name)
+    target = find_version_before(connection, name)
+    if target is None:
+        return None
+    undone = []
+    for row in _history(connection, name):
+        if row.version == target:
+            break
+        undone.append(row.id)
+    _put_into_production(connection, name, target)
+    table = model_promotions
+    connection.execute(update(table).where(table.c.id.in_(undone)).values(undone_at=now))
+    return target
+
+
+def retire_version(connection: Connection, name: str, version: str, *, now: datetime) -> None:
+    """Take a version out of traffic and out of the history, so that no rollback returns to it."""
+    _set(connection, name, version, Stage.RETIRED, Traffic.NONE, 0.0)
+    table = model_promotions
+    of_version = (table.c.name == name) & (table.c.version == version) & table.c.undone_at.is_(None)
+    connection.execute(update(table).where(of_version).values(undone_at=now))
+
+
+def set_traffic(
+    connection: Connection, name: str, version: str, *, traffic: Traffic, share: float
+) -> None:
+    """Give a version that is not in production its share of the requests, 0..1; whatever gets some is a candidate."""
+    _set(connection, name, version, Stage.CANDIDATE, traffic, share)
+
+
+def _put_into_production(connection: Connection, name: str, version: str) -> None:
+    table = model_versions
+    in_production = (table.c.name == name) & (table.c.stage == Stage.PRODUCTION.value)
+    connection.execute(update(table).where(in_production).values(stage=Stage.RETIRED.value))
+    _set(connection, name, version, Stage.PRODUCTION, Traffic.NONE, 0.0)
+
+
+def _set(
+    connection: Connection, name: str, version: str, stage: Stage, traffic: Traffic, share: float
+) -> None:
+    table = model_versions
+    this = (table.c.name == name) & (table.c.version == version)
+    values = {"stage": stage.value, "traffic": traffic.value, "share": share}
+    connection.execute(update(table).where(this).values(values))
+
+
+def _history(connection: Connection, name: str) -> Sequence[Row[Any]]:
+    """The promotions of a name that were not undone, newest first."""
+    table = model_promotions
+    query = (
+        select(table.c.id, table.c.version)
+        .where(table.c.name == name, table.c.undone_at.is_(None))
+        .order_by(table.c.id.desc())
+    )
+    return connection.execute(query).all()
+
+
+def _record(row: Row[Any]) -> ModelVersion:
     return ModelVersion(
         name=row.name,
         version=row.version,
@@ -83,4 +183,9 @@ def _record(row: Row[tuple[object, ...]]) -> ModelVersion:
         class_names=tuple(json.loads(row.class_names)),
         input_size=(row.input_height, row.input_width),
         registered_at=row.registered_at,
+        task=row.task,
+        engine=row.engine,
+        precision=row.precision,
+        traffic=Traffic(row.traffic),
+        share=row.share,
     )

@@ -1,7 +1,8 @@
 """SQL over samples and sample_images.
 
 Rules: what is read is checked row by row; a row that does not hold a sample is skipped and told to the caller, because
-one of them must not hide all others.
+one of them must not hide all others. Samples are read by model version, so that what a shadow or a canary answered
+never stands among the samples of the version in production.
 """
 
 import json
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.store.records import Sample, SealedImage, StoredSample
+from gateway.store.records import Sample, SampleMode, SealedImage, StoredSample
 from gateway.store.tables import sample_images, samples
 
 # allow_nan: a missing number is None; NaN and infinity are not JSON and must not reach a reader.
@@ -48,7 +49,7 @@ def _ignore(_row_id: int) -> None:
 
 
 def insert_samples(connection: Connection, new_samples: Sequence[Sample]) -> None:
-    """Store samples and the images they carry; one whose request_id is stored already is left out.
+    """Store samples and the images they carry; one whose request_id is stored already in its mode is left out.
 
     Storing the same again is no error, so that a write whose commit had an unknown end can simply be repeated.
     Raises ValueError if a feature is NaN or infinite.
@@ -153,6 +154,7 @@ def _row(sample: Sample) -> dict[str, object]:
         "detections": _dump(sample.detections),
         "kept_probability": sample.kept_probability,
         "image_probability": sample.image_probability,
+        "mode": sample.mode.value,
     }
 
 
@@ -185,6 +187,7 @@ def _stored_sample(row: Row[Any]) -> StoredSample:
         detections=_detections(json.loads(_text(row.detections))),
         kept_probability=_number(row.kept_probability),
         image_probability=_number(row.image_probability),
+        mode=SampleMode(row.mode),
     )
     return StoredSample(row.id, sample)
 

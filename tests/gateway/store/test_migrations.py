@@ -9,12 +9,18 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, MetaData, inspect
+from sqlalchemy import Connection, Engine, MetaData, inspect, text
 
 from gateway.store import migrations
 from gateway.store.database import open_database, write_transaction
 from gateway.store.migrations import is_current, upgrade_database
 from gateway.store.queries.audit import insert_audit_records, load_audit_records
+from gateway.store.queries.models import (
+    find_production_version,
+    find_version_before,
+    promote_version,
+)
+from gateway.store.queries.samples import load_window
 from gateway.store.records import AuditRecord
 from gateway.store.tables import metadata
 
@@ -130,6 +136,47 @@ def test_going_back_to_nothing_and_forth_works(url: str, migrated: Engine) -> No
     assert not is_current(migrated)
     upgrade_database(url)
     assert is_current(migrated)
+
+
+REQUEST = {
+    "request_id": "r", "received_at": "2031-05-06 07:08:09+00:00", "model_name": "belt",
+    "model_version": "1", "principal": "p", "input_sha256": "", "features": "{}",
+    "detections": "[]", "kept_probability": 1.0, "image_probability": 0.0,
+}  # fmt: skip
+
+
+def _insert(connection: Connection, table: str, values: dict[str, object]) -> None:
+    names = ", ".join(values)
+    places = ", ".join(f":{name}" for name in values)
+    connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), values)
+
+
+def test_versions_and_samples_of_the_first_release_are_kept(url: str, migrated: Engine) -> None:
+    """Up: a version in production begins its history. Down: a request keeps the sample of the answer it got."""
+    registered = {
+        "name": "belt", "stage": "production", "file_name": "f", "plaintext_sha256": "ab",
+        "class_names": '["bolt"]', "input_height": 320, "input_width": 416,
+        "registered_at": "2031-05-06 07:08:09+00:00",
+    }  # fmt: skip
+    downgrade(migrated, "0001")
+    with write_transaction(migrated) as connection:
+        _insert(connection, "model_versions", {**registered, "version": "1"})
+        _insert(connection, "model_versions", {**registered, "version": "2", "stage": "candidate"})
+        _insert(connection, "samples", REQUEST)
+    upgrade_database(url)
+    with write_transaction(migrated) as connection:
+        version = find_production_version(connection, "belt")
+        assert version is not None
+        assert (version.label, version.task, version.engine, version.precision) == (
+            "belt@1", "detect", "openvino", "f32",
+        )  # fmt: skip
+        assert promote_version(connection, "belt", "2", now=MOMENT)
+        assert find_version_before(connection, "belt") == "1"
+        _insert(connection, "samples", {**REQUEST, "model_version": "2", "mode": "shadow"})
+        assert [s.id for s in load_window(connection, "belt", "1", newest=9)] == [1]
+    downgrade(migrated, "0001")
+    with migrated.connect() as connection:
+        assert connection.execute(text("SELECT id, model_version FROM samples")).all() == [(1, "1")]
 
 
 def test_a_new_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:

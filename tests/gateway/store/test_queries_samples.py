@@ -17,7 +17,7 @@ from gateway.store.queries.samples import (
     load_samples_between,
     load_window,
 )
-from gateway.store.records import Sample, SealedImage
+from gateway.store.records import Sample, SampleMode, SealedImage
 from gateway.store.tables import samples
 
 MOMENT = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
@@ -127,6 +127,22 @@ def test_storing_again_changes_nothing(engine: Engine) -> None:
     assert [stored.sample for stored in loaded] == [sample(0), sample(1)]
 
 
+def test_a_shadows_sample_stands_beside_the_served_one(engine: Engine) -> None:
+    """Each among those of its version; storing either again changes nothing, and the image stays the request's."""
+    image = SealedImage("key-1", b"sealed")
+    served = sample(0, sealed_image=image)
+    shadow = sample(0, model_version="2", mode=SampleMode.SHADOW)
+    for _ in range(2):
+        with engine.begin() as connection:
+            insert_samples(connection, [served, shadow])
+    with engine.connect() as connection:
+        first = load_window(connection, "m", "1", newest=9)
+        second = load_window(connection, "m", "2", newest=9)
+        assert find_sealed_image(connection, "request-0") == image
+    assert [(s.sample.model_version, s.sample.mode) for s in first] == [("1", SampleMode.SERVED)]
+    assert [(s.sample.model_version, s.sample.mode) for s in second] == [("2", SampleMode.SHADOW)]
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_none_are_refused(engine: Engine, number: float) -> None:
     """NaN would poison every mean that is taken over it."""
@@ -156,8 +172,9 @@ def test_numbers_that_are_none_are_refused(engine: Engine, number: float) -> Non
         {"detections": "[[0.5,0.5,0,0,1,1]]"},
         {"detections": "[[-1,0.5,0,0,1,1]]"},
         {"kept_probability": math.nan},
+        {"mode": "other"},
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_a_row_that_holds_no_sample_is_skipped_and_told(
     filled: Engine, broken: dict[str, object]

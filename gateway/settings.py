@@ -23,6 +23,7 @@ class GatewaySettings(StrictSettings):
     """The gateway's settings; each is the environment variable GATEWAY_<NAME>."""
 
     prefix: ClassVar[str] = "GATEWAY_"
+    replaced: ClassVar[Mapping[str, str]] = {"GATEWAY_KEK_FILE": "GATEWAY_KEKS=file:PATH"}
 
     # Where it listens.
     host: Text = "127.0.0.1"

@@ -35,6 +35,7 @@ class Code(StrEnum):
     MODEL_UNKNOWN = "model_unknown"
     MODEL_UNSUPPORTED = "model_unsupported"
     MODEL_EXISTS = "model_exists"
+    GATE_FAILED = "gate_failed"
     DATASET_INVALID = "dataset_invalid"
     SAMPLE_REFUSED = "sample_refused"
     LEDGER_BROKEN = "ledger_broken"

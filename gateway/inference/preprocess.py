@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PADDING = 114
+# What stands in sealed headers: a model sealed for other steps than these answers other boxes.
+PREPROCESSING = "letterbox centred, bilinear, grey 114; RGB; 0..1"
 
 
 @dataclass(frozen=True, slots=True)

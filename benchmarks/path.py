@@ -32,7 +32,8 @@ from rich.console import Console
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all
 from gateway.commands.opening import utc_now
-from gateway.commands.sealing import SealOrder, seal
+from gateway.commands.seal_order import SealOrder
+from gateway.commands.sealing import seal
 from gateway.commands.token import issue
 from gateway.dev.certificates import create_certificates
 from gateway.dev.home import Layout, gateway_overrides, layout_of

@@ -103,15 +103,50 @@ def seal(
     signer: Annotated[Path, typer.Option(help="Private key that signs.")] = Path(
         "var/keys/signer.key"
     ),
+    precision: Annotated[str, typer.Option(help="f32, bf16 or int8.")] = "f32",
+    golden: Annotated[
+        Path | None, typer.Option(help="Images that every load must reproduce.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Images to quantise on, labelled in YOLO's form if possible."),
+    ] = None,
+    obfuscate: Annotated[bool, typer.Option(help="Rename and shuffle the graph.")] = False,
+    kek: Annotated[
+        list[str] | None,
+        typer.Option(help="Wrap for this KEK; repeat for more. Default: GATEWAY_KEKS."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Refuse weights of another task than this.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="openvino (detect), onnxruntime or ultralytics (a .pt).")
+    ] = None,
+    head: Annotated[
+        str, typer.Option(help="Of a .pt with both heads: auto, nms_free or dense.")
+    ] = "auto",
     imgsz: Annotated[int | None, typer.Option(help="Export size of a .pt, pixels.")] = None,
+    reduced_decode: Annotated[
+        bool, typer.Option(help="Decode large JPEGs at 1/2, 1/4 or 1/8; needs labelled images.")
+    ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option(help="Seal although accuracy is lost or cannot be measured.")
+    ] = False,
+    skip_parity: Annotated[
+        bool, typer.Option(help="Do not compare with Ultralytics' own predict.")
+    ] = False,
     promote: Annotated[bool, typer.Option(help="Put it into production at once.")] = False,
 ) -> None:
-    """Encrypt and sign a model, and register it as a candidate.
+    """Prepare, prove, encrypt and sign a model, and register it as a candidate.
 
-    Example: gateway seal best.onnx --name belt --version 3 --promote
+    Examples:
+
+    gateway seal best.pt --name belt --version 3 --golden photographs/ --promote
+
+    gateway seal best.pt --name belt --version 3-int8 --precision int8 --calibration photographs/ --obfuscate
     """
     from gateway.commands.opening import settings_of_process
-    from gateway.commands.sealing import SealOrder
+    from gateway.commands.seal_order import SealOrder
     from gateway.commands.sealing import seal as run
 
     order = SealOrder(
@@ -121,6 +156,17 @@ def seal(
         signer_file=signer,
         image_size_pixels=imgsz,
         is_promoted=promote,
+        precision=precision,
+        engine=engine,
+        task=task,
+        head=head,
+        kek_specs=tuple(kek or ()),
+        golden_folder=golden,
+        calibration_folder=calibration,
+        is_obfuscated=obfuscate,
+        is_decode_reduced=reduced_decode,
+        is_loss_accepted=accept_loss,
+        is_parity_skipped=skip_parity,
     )
     run(settings_of_process(), order, console=Console(stderr=True, soft_wrap=True))
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all
 from gateway.commands.opening import opened_store
-from gateway.commands.sealing import SealOrder, seal
+from gateway.commands.seal_order import SealOrder
+from gateway.commands.sealing import seal
 from gateway.commands.token import issue
 from gateway.dev.certificates import are_current, create_certificates
 from gateway.dev.claim import unusable

@@ -13,7 +13,8 @@ from rich.console import Console
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all
 from gateway.commands.opening import opened_store
-from gateway.commands.sealing import SealOrder, seal
+from gateway.commands.seal_order import SealOrder
+from gateway.commands.sealing import seal
 from gateway.dev.home import gateway_overrides, layout_of
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.queries.audit import load_audit_records

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from gateway.commands import features, models, serve
-from gateway.commands.sealing import SealOrder
+from gateway.commands.seal_order import SealOrder
 from gateway.settings import GatewaySettings
 
 _SHOW = """

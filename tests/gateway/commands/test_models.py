@@ -9,7 +9,8 @@ from rich.console import Console
 
 from gateway.commands.models import list_models, promote
 from gateway.commands.opening import opened_store
-from gateway.commands.sealing import SealOrder, seal
+from gateway.commands.seal_order import SealOrder
+from gateway.commands.sealing import seal
 from gateway.errors import Code, RegistryError
 from gateway.settings import GatewaySettings
 from gateway.store.queries.models import find_production_version, list_model_versions

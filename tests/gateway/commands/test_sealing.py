@@ -11,7 +11,8 @@ from sqlalchemy import delete
 
 from gateway.commands.keys import create_all
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store
-from gateway.commands.sealing import SealOrder, seal
+from gateway.commands.seal_order import SealOrder
+from gateway.commands.sealing import seal
 from gateway.errors import Code, GatewayError, OperatorError
 from gateway.sealing.sealed_model import open_model
 from gateway.settings import GatewaySettings

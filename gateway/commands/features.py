@@ -1,10 +1,8 @@
 """Measuring a folder of images as the gateway would measure them in traffic: what a drift reference is made of."""
 
 import json
-import queue
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -14,8 +12,7 @@ from gateway.app import Opened, image_limits, load_production_model, worker_coun
 from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.errors import Code, DecodeError, OperatorError
-from gateway.inference.detect import detect_one
-from gateway.inference.engine import Lane
+from gateway.inference.lane_pool import LanePool
 from gateway.inference.postprocess import Thresholds
 from gateway.sampling.measure import measure
 from gateway.settings import GatewaySettings
@@ -46,21 +43,15 @@ def _measure_all(
     settings: GatewaySettings, opened: Opened, files: list[Path], console: Console
 ) -> Iterator[str | None]:
     loaded = load_production_model(settings, opened)
-    limits = image_limits(settings)
-    lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
-    for _ in range(worker_count(settings)):
-        lanes.put(loaded.engine.open_lane(loaded.engine.input_sizes[0]))
+    pool = LanePool(loaded.engine, workers=worker_count(settings), limits=image_limits(settings))
 
     def measure_one(file: Path) -> str | None:
         body = file.read_bytes()
-        lane = lanes.get()
         try:
-            result = detect_one(lane, body, Thresholds(), limits=limits)
+            result = pool.detect(body, Thresholds())
         except DecodeError as exc:
             console.print(f"left out {file}: {exc.message}", markup=False)
             return None
-        finally:
-            lanes.put(lane)
         measured = measure(result.image, result.detections, encoded_bytes=len(body))
         content = {
             "features": measured.features,
@@ -71,5 +62,4 @@ def _measure_all(
         }
         return json.dumps(content) + "\n"
 
-    with ThreadPoolExecutor(worker_count(settings)) as pool:
-        yield from pool.map(measure_one, files)
+    yield from pool.map(measure_one, files)

@@ -14,6 +14,7 @@ from gateway.store.database import open_database
 from gateway.store.tables import metadata
 from gateway.ultralytics_offline import import_ultralytics
 from monitor import tables as _monitor_tables  # noqa: F401  (registers the monitor's tables in the same metadata)
+from tests.softhsm import SoftHsm, SoftHsmMissingError, make_softhsm
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,3 +94,21 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     """An empty database with all tables, once of each kind."""
     chosen: Engine = request.getfixturevalue(f"{request.param}_engine")
     return chosen
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """SoftHSM2 with empty tokens: gw, other, refusing, and two called twin; skips where it is absent."""
+    pytest.importorskip("pkcs11", reason="needs the pkcs11 extra")
+    before = os.environ.get("SOFTHSM2_CONF")
+    try:
+        made = make_softhsm(tmp_path_factory.mktemp("softhsm"))
+        # All at once: the module looks for its tokens when it is loaded.
+        for label in ("gw", "other", "refusing", "twin", "twin"):
+            made.add_token(label)
+    except SoftHsmMissingError as exc:
+        pytest.skip(str(exc))
+    yield made
+    os.environ.pop("SOFTHSM2_CONF")
+    if before is not None:
+        os.environ["SOFTHSM2_CONF"] = before

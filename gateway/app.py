@@ -163,6 +163,7 @@ def _build(
         queue_size=settings.queue_size,
         limits=image_limits(settings),
         infer_timeout_seconds=settings.infer_timeout_seconds,
+        request_timeout_seconds=settings.request_timeout_seconds,
     )
     runner.warm_up()
     _start_gauges(metrics, loaded, runner, sampler)

@@ -76,10 +76,10 @@ class ServiceError(GatewayError):
 
 
 class OverloadedError(ServiceError):
-    """The queue is full; retry_after_seconds says when to come back."""
+    """The queue is full or too slow; retry_after_seconds says when to come back."""
 
-    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
-        super().__init__(Code.OVERLOADED, message)
+    def __init__(self, message: str, *, retry_after_seconds: int, reason: str = "") -> None:
+        super().__init__(Code.OVERLOADED, message, reason=reason)
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -54,6 +54,8 @@ class GatewaySettings(StrictSettings):
     workers: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one a core
     queue_size: Annotated[int, Field(ge=1, le=10_000)] = 64
     infer_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+    # Longer, and most callers have given up; the work would be for nobody.
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
 
     # What a request may cost. 20 MiB holds any photograph a phone makes.
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 20 * 1024 * 1024

@@ -241,6 +241,7 @@ def _wrong_method(exc: Exception) -> RequestError:
 def _observe_stages(metrics: GatewayMetrics, result: InferenceResult) -> None:
     stages = {
         "queue": result.queue_milliseconds,
+        "decode": result.decode_milliseconds,
         "preprocess": result.preprocess_milliseconds,
         "inference": result.inference_milliseconds,
         "postprocess": result.postprocess_milliseconds,

@@ -1,9 +1,9 @@
 """Worker threads between the event loop and the engine.
 
 Rules: one hop: decode, placing, inference and suppression of an image run in one worker, beside others, because all
-of it leaves the interpreter lock; the queue is bounded and a full one refuses at once; a caller that went away costs
-nothing if its image has not been started; an engine that does not return is reported, not waited for. All methods but
-the workers' own run on one event loop.
+of it leaves the interpreter lock; the queue is bounded in images and in time, and one that is full or too slow refuses
+at once; an image whose caller went away, or that waited longer than it may, is never started; an engine that does not
+return is reported, not waited for. All methods but the workers' own run on one event loop.
 """
 
 import asyncio
@@ -41,12 +41,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One image on its way. started_at is set by the worker, under the runner's lock."""
+    """One image on its way. deadline: when it must have been started. started_at: set by the worker, under the lock."""
 
     body: bytes
     thresholds: Thresholds
     size: tuple[int, int]
     queued_at: float
+    deadline: float
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[InferenceResult]
     started_at: float | None = None
@@ -82,11 +83,13 @@ class Runner:
         queue_size: int,
         limits: ImageLimits,
         infer_timeout_seconds: float,
+        request_timeout_seconds: float = math.inf,
     ) -> None:
         """Open the engine's lanes; nothing runs yet.
 
         workers: >= 1, as many as the engine was compiled for. queue_size: images that wait while all workers are
-        busy, >= 1. infer_timeout_seconds: from a worker's start on an image to its answer.
+        busy, >= 1. infer_timeout_seconds: from a worker's start on an image to its answer. request_timeout_seconds:
+        from detect's call to a worker's start, where the call does not say.
         """
         # OpenCV would spread one resize over all cores, which the other workers are using.
         cv2.setNumThreads(1)
@@ -95,6 +98,7 @@ class Runner:
         self._limits = limits
         self._queue_size = queue_size
         self._timeout_seconds = infer_timeout_seconds
+        self._deadline_seconds = request_timeout_seconds
         self._sizes = engine.input_sizes
         self._workers = [
             _Worker({size: engine.open_lane(size) for size in engine.input_sizes})
@@ -137,25 +141,40 @@ class Runner:
             worker.thread.start()
 
     async def detect(
-        self, unverified_body: bytes, thresholds: Thresholds, image_size_pixels: int | None = None
+        self,
+        unverified_body: bytes,
+        thresholds: Thresholds,
+        image_size_pixels: int | None = None,
+        *,
+        deadline_seconds: float | None = None,
     ) -> InferenceResult:
         """What is in one encoded image.
 
         image_size_pixels: the side of the square that the network sees; None is the model's own size.
+        deadline_seconds: from now to a worker's start on the image; None is the runner's own.
         Raises DecodeError for what is not an image within limits, RequestError for a size that is not compiled,
-        OverloadedError at once if the queue is full, RunnerError if the engine fails or takes too long, ServiceError
-        with NOT_READY before warm-up and after close.
+        OverloadedError at once if the queue is full or so slow that the image would miss its deadline, and when it
+        has missed it; RunnerError if the engine fails or takes too long, ServiceError with NOT_READY before warm-up
+        and after close.
         """
         size = self._size(image_size_pixels)
         loop = asyncio.get_running_loop()
-        job = _Job(unverified_body, thresholds, size, monotonic(), loop, loop.create_future())
+        wait_seconds = self._deadline_seconds if deadline_seconds is None else deadline_seconds
+        now = monotonic()
+        future: asyncio.Future[InferenceResult] = loop.create_future()
+        job = _Job(unverified_body, thresholds, size, now, now + wait_seconds, loop, future)
         self._queue(job)
         if self._watchdog is None:
             self._watchdog = loop.call_later(self._timeout_seconds, self._watch, loop)
+        timer = (
+            loop.call_later(wait_seconds, self._expire, job) if wait_seconds < math.inf else None
+        )
         try:
-            return await job.future
+            return await future
         finally:
-            if job.future.cancelled():
+            if timer is not None:
+                timer.cancel()
+            if future.cancelled():
                 self._withdraw(job)
 
     async def close(self) -> None:
@@ -200,12 +219,33 @@ class Runner:
                     "all workers are busy and the queue is full: try again later",
                     retry_after_seconds=self._retry_after_seconds(),
                 )
+            if self._wait_seconds() > job.deadline - job.queued_at:
+                raise self._too_slow("overloaded: would wait too long")
             self._state.pending.append(job)
             self._condition.notify()
 
     def _drain_seconds(self) -> float:
         per_image = self._state.seconds_per_image or 0.0
         return len(self._state.pending) * per_image / len(self._workers)
+
+    def _wait_seconds(self) -> float:
+        """How long one more image would probably wait; nothing while a worker is free, however slow the last were."""
+        working = len(self._workers) - len(self._stuck())
+        busy = sum(worker.job is not None and not worker.is_stuck for worker in self._workers)
+        ahead = max(len(self._state.pending) + 1 - (working - busy), 0)
+        return ahead * (self._state.seconds_per_image or 0.0) / working
+
+    def _too_slow(self, reason: str) -> OverloadedError:
+        return OverloadedError(
+            "the image would wait longer for a worker than a request may: try again later",
+            retry_after_seconds=self._retry_after_seconds(),
+            reason=reason,
+        )
+
+    def _expire(self, job: _Job) -> None:
+        self._withdraw(job)
+        if job.started_at is None:
+            _settle(job, self._too_slow("overloaded: waited too long"))
 
     def _retry_after_seconds(self) -> int:
         return min(max(math.ceil(self._drain_seconds()), 1), MAX_RETRY_AFTER_SECONDS)
@@ -260,14 +300,23 @@ class Runner:
 
     def _next_job(self, worker: _Worker) -> _Job | None:
         with self._condition:
-            while not self._state.pending:
-                if self._state.is_closing:
-                    return None
-                self._condition.wait()
-            job = self._state.pending.popleft()
-            job.started_at = monotonic()
-            worker.job = job
-            return job
+            while True:
+                while not self._state.pending:
+                    if self._state.is_closing:
+                        return None
+                    self._condition.wait()
+                job = self._state.pending.popleft()
+                now = monotonic()
+                # Between a caller's going and the loop's next turn its image is still in the queue.
+                if job.future.cancelled():
+                    continue
+                if now > job.deadline:
+                    # The loop is late with its own timer: whoever waits is told by this one.
+                    _hand_over(job, self._too_slow("overloaded: waited too long"))
+                    continue
+                job.started_at = now
+                worker.job = job
+                return job
 
     def _run(self, worker: _Worker, job: _Job) -> InferenceResult | GatewayError:
         waited_seconds = (job.started_at or job.queued_at) - job.queued_at

@@ -17,6 +17,7 @@ LIMITS = [
     ("WORKERS", "0", "256", "-1", "257"),
     ("QUEUE_SIZE", "1", "10000", "0", "10001"),
     ("INFER_TIMEOUT_SECONDS", "0.001", "600", "0", "600.1"),
+    ("REQUEST_TIMEOUT_SECONDS", "0.001", "600", "0", "600.1"),
     ("MAX_BODY_BYTES", "1024", "1073741824", "1023", "1073741825"),
     ("BODY_TIMEOUT_SECONDS", "0.001", "600", "0", "600.1"),
     ("MAX_IMAGE_SIDE_PIXELS", "32", "65535", "31", "65536"),

@@ -204,10 +204,15 @@ async def test_an_image_is_answered_and_recorded(
     ]
     assert [offer.request_id for offer in gateway.sampler.offers] == [request_id]
     assert gateway.counted(route="/predict", status="200", code="ok") == 1
-    stages = gateway.metrics.registry.get_sample_value(
-        "gateway_stage_duration_seconds_sum", {"stage": "queue"}
-    )
-    assert stages == 0.005
+    stages = {
+        stage: gateway.metrics.registry.get_sample_value(
+            "gateway_stage_duration_seconds_sum", {"stage": stage}
+        )
+        for stage in ("decode", "preprocess", "inference", "postprocess", "queue")
+    }
+    assert stages == {
+        "decode": 0.001, "preprocess": 0.002, "inference": 0.003, "postprocess": 0.004, "queue": 0.005,
+    }  # fmt: skip
 
 
 async def test_each_request_has_an_id_of_its_own(client: httpx.AsyncClient) -> None:

@@ -1,10 +1,13 @@
 """The runner: order, refusal, cancellation, failure and hanging, with an engine whose every step is held by events."""
 
 import asyncio
+import math
+import random
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 
 import cv2
 import numpy as np
@@ -19,6 +22,7 @@ from gateway.errors import (
     RunnerError,
     ServiceError,
 )
+from gateway.inference import runner as runner_module
 from gateway.inference.canvas_lane import CanvasLane, Outputs
 from gateway.inference.decode import ImageLimits
 from gateway.inference.engine import Network
@@ -52,6 +56,7 @@ class FakeEngine:
     running: int = 0
     most_running: int = 0
     failure: Exception | None = None
+    pause_seconds: float = 0.0
 
     def open_lane(self, size: tuple[int, int]) -> CanvasLane:
         """Count the lane."""
@@ -75,6 +80,8 @@ class FakeRequest:
         engine.most_running = max(engine.most_running, engine.running)
         engine.started.release()
         assert engine.gate.wait(WAIT_SECONDS)
+        if engine.pause_seconds:
+            threading.Event().wait(engine.pause_seconds)
         engine.running -= 1
         engine.seen.append((self.pixels.shape[0], shade))
         if engine.failure is not None:
@@ -84,7 +91,12 @@ class FakeRequest:
 
 @asynccontextmanager
 async def running(
-    engine: FakeEngine, *, workers: int = 1, queue_size: int = 2, hang_seconds: float = WAIT_SECONDS
+    engine: FakeEngine,
+    *,
+    workers: int = 1,
+    queue_size: int = 2,
+    hang_seconds: float = WAIT_SECONDS,
+    request_timeout_seconds: float = math.inf,
 ) -> AsyncIterator[Runner]:
     """A warm runner, closed at the end, with the gate open for what is left."""
     runner = Runner(
@@ -93,6 +105,7 @@ async def running(
         queue_size=queue_size,
         limits=ImageLimits(),
         infer_timeout_seconds=hang_seconds,
+        request_timeout_seconds=request_timeout_seconds,
     )
     engine.gate.set()
     runner.warm_up()
@@ -270,6 +283,190 @@ def test_a_caller_that_went_away_costs_nothing() -> None:
             engine.gate.set()
             assert list(await asyncio.gather(first, third)) == [10, 30]
         assert engine.seen == [(32, 10), (32, 30)]
+
+    asyncio.run(scenario())
+
+
+class LateClock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.late_seconds = 0.0
+
+    def __call__(self) -> float:
+        """Now, or later."""
+        return monotonic() + self.late_seconds
+
+
+def test_an_image_that_waits_too_long_is_refused_and_never_started() -> None:
+    """Its place is free again; what is already started goes on."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, queue_size=1) as runner:
+            first = submit(runner, 10)
+            await started(engine)
+            with pytest.raises(OverloadedError) as caught:
+                await runner.detect(image(20), Thresholds(), deadline_seconds=0.01)
+            assert caught.value.reason == "overloaded: waited too long"
+            assert "longer for a worker than a request may" in caught.value.message
+            assert caught.value.retry_after_seconds == 1
+            assert runner.queue_depth == 0
+            third = submit(runner, 30)
+            engine.gate.set()
+            assert list(await asyncio.gather(first, third)) == [10, 30]
+        assert engine.seen == [(32, 10), (32, 30)]
+
+    asyncio.run(scenario())
+
+
+def test_the_runners_own_deadline_holds_where_a_call_sets_none() -> None:
+    """And a started image is not bound by it."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, request_timeout_seconds=0.01) as runner:
+            first = submit(runner, 10)
+            await started(engine)
+            with pytest.raises(OverloadedError):
+                await submit(runner, 20)
+            assert not first.done()
+            engine.gate.set()
+            assert await first == 10
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_starts_no_image_after_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the loop is too busy to say so in time."""
+
+    async def scenario() -> None:
+        engine, clock = FakeEngine(), LateClock()
+        monkeypatch.setattr(runner_module, "monotonic", clock)
+        async with running(engine) as runner:
+            first = submit(runner, 10)
+            await started(engine)
+            late = asyncio.create_task(
+                runner.detect(image(20), Thresholds(), deadline_seconds=WAIT_SECONDS)
+            )
+            await asyncio.sleep(0)
+            clock.late_seconds = 2 * WAIT_SECONDS
+            engine.gate.set()
+            assert await first == 10
+            with pytest.raises(OverloadedError, match="longer for a worker"):
+                await late
+        assert engine.seen == [(32, 10)]
+
+    asyncio.run(scenario())
+
+
+def test_an_image_that_would_wait_too_long_is_refused_at_once() -> None:
+    """Two workers are busy, three images wait, each takes two seconds: the next one starts in four."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine, workers=2, queue_size=9) as runner:
+            tasks = [submit(runner, shade) for shade in (10, 20, 30, 40, 50)]
+            await started(engine, 2)
+            runner._state.seconds_per_image = 2.0
+            with pytest.raises(OverloadedError) as caught:
+                await runner.detect(image(60), Thresholds(), deadline_seconds=3.9)
+            assert caught.value.reason == "overloaded: would wait too long"
+            assert runner.queue_depth == 3
+            taken = asyncio.create_task(
+                runner.detect(image(60), Thresholds(), deadline_seconds=4.1)
+            )
+            await asyncio.sleep(0)
+            assert runner.queue_depth == 4
+            engine.gate.set()
+            await asyncio.gather(*tasks, taken)
+
+    asyncio.run(scenario())
+
+
+def test_a_free_worker_takes_an_image_however_slow_the_last_one_was() -> None:
+    """Otherwise one slow minute would refuse every later image."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            runner._state.seconds_per_image = 3600.0
+            engine.gate.set()
+            await runner.detect(image(10), Thresholds(), deadline_seconds=1.0)
+
+    asyncio.run(scenario())
+
+
+def test_an_image_whose_caller_has_just_gone_is_not_started() -> None:
+    """Cancelled, but the loop has not yet taken it out of the queue when a worker comes for it."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            first, gone = submit(runner, 10), submit(runner, 20)
+            await started(engine)
+            await asyncio.sleep(0)
+            with runner._condition:
+                gone.cancel()
+                engine.gate.set()
+                # The loop stands still: only the worker moves, and finds the image in the queue.
+                while runner.queue_depth:
+                    runner._condition.wait(0.001)
+            assert await first == 10
+        assert engine.seen == [(32, 10)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_image_is_lost_run_twice_or_answered_after_its_caller_went(seed: int) -> None:
+    """Under random arrivals, patience, departures, damage and engine speeds every call ends in exactly one way."""
+
+    async def scenario() -> None:
+        rng = random.Random(seed)
+        engine = FakeEngine(input_sizes=((32, 32),))
+        engine.pause_seconds = 0.002
+        ends: dict[int, list[str]] = {}
+
+        async def call(shade: int) -> None:
+            patience = rng.choice((None, 0.0, 0.003, 0.01, 5.0))
+            body = b"damaged" if shade % 17 == 0 else image(shade)
+            end = "lost"
+            try:
+                result = await runner.detect(
+                    body, Thresholds(confidence=0.01), deadline_seconds=patience
+                )
+                end = f"answered {round(float(result.detections.confidences[0]) * 256)}"
+            except OverloadedError:
+                end = "refused"
+            except DecodeError:
+                end = "damaged"
+            except asyncio.CancelledError:
+                end = "gone"
+            finally:
+                ends.setdefault(shade, []).append(end)
+
+        async with running(engine, workers=2, queue_size=6) as runner:
+            engine.gate.set()
+            tasks = []
+            for shade in range(10, 250):
+                tasks.append(asyncio.create_task(call(shade)))
+                if rng.random() < 0.3:
+                    rng.choice(tasks[-6:]).cancel()
+                if rng.random() < 0.6:
+                    await asyncio.sleep(rng.random() * 0.004)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert runner.queue_depth == 0
+        ran = [shade for _, shade in engine.seen]
+        assert len(ran) == len(set(ran))
+        answered = {shade for shade, (end,) in ends.items() if end == f"answered {shade}"}
+        assert answered <= set(ran)
+        assert {
+            shade for shade, (end,) in ends.items() if end in ("refused", "damaged")
+        }.isdisjoint(ran)
+        allowed = {"refused", "damaged", "gone"}
+        assert all(end in allowed or shade in answered for shade, (end,) in ends.items())
+        assert {end.split()[0] for (end,) in ends.values()} >= {"answered", "refused", "gone"}
 
     asyncio.run(scenario())
 

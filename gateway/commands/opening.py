@@ -22,7 +22,7 @@ from gateway.sealing.signers import TrustedSigner, load_trusted_signer
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import open_database
 from gateway.store.environment import EnvironmentInvalidError, read_environment
-from gateway.store.migrations import is_current
+from gateway.store.revision import is_current
 
 
 def utc_now() -> datetime:

@@ -1,6 +1,7 @@
 """Bringing a database to the tables of this release, by alembic.
 
-Rules: a database is created and changed only when an operator asks; a process that finds an old one refuses to start.
+Rules: a database is created and changed only when an operator asks; whether it is current is gateway.store.revision's
+question.
 """
 
 import sqlite3
@@ -9,9 +10,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from gateway.store.database import open_database
@@ -34,13 +32,6 @@ def upgrade_database(url: str) -> None:
         command.upgrade(config, "head")
     finally:
         engine.dispose()
-
-
-def is_current(engine: Engine) -> bool:
-    """Whether this database has exactly the tables of this release."""
-    with engine.connect() as connection:
-        revision = MigrationContext.configure(connection).get_current_revision()
-    return revision == ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def _config() -> Config:

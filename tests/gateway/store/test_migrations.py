@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, MetaData, inspect, text
 
 from gateway.store import migrations
 from gateway.store.database import open_database, write_transaction
-from gateway.store.migrations import is_current, upgrade_database
+from gateway.store.migrations import upgrade_database
 from gateway.store.queries.audit import insert_audit_records, load_audit_records
 from gateway.store.queries.models import (
     find_production_version,
@@ -22,6 +22,7 @@ from gateway.store.queries.models import (
 )
 from gateway.store.queries.samples import load_window
 from gateway.store.records import AuditRecord
+from gateway.store.revision import REVISION, is_current
 from gateway.store.tables import metadata
 
 MOMENT = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
@@ -91,6 +92,12 @@ def test_there_is_one_line_of_migrations() -> None:
     scripts = ScriptDirectory.from_config(migrations._config())
     assert len(scripts.get_heads()) == 1
     assert len(scripts.get_bases()) == 1
+
+
+def test_the_code_is_written_for_the_newest_migration() -> None:
+    """Processes compare with a constant, which a new migration has to move."""
+    scripts = ScriptDirectory.from_config(migrations._config())
+    assert scripts.get_current_head() == REVISION
 
 
 def test_an_empty_database_is_not_current(url: str, tmp_path: Path) -> None:

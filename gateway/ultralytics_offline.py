@@ -1,20 +1,50 @@
 """Ultralytics as this project imports it: offline, silent, and without a working torchvision if need be.
 
 Rules: it is imported inside functions only, so that a gateway without the `seal` extra never misses it; it may not
-phone home or install packages; whoever needs it gets it here.
+phone home or install packages; whoever needs it, or a network out of a `.pt`, gets it here.
 """
 
 import importlib.util
+import io
 import os
+import pickle
 import sys
+import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 from gateway.errors import Code, OperatorError
 
+# What unpickling somebody's file raises in practice; all of it means that the file is not usable.
+UNUSABLE_WEIGHTS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    EOFError,
+    AssertionError,
+    pickle.UnpicklingError,
+)
+
 # Read by Ultralytics while it is imported.
 _QUIET_AND_OFFLINE = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+
+# Where pickles of earlier releases look for their classes. Source: Ultralytics 8.4 nn/tasks.py, torch_safe_load.
+_MOVED_MODULES = {
+    "ultralytics.yolo.utils": "ultralytics.utils",
+    "ultralytics.yolo.v8": "ultralytics.models.yolo",
+    "ultralytics.yolo.data": "ultralytics.data",
+}
+_MOVED_CLASSES = {
+    "ultralytics.nn.modules.block.Silence": "torch.nn.Identity",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
+    "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
+    "pathlib.WindowsPath": "pathlib.PosixPath",
+}
 
 
 def import_ultralytics() -> Any:
@@ -32,6 +62,59 @@ def import_ultralytics() -> Any:
         ) from exc
     _make_torchvision_importable()
     return ultralytics
+
+
+def load_network(weights: bytes | memoryview) -> Any:
+    """The network in the bytes of an Ultralytics `.pt` file: a torch module, float32, to evaluate, on the CPU.
+
+    A `.pt` is a pickle and runs code as it is loaded. Only bytes that were authenticated as a sealed model, or whose
+    origin whoever seals them trusts, may come here. Nothing is written to disk.
+    The training arguments of the file become its `args`, its task its `task`.
+    Raises OperatorError if this is no Ultralytics `.pt` file or the `seal` extra is not installed.
+    Source: Ultralytics 8.4 nn/tasks.py, load_checkpoint, which takes nothing but the path of a file.
+    """
+    import_ultralytics()
+    with warnings.catch_warnings():
+        # The libraries' own deprecations say nothing to whoever serves a model.
+        warnings.simplefilter("ignore")
+        try:
+            return _prepare(_unpickle(weights))
+        except UNUSABLE_WEIGHTS as exc:
+            raise OperatorError(
+                Code.MODEL_UNSUPPORTED,
+                f"the weights cannot be loaded ({type(exc).__name__}): are they an Ultralytics .pt file?",
+            ) from exc
+
+
+def _unpickle(weights: bytes | memoryview) -> Any:
+    import torch
+    from ultralytics.nn.tasks import temporary_modules
+
+    with temporary_modules(modules=_MOVED_MODULES, attributes=_MOVED_CLASSES):
+        return torch.load(io.BytesIO(weights), map_location="cpu", weights_only=False)
+
+
+def _prepare(content: Any) -> Any:
+    import torch
+    from ultralytics.nn.tasks import guess_model_task
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    if content.get("modelopt"):
+        raise ValueError("trained for quantisation, which only Ultralytics' own loader restores")
+    network = content.get("ema") or content["model"]
+    if not isinstance(network, torch.nn.Module):
+        raise TypeError("no network")
+    network = network.float().eval()
+    network.args = DEFAULT_CFG_DICT | content.get("train_args", {})
+    network.task = getattr(network, "task", None) or guess_model_task(network)
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = True
+        elif isinstance(module, torch.nn.Upsample) and not hasattr(
+            module, "recompute_scale_factor"
+        ):
+            module.recompute_scale_factor = None
+    return network
 
 
 def _make_torchvision_importable() -> None:

@@ -93,8 +93,8 @@ def _columns(
     points: NDArray[np.float32], sides: tuple[int, int], decimals: int
 ) -> dict[str, list[float]]:
     return {
-        "x": _rounded(points[:, 0] / sides[0], decimals),
-        "y": _rounded(points[:, 1] / sides[1], decimals),
+        "x": _rounded(points[:, 0] / np.float32(sides[0]), decimals),
+        "y": _rounded(points[:, 1] / np.float32(sides[1]), decimals),
     }
 
 

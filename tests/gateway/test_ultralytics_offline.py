@@ -1,15 +1,18 @@
 """Ultralytics offline, and what happens where it or torchvision is absent or broken."""
 
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from gateway.errors import OperatorError
-from gateway.ultralytics_offline import import_ultralytics
+from gateway.errors import Code, OperatorError
+from gateway.ultralytics_offline import import_ultralytics, load_network
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,3 +76,61 @@ def test_the_stand_in_is_not_needed_where_torchvision_imports(
     monkeypatch.setitem(sys.modules, "ultralytics", ultralytics)
     assert ultralytics is import_ultralytics()
     assert present is sys.modules["torchvision"]
+
+
+@pytest.mark.needs_seal
+@pytest.mark.usefixtures("ultralytics")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not weights",
+        b"PK\x03\x04 not an archive",
+        {"model": "no network"},
+        {"epoch": 3},
+        ["a list"],
+        {"model": None, "modelopt": {"quantised": True}},
+    ],
+)
+def test_what_holds_no_network_is_refused(content: Any) -> None:
+    """Bytes that are no pickle, and pickles of something else."""
+    import torch
+
+    if not isinstance(content, bytes):
+        file = io.BytesIO()
+        torch.save(content, file)
+        content = file.getvalue()
+    with pytest.raises(OperatorError, match=r"are they an Ultralytics \.pt file") as caught:
+        load_network(content)
+    assert caught.value.code is Code.MODEL_UNSUPPORTED
+
+
+@pytest.mark.needs_seal
+def test_a_cut_file_is_refused(pt_weights: Callable[[str], bytes]) -> None:
+    """As a download that ended early leaves it."""
+    with pytest.raises(OperatorError, match="are they an Ultralytics"):
+        load_network(pt_weights("yolov8n-cls")[:-1000])
+
+
+@pytest.mark.needs_seal
+def test_a_network_comes_as_ultralytics_loads_it(
+    pt_weights: Callable[[str], bytes], tmp_path: Path, ultralytics: Any
+) -> None:
+    """Same numbers, task, names, stride and training arguments; the averaged weights if there are such."""
+    import torch
+
+    content = torch.load(io.BytesIO(pt_weights("yolov8n-cls")), weights_only=False)
+    # As trainers save it.
+    content = {"model": None, "ema": content["model"].half(), "train_args": {"imgsz": 96}}
+    file = io.BytesIO()
+    torch.save(content, file)
+    (tmp_path / "weights.pt").write_bytes(file.getvalue())
+    theirs = ultralytics.YOLO(str(tmp_path / "weights.pt")).model
+    ours = load_network(memoryview(file.getvalue()))
+    assert not ours.training
+    assert (theirs.task, theirs.names) == (ours.task, ours.names)
+    assert 96 == ours.args["imgsz"]
+    expected, actual = theirs.state_dict(), ours.state_dict()
+    assert list(expected) == list(actual)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert torch.float32 == next(ours.parameters()).dtype

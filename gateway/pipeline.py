@@ -18,7 +18,14 @@ from time import perf_counter
 
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
-from gateway.errors import AuditUnavailableError, CallerError, Code, GatewayError, ServiceError
+from gateway.errors import (
+    AuditUnavailableError,
+    CallerError,
+    Code,
+    GatewayError,
+    RequestError,
+    ServiceError,
+)
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.policy import Permission, require
 from gateway.identity.principal import Principal
@@ -107,8 +114,8 @@ class Pipeline:
                 result_count=len(result.detections),
             )
             await self._record(trail, Outcome.ANSWERED)
-        except asyncio.CancelledError:
-            raise await self._record_cancelled(trail) from None
+        except asyncio.CancelledError as exc:
+            raise await self._record_cancelled(trail, exc) from None
         except Exception as exc:
             await self._record_failure(trail, exc)
             raise
@@ -124,8 +131,8 @@ class Pipeline:
             self._authorise(call, principal)
             answer = render()
             await self._record(trail, Outcome.ANSWERED)
-        except asyncio.CancelledError:
-            raise await self._record_cancelled(trail) from None
+        except asyncio.CancelledError as exc:
+            raise await self._record_cancelled(trail, exc) from None
         except Exception as exc:
             await self._record_failure(trail, exc)
             raise
@@ -169,10 +176,17 @@ class Pipeline:
         outcome = Outcome.REFUSED if isinstance(error, CallerError) else Outcome.FAILED
         await self._record(replace(trail, code=code, reason=reason), outcome)
 
-    async def _record_cancelled(self, trail: AuditEvent) -> ServiceError:
-        # Only a shutdown that has waited long enough cancels a call. The ledger takes the record before this waits, so
-        # that a second cancellation cannot lose it. An answer on record as given may not have left: this one says so.
-        error = ServiceError(Code.NOT_READY, "the gateway is shutting down", reason="cancelled")
+    async def _record_cancelled(
+        self, trail: AuditEvent, cancelled: asyncio.CancelledError
+    ) -> GatewayError:
+        # A caller that hung up, or a shutdown that has waited long enough. The ledger takes the record before this
+        # waits, so that a second cancellation cannot lose it. An answer on record as given may not have left: this one
+        # says so.
+        error: GatewayError
+        if cancelled.args == (Code.CLIENT_GONE.value,):
+            error = RequestError(Code.CLIENT_GONE, "the connection ended before the answer")
+        else:
+            error = ServiceError(Code.NOT_READY, "the gateway is shutting down", reason="cancelled")
         await self._record_failure(trail, error)
         return error
 

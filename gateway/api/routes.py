@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
+from gateway.api.hangup import ending_with_its_caller
 from gateway.api.problems import problem
 from gateway.api.ultralytics import AnswerFacts, read_predict_request, render_answer
 from gateway.audit.events import Action
@@ -73,6 +74,7 @@ async def _predict(request: Request, call: Call, edge: Edge) -> Response:
             max_body_bytes=edge.max_body_bytes,
             timeout_seconds=edge.body_timeout_seconds,
         )
+        watch_for_hangup()
         return parsed.to_pipeline()
 
     def render(result: InferenceResult) -> bytes:
@@ -87,7 +89,8 @@ async def _predict(request: Request, call: Call, edge: Edge) -> Response:
             alive_seconds=time.monotonic() - edge.started_at_seconds,
         )
 
-    answer = await edge.pipeline.predict(call, read, render)
+    with ending_with_its_caller(request) as watch_for_hangup:
+        answer = await edge.pipeline.predict(call, read, render)
     return Response(answer, media_type="application/json")
 
 

@@ -380,6 +380,18 @@ async def test_a_cancelled_call_is_on_record_and_answered(world: World, step: st
     assert world.offers == []
 
 
+async def test_a_call_whose_caller_hung_up_is_on_record_as_such(world: World) -> None:
+    """Its work was dropped for another reason than a shutdown."""
+    world.fails["detect"] = asyncio.CancelledError("client_gone")
+    with pytest.raises(RequestError) as caught:
+        await world.predict()
+    assert caught.value.code is Code.CLIENT_GONE
+    assert [(e.outcome, e.code, e.reason) for e in world.events] == [
+        (Outcome.ADMITTED, None, None), (Outcome.REFUSED, Code.CLIENT_GONE, "client_gone"),
+    ]  # fmt: skip
+    assert world.offers == []
+
+
 async def test_a_cancelled_description_is_on_record_and_answered(world: World) -> None:
     """Like a prediction."""
     world.fails["record answered"] = asyncio.CancelledError()

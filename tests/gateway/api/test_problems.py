@@ -52,6 +52,7 @@ def test_every_code_that_callers_get_has_a_status() -> None:
         (Code.IMAGE_UNSUPPORTED, 415),
         (Code.IMAGE_CORRUPT, 422),
         (Code.IMAGE_TOO_LARGE, 413),
+        (Code.CLIENT_GONE, 400),
         (Code.OVERLOADED, 503),
         (Code.NOT_READY, 503),
         (Code.AUDIT_UNAVAILABLE, 503),

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.api.routes import ROUTES, Edge, build_app
 from gateway.api.ultralytics import AnswerFacts
@@ -443,6 +443,47 @@ async def test_a_cancelled_call_is_answered_and_recorded(
     answer = await client.post("/predict", content=b"image", headers=bearer("client"))
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
     assert [r["outcome"] for r in gateway.records()] == ["admitted", "failed"]
+
+
+async def test_a_caller_that_hangs_up_ends_its_call(gateway: Gateway) -> None:
+    """The runner's work is cancelled, the record says why, and it is no failure of ours."""
+    seen = asyncio.Event()
+    dropped: list[str] = []
+
+    async def detect(*_: object) -> InferenceResult:
+        seen.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as exc:
+            dropped.extend(exc.args)
+            raise
+        raise AssertionError
+
+    gateway.runner.detect = detect  # type: ignore[method-assign, assignment]  # never ends by itself
+    body = iter([{"type": "http.request", "body": b"image", "more_body": False}])
+
+    async def receive() -> Message:
+        for message in body:
+            return message
+        await seen.wait()
+        return {"type": "http.disconnect"}
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    token = bearer("client")["Authorization"].encode("ascii")
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict", "raw_path": b"/predict",
+        "query_string": b"", "headers": [(b"authorization", token)], "client": ("192.0.2.7", 1),
+    }  # fmt: skip
+    await gateway.app(scope, receive, send)
+    assert dropped == ["client_gone"]
+    assert [(r["outcome"], r.get("reason")) for r in gateway.records()] == [
+        ("admitted", None), ("refused", "client_gone"),
+    ]  # fmt: skip
+    assert gateway.counted(route="/predict", status="400", code="client_gone") == 1
 
 
 async def test_a_cancelled_probe_is_answered(gateway: Gateway) -> None:

@@ -282,9 +282,10 @@ def test_a_bug_about_one_model_leaves_the_others_watched(
     with engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO model_versions SELECT 'zebra', version, stage, file_name, "
-                "plaintext_sha256, class_names, input_height, input_width, registered_at "
-                "FROM model_versions"
+                "INSERT INTO model_versions (name, version, stage, file_name, plaintext_sha256, "
+                "class_names, input_height, input_width, registered_at) "
+                "SELECT 'zebra', version, stage, file_name, plaintext_sha256, class_names, "
+                "input_height, input_width, registered_at FROM model_versions"
             )
         )
         earlier = "UPDATE model_versions SET registered_at = '2000-01-01 00:00:00' "

@@ -317,7 +317,7 @@ def _facts(loaded: LoadedModel) -> AnswerFacts:
     return AnswerFacts(
         model_name=model.name,
         model_version=model.version,
-        task="detect",
+        task=loaded.engine.task,
         class_names=model.class_names,
         precision=loaded.engine.precision,
         versions={"gatewatch": version("gatewatch"), **loaded.engine.versions},

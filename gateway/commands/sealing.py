@@ -1,5 +1,6 @@
 """Sealing a model: preparing the network, proving it, encrypting and signing it, registering it."""
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy import Engine
 
-from gateway.app import image_limits
+from gateway.app import image_limits, worker_count
 from gateway.audit.events import Action
 from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.made_with import facts_of_machine
@@ -21,11 +22,17 @@ from gateway.commands.opening import (
     recorded,
     utc_now,
 )
+from gateway.commands.seal_gates import check_loss, check_parity, measure_loss
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.seal_source import Prepared, prepare
 from gateway.commands.steps import Steps
 from gateway.errors import Code, OperatorError, RegistryError
+from gateway.inference.decode import ImageLimits
+from gateway.inference.engine import Network
+from gateway.inference.engines.opening import open_engine
+from gateway.inference.golden import check_golden, choose_golden, record_golden, synthetic_images
 from gateway.inference.labelled import LabelledImage, read_labelled_folder
+from gateway.inference.lane_pool import LanePool
 from gateway.sealing.container import ModelFacts
 from gateway.sealing.files import read_sealed_model, sealed_file_name, write_sealed_model
 from gateway.sealing.kek_specs import open_keks as open_keks_of
@@ -75,8 +82,14 @@ def _seal(settings: GatewaySettings, order: SealOrder, store: Engine, console: C
     calibration = _images(order.calibration_folder) or golden
     limits = image_limits(settings)
     prepared = prepare(order, calibration, limits=limits, steps=steps)
-    gates: dict[str, str] = {}
-    payload = Payload(prepared.network.class_names, prepared.network.weights)
+    proved = _Proved(order, prepared, [*golden, *calibration], limits, worker_count(settings))
+    gates = proved.run_gates(steps)
+    with steps.step("recording the golden set"):
+        payload = Payload(
+            prepared.network.class_names,
+            prepared.network.weights,
+            proved.golden(golden or calibration),
+        )
     with steps.step("encrypting, signing, opening again"):
         facts = _facts(order, prepared, gates)
         sealed = seal_model(facts, payload, keks=keys.keks, signer=keys.signer, random=os.urandom)
@@ -96,6 +109,85 @@ def _seal(settings: GatewaySettings, order: SealOrder, store: Engine, console: C
         f"sealed {order.name}@{order.version}: {path} ({len(sealed)} bytes)", markup=False
     )
     return path
+
+
+class _Proved:
+    """The network and its reference, running, for the gates and the golden set."""
+
+    def __init__(
+        self,
+        order: SealOrder,
+        prepared: Prepared,
+        images: Sequence[LabelledImage],
+        limits: ImageLimits,
+        workers: int,
+    ) -> None:
+        self._order = order
+        self._prepared = prepared
+        self._images = {image.path: image for image in images}
+
+        def pool(network: Network) -> LanePool:
+            engine = open_engine(prepared.engine, network, workers=workers)
+            return LanePool(engine, workers=workers, limits=limits)
+
+        self._sealed = pool(prepared.network)
+        self._is_exact = (
+            prepared.network.precision == "f32" and not prepared.network.is_decode_reduced
+        )
+        self._reference = self._sealed if self._is_exact else pool(prepared.reference)
+
+    def run_gates(self, steps: Steps) -> dict[str, str]:
+        """What each gate said. Raises OperatorError with GATE_FAILED."""
+        gates = {"parity": self._parity(steps)}
+        if not self._is_exact:
+            gates["accuracy"] = self._accuracy(steps)
+        for gate, said in gates.items():
+            steps.say(f"{gate}: {said}")
+        return gates
+
+    def golden(self, images: Sequence[LabelledImage]) -> bytes:
+        """Images with what the network finds in them, found twice."""
+        network = self._prepared.network
+        chosen = choose_golden(_read_all(images) or synthetic_images(network.input_size))
+        content = record_golden(chosen, self._sealed.detect, precision=network.precision)
+        differences = check_golden(content, self._sealed.detect, precision=network.precision)
+        if differences:
+            raise OperatorError(
+                Code.GATE_FAILED,
+                f"the network does not answer twice the same: {differences[0]}; seal it in f32",
+            )
+        return content
+
+    def _parity(self, steps: Steps) -> str:
+        if self._order.is_parity_skipped:
+            return "not run: --skip-parity"
+        if importlib.util.find_spec("ultralytics") is None:
+            return "not run: Ultralytics (the seal extra) is not installed"
+        from gateway.sealing.oracle import UltralyticsOracle
+
+        with steps.step("loading the weights in Ultralytics"):
+            oracle = UltralyticsOracle(
+                self._prepared.source,
+                is_pickle=self._prepared.is_pickle,
+                image_size=self._prepared.network.input_size,
+            )
+        images = _read_all(list(self._images.values())) or synthetic_images(
+            self._prepared.network.input_size
+        )
+        return check_parity(oracle.predict, self._reference, images, steps=steps)
+
+    def _accuracy(self, steps: Steps) -> str:
+        labelled = [image for image in self._images.values() if image.labels is not None]
+        if not labelled and self._order.is_loss_accepted:
+            return "not run: no labelled images; accepted by --accept-loss"
+        if not labelled:
+            raise OperatorError(
+                Code.GATE_FAILED,
+                "what this precision or decoding costs cannot be measured: name a folder with labels in YOLO's form "
+                "with --golden or --calibration, or --accept-loss",
+            )
+        loss = measure_loss(self._reference, self._sealed, labelled, steps=steps)
+        return check_loss(loss, is_accepted=self._order.is_loss_accepted)
 
 
 def _open_keys(settings: GatewaySettings, order: SealOrder) -> _Keys:

@@ -45,7 +45,8 @@ def sealed_home(tmp_path_factory: pytest.TempPathFactory, demo_onnx: Path) -> Pa
         name="belt",
         version="1",
         signer_file=home / "keys" / "signer.key",
-        image_size_pixels=None,
+        golden_folder=demo_onnx.parent / "golden",
+        is_parity_skipped=True,
         is_promoted=True,
     )
     seal(settings, order, console=Console(quiet=True))
@@ -72,8 +73,8 @@ def order(home: Path, demo_onnx: Path) -> SealOrder:
         name="belt",
         version="2",
         signer_file=home / "keys" / "signer.key",
-        image_size_pixels=None,
-        is_promoted=False,
+        golden_folder=demo_onnx.parent / "golden",
+        is_parity_skipped=True,
     )
 
 

@@ -14,9 +14,6 @@ import os
 import re
 import ssl
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,33 +21,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from rich.console import Console
 
-from gateway.commands.db import upgrade
-from gateway.commands.keys import create_all
-from gateway.commands.opening import utc_now
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
-from gateway.commands.token import issue
-from gateway.dev.certificates import create_certificates
-from gateway.dev.home import Layout, gateway_overrides, layout_of
-from gateway.dev.plan import free_port
 from gateway.inference.decode import ImageLimits
 from gateway.inference.detect import detect_one
 from gateway.inference.engine import network_of
 from gateway.inference.engines.openvino import OpenVinoEngine, inspect_onnx
 from gateway.inference.postprocess import Thresholds
 from gateway.sealing.export import export_onnx
-from gateway.settings import GatewaySettings, read_settings
 from gateway.ultralytics_offline import import_ultralytics
+
+# Benchmarks run by path, which makes their folder the place to import from; type checkers see it from the root.
+if TYPE_CHECKING:
+    from benchmarks.gateway_process import (
+        MODEL_NAME,
+        data_folder,
+        new_home,
+        resident_mb,
+        running_gateway,
+    )
+else:
+    from gateway_process import (
+        MODEL_NAME,
+        data_folder,
+        new_home,
+        resident_mb,
+        running_gateway,
+    )
 
 CONNECTIONS = 8
 SMALL_SIDE_PIXELS = 192
-MODEL_NAME = "bench"
-ROOT = Path(__file__).resolve().parents[1]
 
 Counted = tuple[int, float]
 
@@ -83,9 +88,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     plan = Plan(1.0, 2) if arguments.quick else Plan(2.0, 20)
-    data = Path(os.environ.get("GATEWATCH_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not data.is_dir():
-        sys.exit(f"no photographs at {data}: set GATEWATCH_TEST_DATA")
+    data = data_folder()
     photograph = min((data / "coco50").glob("*.jpg")).read_bytes()
     console = Console(stderr=True)
     with console.status("exporting the small model"):
@@ -124,7 +127,7 @@ def _compare(onnx: bytes, photograph: bytes, plan: Plan, console: Console) -> Me
         for number in range(plan.rounds):
             with console.status(f"round {number + 1} of {plan.rounds}"):
                 pairs.append((_ask(plain, plan.round_seconds), _ask(client, plan.round_seconds)))
-        rss_mb = _resident_mb(process_id)
+        rss_mb = resident_mb(process_id)
     return Measured(
         r=statistics.median(r for r, _ in pairs),
         secured=statistics.median(secured for _, secured in pairs),
@@ -135,57 +138,20 @@ def _compare(onnx: bytes, photograph: bytes, plan: Plan, console: Console) -> Me
 
 @contextmanager
 def _running_gateway(onnx: bytes) -> Iterator[tuple[int, Path, str, int]]:
-    with tempfile.TemporaryDirectory(prefix="gatewatch-bench-") as folder:
-        layout = layout_of(Path(folder))
-        settings = read_settings(
-            {},
-            **gateway_overrides(layout),
-            model_name=MODEL_NAME,
-            port=0,
-            metrics_port=free_port(),
+    with new_home() as home:
+        source = home.layout.state / "source.onnx"
+        source.write_bytes(onnx)
+        order = SealOrder(
+            source_file=source,
+            name=MODEL_NAME,
+            version="1",
+            signer_file=home.layout.keys / "signer.key",
+            is_parity_skipped=True,
+            is_promoted=True,
         )
-        token = _prepare(layout, settings, onnx)
-        environment = {
-            settings.variable_name(name): str(getattr(settings, name))
-            for name in (*gateway_overrides(layout), "model_name", "port", "metrics_port")
-        }
-        reader, writer = os.pipe()
-        command = [sys.executable, "-m", "gateway", "serve", "--ready-descriptor", str(writer)]
-        with (Path(folder) / "gateway.log").open("wb") as log:
-            process = subprocess.Popen(
-                command, env={**os.environ, **environment}, pass_fds=(writer,), stderr=log
-            )
-        os.close(writer)
-        try:
-            with os.fdopen(reader) as ready:
-                yield int(ready.readline()), layout.ca_file, token, process.pid
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _prepare(layout: Layout, settings: GatewaySettings, onnx: bytes) -> str:
-    create_certificates(layout.certificates, now=utc_now())
-    create_all(layout.keys)
-    upgrade(settings)
-    source = layout.state / "source.onnx"
-    source.write_bytes(onnx)
-    order = SealOrder(
-        source_file=source,
-        name=MODEL_NAME,
-        version="1",
-        signer_file=layout.keys / "signer.key",
-        image_size_pixels=None,
-        is_promoted=True,
-    )
-    seal(settings, order, console=Console(quiet=True))
-    return issue(
-        settings,
-        roles=["client"],
-        subject="bench",
-        lifetime_seconds=3600,
-        key_file=layout.keys / "token.key",
-    )
+        seal(home.settings, order, console=Console(quiet=True))
+        with running_gateway(home) as served:
+            yield served.port, home.layout.ca_file, home.token("client"), served.process_id
 
 
 @contextmanager
@@ -304,12 +270,6 @@ def _ultralytics_images_per_second(data: Path, plan: Plan) -> float:
     step(0)
     count, elapsed = _round(plan.round_seconds, 1, step)
     return count / elapsed
-
-
-def _resident_mb(process_id: int) -> float:
-    status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
-    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(kilobytes) / 1024
 
 
 if __name__ == "__main__":

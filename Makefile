@@ -1,12 +1,13 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint unit constraints bench-path clean
+.PHONY: help run demo test lint unit constraints bench-path bench-runner clean
 
 help:
 	@echo 'make run         gateway and monitor on this machine, with a demo model; Ctrl-C stops both'
 	@echo 'make demo        watches a drift arrive, ring and clear, in a temporary folder (about 2 minutes)'
 	@echo 'make test        installs everything and runs every check and test'
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
+	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
 	@echo 'make clean       removes .venv and caches; keys, samples and certificates stay'
 
 run:
@@ -33,6 +34,10 @@ unit:
 bench-path:
 	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
 	@.venv/bin/python benchmarks/path.py
+
+bench-runner:
+	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@.venv/bin/python benchmarks/runner.py
 
 constraints:
 	uv pip compile --universal -q --no-header --no-annotate --python-version 3.11 pyproject.toml \

@@ -1,7 +1,8 @@
 """An image from hostile bytes: the header first, then the pixels, then the two compared.
 
 Rules: OpenCV only sees bytes whose header passed the limits; what it returns is what Ultralytics' reader returns
-(8 bits, BGR, alpha dropped, EXIF orientation applied); the only exception that leaves is DecodeError.
+(8 bits, BGR, alpha dropped, EXIF orientation applied); a reduced decode, which is for JPEGs alone, passes the same
+checks against the whole image's size; the only exception that leaves is DecodeError.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Code, DecodeError
-from gateway.inference.headers import ImageHeader, corrupt, read_header
+from gateway.inference.headers import ImageFormat, ImageHeader, corrupt, read_header
+from gateway.inference.preprocess import fit_image
+
+# What a JPEG decoder can leave out on its way: the higher frequencies of each block.
+_READ_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 # What a JPEG decoder paints where the entropy-coded data ran out: all coefficients zero.
 _UNDECODED = 128
@@ -29,6 +39,14 @@ class ImageLimits:
     max_pixels: int = 33_554_432
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """Pixels, uint8 (h, w, 3), BGR, C-contiguous, and the shape (height, width) that the image has in full."""
+
+    pixels: NDArray[np.uint8]
+    image_shape: tuple[int, int]
+
+
 def decode_image(body: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     """The pixels of an encoded image: uint8 (H, W, 3), BGR, C-contiguous, turned upright as EXIF says.
 
@@ -36,16 +54,61 @@ def decode_image(body: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     more than limits; no pixel was decoded), IMAGE_CORRUPT (damaged, truncated; a
     progressive JPEG whose last scan alone was cut is taken, it lacks only the finest detail).
     """
+    return decode_covering(body, limits, canvas_shape=None).pixels
+
+
+def decode_covering(
+    body: bytes, limits: ImageLimits, *, canvas_shape: tuple[int, int] | None
+) -> DecodedImage:
+    """An encoded image with no more pixels than a canvas needs, as far as its decoder can leave some out.
+
+    canvas_shape: (height, width). A JPEG is decoded at the smallest of 1/1, 1/2, 1/4 and 1/8 at which it still covers
+    its place on the canvas, sides rounded up; None, and any other format, means in full. Raises as decode_image does.
+    """
     header = read_header(body)
     _check_size(header, limits)
-    image = _decode(body)
+    reduction = 1 if canvas_shape is None else _reduction(header, canvas_shape)
+    image = _decode(body, reduction)
+    stated, turned = (header.height, header.width), (header.width, header.height)
     # EXIF may turn the image by a quarter. Any other difference means that decoder and header parser disagree about
     # the size, and the limits were checked against the wrong one.
-    if image.shape[:2] not in ((header.height, header.width), (header.width, header.height)):
+    found = [shape for shape in (stated, turned) if image.shape[:2] == _reduced(shape, reduction)]
+    if not found:
         raise corrupt("decoded to another size than its header says")
-    if header.end is not None and _may_lack_data(image) and _lacks_data(body, header.end, image):
+    if (
+        header.end is not None
+        and _may_lack_data(image)
+        and _lacks_data(body, header.end, image, reduction)
+    ):
         raise corrupt("scan data ends early")
-    return image
+    return DecodedImage(image, found[0])
+
+
+def _reduction(header: ImageHeader, canvas_shape: tuple[int, int]) -> int:
+    """The largest reduction whose result covers the image's place on the canvas, whichever way EXIF turns it."""
+    if header.format is not ImageFormat.JPEG:
+        return 1
+    stated, turned = (header.height, header.width), (header.width, header.height)
+    for reduction in (8, 4, 2):
+        is_told_apart = stated == turned or _reduced(stated, reduction) != _reduced(
+            turned, reduction
+        )
+        covers = [
+            all(
+                np.greater_equal(
+                    _reduced(shape, reduction), fit_image(shape, canvas_shape).resized_shape
+                )
+            )
+            for shape in (stated, turned)
+        ]
+        # 640 x 639 and 639 x 640 are both 80 x 80: which one it was could not be told from the pixels.
+        if is_told_apart and all(covers):
+            return reduction
+    return 1
+
+
+def _reduced(shape: tuple[int, int], reduction: int) -> tuple[int, int]:
+    return -(-shape[0] // reduction), -(-shape[1] // reduction)
 
 
 def _check_size(header: ImageHeader, limits: ImageLimits) -> None:
@@ -64,9 +127,9 @@ def _check_size(header: ImageHeader, limits: ImageLimits) -> None:
         )
 
 
-def _decode(body: bytes) -> NDArray[np.uint8]:
+def _decode(body: bytes, reduction: int) -> NDArray[np.uint8]:
     try:
-        image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(body, np.uint8), _READ_FLAGS[reduction])
     except cv2.error as exc:
         raise corrupt("the decoder raised") from exc
     if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -80,11 +143,11 @@ def _may_lack_data(image: NDArray[np.uint8]) -> bool:
     return bool((corners == _UNDECODED).all(axis=2).any())
 
 
-def _lacks_data(body: bytes, end: int, image: NDArray[np.uint8]) -> bool:
+def _lacks_data(body: bytes, end: int, image: NDArray[np.uint8], reduction: int) -> bool:
     """True if a JPEG's scan ran out before its image was full, which libjpeg reports on stderr only.
 
     A complete scan ignores bytes between its last block and the end marker; one that ran out decodes them. So the
     image is decoded again with more data in that place, and must not change. Lost packets of a camera stream leave
     such files: a valid head, a valid end and a grey rest.
     """
-    return not np.array_equal(_decode(body[:end] + _MORE_DATA + body[end:]), image)
+    return not np.array_equal(_decode(body[:end] + _MORE_DATA + body[end:], reduction), image)

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.inference.decode import ImageLimits, decode_image
+from gateway.inference.decode import ImageLimits, decode_covering
 from gateway.inference.engine import Lane
 from gateway.inference.postprocess import Thresholds
 from gateway.store.records import Detections
@@ -49,14 +49,13 @@ def detect_one(
     Raises DecodeError for what is not an image within limits, RunnerError if the engine fails.
     """
     start = perf_counter()
-    image = decode_image(unverified_body, limits)
+    decoded = decode_covering(unverified_body, limits, canvas_shape=lane.decode_covers)
     decode_milliseconds = (perf_counter() - start) * 1e3
-    image_shape = (image.shape[0], image.shape[1])
-    found = lane.find(image, thresholds, image_shape=image_shape)
+    found = lane.find(decoded.pixels, thresholds, image_shape=decoded.image_shape)
     return InferenceResult(
         detections=found.detections,
-        image=image,
-        image_shape=image_shape,
+        image=decoded.pixels,
+        image_shape=decoded.image_shape,
         decode_milliseconds=decode_milliseconds,
         preprocess_milliseconds=found.preprocess_milliseconds,
         inference_milliseconds=found.inference_milliseconds,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gateway.errors import Code, DecodeError
-from gateway.inference.decode import ImageLimits, decode_image
+from gateway.inference.decode import ImageLimits, decode_covering, decode_image
 from gateway.inference.headers import read_header
 
 LIMITS = ImageLimits(max_side=400, max_pixels=90_000)
@@ -186,6 +186,96 @@ def test_missing_data_is_found_in_turned_images(orientation: int) -> None:
     body = encoded(".jpg", photograph())
     cut = body[: body.index(b"\xff\xda") + 60] + EOI
     assert code_of(with_orientation(cut, orientation)) == Code.IMAGE_CORRUPT
+
+
+@pytest.mark.parametrize(
+    ("shape", "canvas", "expected"),
+    [
+        ((240, 320), (40, 40), (30, 40)),
+        ((240, 320), (41, 41), (60, 80)),
+        ((240, 320), (160, 160), (120, 160)),
+        ((240, 320), (161, 161), (240, 320)),
+        ((239, 317), (160, 160), (239, 317)),
+        ((238, 317), (158, 158), (119, 159)),
+        ((240, 320), (64, 160), (120, 160)),
+        ((296, 296), (64, 64), (74, 74)),
+        ((296, 293), (32, 32), (148, 147)),
+        ((16, 320), (32, 32), (2, 40)),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_reduced_decode_still_covers_its_place(
+    shape: tuple[int, int], canvas: tuple[int, int], expected: tuple[int, int], orientation: int
+) -> None:
+    """As few pixels as 1/2, 1/4 and 1/8 allow; boxes will refer to the image that was sent."""
+    body = with_orientation(encoded(".jpg", photograph(*shape)), orientation)
+    decoded = decode_covering(body, LIMITS, canvas_shape=canvas)
+    if orientation == 6:
+        shape, expected = shape[::-1], expected[::-1]
+    assert expected == decoded.pixels.shape[:2]
+    assert shape == decoded.image_shape
+    assert decoded.pixels.flags.c_contiguous
+
+
+def test_a_reduced_image_looks_like_the_whole_one() -> None:
+    """The mean of each square of pixels, nearly."""
+    smooth = cv2.GaussianBlur(photograph(240, 320), (0, 0), 5).astype(np.uint8)
+    body = encoded(".jpg", smooth, cv2.IMWRITE_JPEG_QUALITY, 95)
+    reduced = decode_covering(body, LIMITS, canvas_shape=(80, 80)).pixels
+    whole = decode_image(body, LIMITS).reshape(60, 4, 80, 4, 3).mean(axis=(1, 3))
+    assert np.abs(whole - reduced).mean() < 2
+
+
+@pytest.mark.parametrize("extension", [".png", ".webp", ".bmp"])
+def test_other_formats_are_decoded_in_full(extension: str) -> None:
+    """Their decoders leave nothing out, and a reduction would only be a worse resize."""
+    decoded = decode_covering(
+        encoded(extension, photograph(240, 320)), LIMITS, canvas_shape=(32, 32)
+    )
+    assert (240, 320, 3) == decoded.pixels.shape
+    assert decoded.image_shape == (240, 320)
+
+
+def test_limits_hold_for_the_whole_image() -> None:
+    """However few of its pixels are wanted."""
+    with pytest.raises(DecodeError) as caught:
+        decode_covering(encoded(".jpg", photograph(301, 300)), LIMITS, canvas_shape=(32, 32))
+    assert caught.value.code == Code.IMAGE_TOO_LARGE
+
+
+@pytest.mark.parametrize("canvas", [20, 40, 80])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_missing_data_is_found_in_reduced_images(canvas: int, orientation: int) -> None:
+    """At every reduction and in every corner, and nothing is missing where all is there."""
+    body = encoded(".jpg", photograph(160, 150))
+    cut = body[: len(body) * 6 // 10] + EOI
+    whole = with_orientation(body, orientation)
+    decode_covering(whole, LIMITS, canvas_shape=(canvas, canvas))
+    with pytest.raises(DecodeError) as caught:
+        decode_covering(with_orientation(cut, orientation), LIMITS, canvas_shape=(canvas, canvas))
+    assert caught.value.code == Code.IMAGE_CORRUPT
+
+
+def test_a_decoder_that_disagrees_about_a_reduced_size_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One row more than the header says."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: np.zeros((31, 40, 3), np.uint8))
+    with pytest.raises(DecodeError) as caught:
+        decode_covering(encoded(".jpg", photograph(240, 320)), LIMITS, canvas_shape=(40, 40))
+    assert caught.value.code == Code.IMAGE_CORRUPT
+
+
+def test_photographs_are_accepted_reduced(test_data: Path) -> None:
+    """Whole ones pass every check; where the upload stopped is noticed."""
+    for path in sorted((test_data / "coco50").glob("*.jpg")):
+        body = path.read_bytes()
+        decoded = decode_covering(body, ImageLimits(), canvas_shape=(320, 320))
+        assert decoded.image_shape == decode_image(body, ImageLimits()).shape[:2]
+        scan = body.rindex(b"\xff\xda")
+        cut = body[: scan + (len(body) - scan) // 2] + EOI
+        with pytest.raises(DecodeError):
+            decode_covering(cut, ImageLimits(), canvas_shape=(320, 320))
 
 
 @pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp"])

@@ -9,9 +9,11 @@ Rules:
 - python-pkcs11 is imported inside functions only, so that a gateway without the `pkcs11` extra never misses it.
 """
 
+import atexit
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from gateway.errors import Code, KeyFileError
@@ -55,29 +57,25 @@ class Tokens:
         library = _library(uri)
         with _ONE_CALL_AT_A_TIME:
             try:
-                session = self.log_in(
-                    _find_token(library, uri), uri, read_pin=read_pin, writable=True
-                )
-                try:
+                token = _find_token(library, uri)
+                self.log_in(token, uri, read_pin=read_pin)
+                with token.open(rw=True) as session:
                     _create(session, uri)
-                finally:
-                    session.close()
             except _pkcs11().PKCS11Error as exc:
                 raise _invalid(uri, f"no key can be made in it ({type(exc).__name__})") from exc
 
-    def log_in(
-        self, token: Any, uri: Pkcs11Uri, *, read_pin: ReadPin, writable: bool = False
-    ) -> Any:
-        """A session on a token. Raises KeyFileError where the PIN is refused, was refused, or may not be tried."""
+    def log_in(self, token: Any, uri: Pkcs11Uri, *, read_pin: ReadPin) -> None:
+        """Log this process in. Raises KeyFileError where the PIN is refused, was refused, or may not be tried."""
         pkcs11 = _pkcs11()
         if (refused := self._refused.get(token.serial)) is not None:
             raise refused
         _refuse_last_try(token, uri)
         try:
-            return token.open(rw=writable, user_pin=read_pin())
+            # The session stays open to the end of the process: to close it would log out every key of this token.
+            token.open(user_pin=read_pin())
         except pkcs11.UserAlreadyLoggedIn:
             # The login is the process's, so another key of this token brought it along.
-            return token.open(rw=writable)
+            return
         except (
             pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange, pkcs11.PinLocked, pkcs11.PinExpired,
             pkcs11.UserPinNotInitialized,
@@ -163,7 +161,8 @@ class TokenKey:
 
     def _connect(self) -> Any:
         token = _find_token(self._library, self._uri)
-        session = self._tokens.log_in(token, self._uri, read_pin=self._read_pin)
+        self._tokens.log_in(token, self._uri, read_pin=self._read_pin)
+        session = token.open()
         self._close = weakref.finalize(self, _close_quietly, session)
         key = _find_key(session, self._uri)
         _check_key(key, self._uri)
@@ -209,11 +208,19 @@ def _library(uri: Pkcs11Uri) -> Any:
         raise _invalid(uri, f"module {uri.module_path} {fault}")
     with _ONE_CALL_AT_A_TIME:
         try:
-            return pkcs11.lib(str(uri.module_path))
+            library = pkcs11.lib(str(uri.module_path))
         except pkcs11.PKCS11Error as exc:
             why = str(exc) or type(exc).__name__
             message = f"module {uri.module_path} cannot be loaded ({why}); name the vendor's module"
             raise _invalid(uri, message) from exc
+    # Closes every session and logs out.
+    atexit.register(_finish, library)
+    return library
+
+
+def _finish(library: Any) -> None:
+    with _ONE_CALL_AT_A_TIME, suppress(_pkcs11().PKCS11Error):
+        library.finalize()
 
 
 def _find_token(library: Any, uri: Pkcs11Uri) -> Any:
@@ -319,12 +326,9 @@ def _gcm(key: Any, method: str, data: bytes, nonce: bytes, bound_data: bytes) ->
 
 
 def _close_quietly(session: Any) -> None:
-    with _ONE_CALL_AT_A_TIME:
-        try:
-            session.close()
-        except _pkcs11().PKCS11Error:
-            # It is gone already: the token was reset, or another key of it logged out.
-            return
+    # An error says that it is gone already, with the token's reset.
+    with _ONE_CALL_AT_A_TIME, suppress(_pkcs11().PKCS11Error):
+        session.close()
 
 
 def _invalid(uri: Pkcs11Uri, cause_and_fix: str) -> KeyFileError:

@@ -1,7 +1,8 @@
 """Ultralytics as this project imports it: offline, silent, and without a working torchvision if need be.
 
 Rules: it is imported inside functions only, so that a gateway without the `seal` extra never misses it; it may not
-phone home or install packages; whoever needs it, or a network out of a `.pt`, gets it here.
+phone home or install packages; whoever needs it, a network out of a `.pt`, or its Results as Detections, gets them
+here.
 """
 
 import importlib.util
@@ -14,7 +15,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gateway.errors import Code, OperatorError
+from gateway.store.records import ClassRanking, Detections
 
 # What unpickling somebody's file raises in practice; all of it means that the file is not usable.
 UNUSABLE_WEIGHTS = (
@@ -86,6 +91,25 @@ def load_network(weights: bytes | memoryview) -> Any:
             ) from exc
 
 
+def to_detections(result: Any, task: str) -> Detections:
+    """One of Ultralytics' Results of this task, copied into numbers of the original image."""
+    result = result.cpu()
+    if result.probs is not None:
+        return _ranked(result.probs)
+    if result.obb is not None:
+        return _oriented(result.obb, result.orig_shape)
+    boxes = result.boxes.data.numpy()
+    # Ultralytics has no masks where there are no boxes.
+    outlines = () if result.masks is None else result.masks.xy
+    return Detections(
+        boxes[:, :4].copy(),
+        boxes[:, 4].copy(),
+        boxes[:, 5].astype(np.int64),
+        polygons=tuple(_polygon(points) for points in outlines) if task == "segment" else None,
+        keypoints=None if result.keypoints is None else result.keypoints.data.numpy().copy(),
+    )
+
+
 def _unpickle(weights: bytes | memoryview) -> Any:
     import torch
     from ultralytics.nn.tasks import temporary_modules
@@ -115,6 +139,31 @@ def _prepare(content: Any) -> Any:
         ):
             module.recompute_scale_factor = None
     return network
+
+
+def _polygon(points: Any) -> NDArray[np.float32]:
+    polygon: NDArray[np.float32] = np.asarray(points, np.float32).reshape(-1, 2)
+    return polygon
+
+
+def _oriented(obb: Any, image_shape: tuple[int, int]) -> Detections:
+    height, width = image_shape
+    corners: NDArray[np.float32] = obb.xyxyxyxy.numpy().reshape(-1, 4, 2).copy()
+    envelope = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+    boxes = np.clip(envelope, 0, np.array((width, height) * 2, np.float32))
+    return Detections(
+        boxes, obb.conf.numpy().copy(), obb.cls.numpy().astype(np.int64), corners=corners
+    )
+
+
+def _ranked(probs: Any) -> Detections:
+    top = probs.top5
+    return Detections(
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+        ranking=ClassRanking(np.array(top, np.int64), probs.data[top].numpy().copy()),
+    )
 
 
 def _make_torchvision_importable() -> None:

@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 from gateway.errors import Code, DecodeError, RunnerError
 from gateway.inference.engine import Found, Network, chosen_sizes, unsupported_model
 from gateway.inference.postprocess import Thresholds
-from gateway.store.records import ClassRanking, Detections
-from gateway.ultralytics_offline import import_ultralytics, load_network
-
-Floats = NDArray[np.float32]
+from gateway.store.records import Detections
+from gateway.ultralytics_offline import import_ultralytics, load_network, to_detections
 
 # Classifiers see the shorter side scaled to their input and the middle cut out: of a line of single pixels, they
 # would scale gigabytes to see a few.
 MAX_CLASSIFIED_ASPECT = 32
-_TOP = 5
 _GREY = 114
 
 
@@ -81,7 +78,7 @@ class UltralyticsEngine:
             }
         )
         predictor.setup_model(self._module, verbose=False)
-        return UltralyticsLane(predictor, size)
+        return UltralyticsLane(predictor, self.task, size)
 
 
 class UltralyticsLane:
@@ -90,8 +87,9 @@ class UltralyticsLane:
     # Ultralytics sees every pixel.
     decode_covers = None
 
-    def __init__(self, predictor: Any, size: tuple[int, int]) -> None:
+    def __init__(self, predictor: Any, task: str, size: tuple[int, int]) -> None:
         self._predictor = predictor
+        self._task = task
         self._size = size
         self._feature: Any = None
         pooled = _feature_module(predictor.model.backend.model)
@@ -108,11 +106,11 @@ class UltralyticsLane:
         """
         if image.shape[:2] != image_shape:
             raise RuntimeError("internal: the ultralytics engine takes images at full size only")
-        if self._predictor.args.task == "classify":
+        if self._task == "classify":
             _check_aspect(image_shape)
         start = perf_counter()
         result = self._predict(image, thresholds)
-        detections = _detections(result.cpu(), self._predictor.args.task, image_shape)
+        detections = to_detections(result, self._task)
         _check_finite(detections)
         embedding = None if self._feature is None else self._feature.cpu().numpy().copy()
         all_milliseconds = (perf_counter() - start) * 1e3
@@ -184,48 +182,6 @@ def _feature_module(module: Any) -> Any:
 
     wanted = (torch.nn.Upsample, Classify)
     return next((part for part in module.modules() if isinstance(part, wanted)), None)
-
-
-def _detections(result: Any, task: str, image_shape: tuple[int, int]) -> Detections:
-    if result.probs is not None:
-        return _ranked(result.probs)
-    if result.obb is not None:
-        return _oriented(result.obb, image_shape)
-    boxes = result.boxes.data.numpy()
-    # Ultralytics has no masks where there are no boxes.
-    outlines = () if result.masks is None else result.masks.xy
-    return Detections(
-        boxes[:, :4].copy(),
-        boxes[:, 4].copy(),
-        boxes[:, 5].astype(np.int64),
-        polygons=tuple(_polygon(points) for points in outlines) if task == "segment" else None,
-        keypoints=None if result.keypoints is None else result.keypoints.data.numpy().copy(),
-    )
-
-
-def _polygon(points: Any) -> Floats:
-    polygon: Floats = np.asarray(points, np.float32).reshape(-1, 2)
-    return polygon
-
-
-def _oriented(obb: Any, image_shape: tuple[int, int]) -> Detections:
-    height, width = image_shape
-    corners: Floats = obb.xyxyxyxy.numpy().reshape(-1, 4, 2).copy()
-    envelope = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
-    boxes = np.clip(envelope, 0, np.array((width, height) * 2, np.float32))
-    return Detections(
-        boxes, obb.conf.numpy().copy(), obb.cls.numpy().astype(np.int64), corners=corners
-    )
-
-
-def _ranked(probs: Any) -> Detections:
-    top = probs.top5[:_TOP]
-    return Detections(
-        np.zeros((0, 4), np.float32),
-        np.zeros(0, np.float32),
-        np.zeros(0, np.int64),
-        ranking=ClassRanking(np.array(top, np.int64), probs.data[top].numpy().copy()),
-    )
 
 
 def _check_aspect(image_shape: tuple[int, int]) -> None:

@@ -3,7 +3,8 @@
 Steps:
 1. Render the training, validation and test splits; no two share a scene.
 2. Train model.yaml from random weights on the CPU.
-3. Export the weights to conveyor.onnx: static, batch 1, 320 x 320, no NMS inside.
+3. Export the weights to conveyor.onnx: static, batch 1, 320 x 320, no NMS inside, with the pooled
+   backbone feature as a second output, as sealing would add it where onnx is installed.
 4. Measure that file on the test split and on each kind of traffic, with Ultralytics' own
    validation code over OpenVINO, and print one JSON line.
 
@@ -26,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import track
+
+from gateway.sealing.graphs.pooled import add_pooled_output
 
 # The scripts of this folder run by path, which makes the folder itself the place to import from;
 # type checkers see it from the repository's root.
@@ -145,7 +148,7 @@ def export(weights: Path, onnx_file: Path) -> None:
         node.ClearField("metadata_props")
     graph.ClearField("doc_string")
     onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, onnx_file)
+    onnx_file.write_bytes(add_pooled_output(graph.SerializeToString()))
 
 
 def as_openvino(onnx_file: Path, work: Path) -> Path:

@@ -15,10 +15,10 @@ def test_model_is_small() -> None:
 
 
 def test_model_has_the_shapes_of_a_raw_detector() -> None:
-    """One picture in; four box numbers and seven class scores for each of 2100 places out."""
+    """One picture in; four box numbers and seven class scores for each of 2100 places out, then the features."""
     model = openvino.Core().read_model(ONNX_FILE)
     assert list(model.input().shape) == [1, 3, IMAGE_SIZE, IMAGE_SIZE]
-    assert list(model.output().shape) == [1, 11, 2100]
+    assert [list(port.shape) for port in model.outputs] == [[1, 11, 2100], [1, 128]]
 
 
 def test_model_names_its_classes() -> None:

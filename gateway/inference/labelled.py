@@ -1,26 +1,30 @@
-"""Folders of images with ground truth in YOLO's text form: what calibration and the accuracy gate read.
+"""Folders of images with ground truth in YOLO's or COCO's form: what calibration and the accuracy gate read.
 
-Rules: a line is `class x y width height` or `class x1 y1 x2 y2 x3 y3 ...` (an outline, which becomes the box around
-it), all but the class relative to the upright image, 0..1. Labels lie in `labels/` beside `images/`, or beside the
-image. An image without a label file is unlabelled; one with an empty file has nothing in it. Labels of pose models
-look like outlines and are not told apart. Anything else is refused with its file and line.
+Rules: COCO's form is one `instances.json` among the images or above them; without it, YOLO's is looked for: a line is
+`class x y width height` or `class x1 y1 x2 y2 x3 y3 ...` (an outline, which becomes the box around it), all but the
+class relative to the upright image, 0..1; labels lie in `labels/` beside `images/`, or beside the image. An image
+without a label file is unlabelled; one with an empty file has nothing in it. Labels of pose models look like outlines
+and are not told apart. Anything else is refused with its file and line.
 Source: https://docs.ultralytics.com/datasets/detect and Ultralytics 8.4 data/utils.py (verify_image_label).
 """
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.errors import Code, OperatorError
-from gateway.inference.accuracy import Labels
+from gateway.inference.accuracy import RelativeLabels
+from gateway.inference.coco_labels import parse_coco
 
 MAX_IMAGES = 10_000
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 MAX_LABEL_BYTES = 4 * 1024 * 1024
+MAX_COCO_BYTES = 256 * 1024 * 1024
+COCO_NAME = "instances.json"
 MAX_CLASSES = 10_000
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -29,20 +33,6 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?",
 # Labelling tools round, so that a corner at the border can lie a little outside; as much is allowed by Ultralytics.
 _SLACK = 0.01
 _BOX_NUMBERS, _FEWEST_OUTLINE_NUMBERS = 4, 6
-
-
-@dataclass(frozen=True, slots=True)
-class RelativeLabels:
-    """Ground truth as it is written: class_ids int64 (m,); boxes_xyxy float64 (m, 4), 0..1 of width and height."""
-
-    class_ids: NDArray[np.int64]
-    boxes_xyxy: NDArray[np.float64]
-
-    def in_pixels(self, image_shape: tuple[int, int]) -> Labels:
-        """The labels in pixels of the upright image, image_shape its (height, width)."""
-        height, width = image_shape
-        scale = np.array((width, height) * 2, np.float64)
-        return Labels(self.class_ids, (self.boxes_xyxy * scale).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +57,7 @@ def read_labelled_folder(folder: Path, *, class_count: int = MAX_CLASSES) -> lis
 
     class_count: how many classes the model knows; a label of another one is refused. The images themselves are read
     when asked for. Raises OperatorError with DATASET_INVALID if there are no images or too many, or a label file is
-    not in YOLO's form.
+    not in its form.
     """
     images = folder / "images" if (folder / "images").is_dir() else folder
     try:
@@ -80,7 +70,11 @@ def read_labelled_folder(folder: Path, *, class_count: int = MAX_CLASSES) -> lis
         raise _invalid(f"{images} holds no image: name a folder of JPEG, PNG, WebP or BMP files")
     if len(paths) > MAX_IMAGES:
         raise _invalid(f"{images} holds {len(paths)} images: take at most {MAX_IMAGES}")
-    return [LabelledImage(path, _labels_of(path, class_count=class_count)) for path in paths]
+    coco = _coco_of(folder, images, class_count)
+    return [
+        LabelledImage(path, _labels_of(path, class_count) if coco is None else coco.get(path.name))
+        for path in paths
+    ]
 
 
 def parse_labels(
@@ -105,7 +99,15 @@ def parse_labels(
     return RelativeLabels(table[:, 0].astype(np.int64), table[:, 1:].copy())
 
 
-def _labels_of(image: Path, *, class_count: int) -> RelativeLabels | None:
+def _coco_of(folder: Path, images: Path, class_count: int) -> Mapping[str, RelativeLabels] | None:
+    for path in (images / COCO_NAME, folder / COCO_NAME):
+        if path.is_file():
+            content = _read(path, MAX_COCO_BYTES)
+            return parse_coco(content, source=str(path), class_count=class_count)
+    return None
+
+
+def _labels_of(image: Path, class_count: int) -> RelativeLabels | None:
     for path in _label_paths(image):
         if path.is_file():
             content = _read(path, MAX_LABEL_BYTES)

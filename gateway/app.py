@@ -3,13 +3,19 @@
 Rules: whatever is missing or wrong ends the start with a message that names the fix; nothing is created here.
 """
 
+import asyncio
 import logging
 import os
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -19,41 +25,39 @@ from prometheus_client import CollectorRegistry, start_http_server
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 
-from gateway.api.routes import Edge, build_app
-from gateway.api.ultralytics import AnswerFacts
+from gateway.api.edge import Edge
+from gateway.api.routes import build_app
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.readiness import Readiness
 from gateway.audit.writer import AuditLog
-from gateway.errors import AuditUnavailableError, Code, OperatorError, RegistryError, SettingsError
+from gateway.errors import AuditUnavailableError, Code, OperatorError, SettingsError
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.cache import TokenCache
 from gateway.identity.keysets import MAX_KEYSET_BYTES, load_keyset
 from gateway.identity.tokens import TrustedIssuer
-from gateway.inference import engine as engines
-from gateway.inference.decode import ImageLimits
-from gateway.inference.engines.opening import open_engine
-from gateway.inference.runner import Runner
 from gateway.metrics import GatewayMetrics
+from gateway.models.catalog import Catalog
+from gateway.models.directory import Directory
+from gateway.models.loading import loader_of
+from gateway.models.names import served_names
+from gateway.models.operations import Operations
+from gateway.models.shadow import Shadows
+from gateway.models.watch import RegistryWatch
 from gateway.pipeline import Pipeline
 from gateway.sampling.draw import SamplingRates
 from gateway.sampling.sampler import Sampler
-from gateway.sealing.files import read_sealed_model
 from gateway.sealing.keys import KeyProvider
 from gateway.sealing.public_files import why_changeable
 from gateway.sealing.sample_keys import SampleSealer, create_sample_key
-from gateway.sealing.sealed_model import OpenedModel, open_model
 from gateway.sealing.signers import TrustedSigner
 from gateway.settings import GatewaySettings
 from gateway.store.database import write_transaction
-from gateway.store.queries.models import find_production_version
 from gateway.store.queries.sample_keys import insert_sample_key
 from gateway.store.records import ModelVersion
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
-
-_PIXELS = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +67,6 @@ class Opened:
     store: Engine
     keks: Sequence[KeyProvider]  # the first wraps what is new
     trusted_signers: list[TrustedSigner]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """The production version, opened, checked against the registry, and compiled."""
-
-    version: ModelVersion
-    engine: engines.Engine
-
-
-def load_production_model(settings: GatewaySettings, opened: Opened) -> LoadedModel:
-    """The version that the registry has in production, ready to run.
-
-    Raises RegistryError if there is none or its file is not the registered one, SealError if the file is refused.
-    """
-    with opened.store.connect() as connection:
-        registered = find_production_version(connection, settings.model_name)
-    if registered is None:
-        message = (
-            f"no version of {settings.model_name!r} is in production: "
-            "seal one (`gateway seal`) and promote it (`gateway models promote`)"
-        )
-        raise RegistryError(Code.MODEL_UNKNOWN, message)
-    model = _open(settings, opened, registered)
-    engine = open_engine(
-        model.header.engine,
-        _network(model),
-        workers=worker_count(settings),
-        input_sizes=_input_sizes(settings, model),
-    )
-    return LoadedModel(registered, engine)
-
-
-def worker_count(settings: GatewaySettings) -> int:
-    """How many images run at a time: what is set, else one a core this process may use."""
-    return settings.workers or len(os.sched_getaffinity(0))
-
-
-def image_limits(settings: GatewaySettings) -> ImageLimits:
-    """What an image may measure."""
-    return ImageLimits(
-        max_side=settings.max_image_side_pixels, max_pixels=settings.max_image_pixels
-    )
 
 
 @contextmanager
@@ -154,25 +115,19 @@ def _build(
     metrics = GatewayMetrics(CollectorRegistry())
     _serve_metrics(settings, metrics, stack)
     authenticator = _authenticator(settings)
-    loaded = load_production_model(settings, opened)
+    directory = Directory()
+    watch = _watch(settings, opened, directory, metrics, audit, clock)
+    watch.load_default()
     sampler = _sampler(settings, opened, metrics, clock=clock)
     stack.callback(sampler.close)
-    runner = Runner(
-        engine=loaded.engine,
-        workers=worker_count(settings),
-        queue_size=settings.queue_size,
-        limits=image_limits(settings),
-        infer_timeout_seconds=settings.infer_timeout_seconds,
-        request_timeout_seconds=settings.request_timeout_seconds,
-    )
-    runner.warm_up()
-    _start_gauges(metrics, loaded, runner, sampler)
+    shadows = Shadows(directory=directory, sampler=sampler, metrics=metrics)
+    _start_gauges(metrics, directory, sampler)
     pipeline = Pipeline(
         authenticator=authenticator,
         audit=audit,
-        runner=runner,
+        directory=directory,
+        shadows=shadows,
         sampler=sampler,
-        model=loaded.version,
         metrics=metrics,
         clock=clock,
     )
@@ -181,62 +136,41 @@ def _build(
     )
     edge = Edge(
         pipeline=pipeline,
-        facts=_facts(loaded),
+        directory=directory,
+        catalog=Catalog(store=opened.store, directory=directory, watch=watch),
+        operations=Operations(store=opened.store, watch=watch, clock=clock),
+        default_model=settings.model_name,
+        version=version("gatewatch"),
         metrics=metrics,
-        is_ready=lambda: _is_ready(runner, readiness),
+        is_ready=lambda: _is_ready(directory, settings.model_name, readiness),
         max_body_bytes=settings.max_body_bytes,
         body_timeout_seconds=settings.body_timeout_seconds,
         clock=clock,
         started_at_seconds=time.monotonic(),
     )
-    return build_app(edge, lifespan=_lifespan(audit, runner, loaded.version, metrics, clock))
+    default = directory.check(settings.model_name).production.version
+    return build_app(edge, lifespan=_lifespan(audit, watch, shadows, default, metrics, clock))
 
 
-def _open(settings: GatewaySettings, opened: Opened, registered: ModelVersion) -> OpenedModel:
-    unverified = read_sealed_model(
-        settings.models_folder,
-        name=registered.name,
-        version=registered.version,
-        max_bytes=settings.max_model_bytes,
+def _watch(
+    settings: GatewaySettings,
+    opened: Opened,
+    directory: Directory,
+    metrics: GatewayMetrics,
+    audit: AuditLog,
+    clock: Clock,
+) -> RegistryWatch:
+    return RegistryWatch(
+        store=opened.store,
+        loader=loader_of(settings, keks=opened.keks, trusted_signers=opened.trusted_signers),
+        names=served_names(settings),
+        directory=directory,
+        metrics=metrics,
+        audit=audit,
+        clock=clock,
+        # A request may wait for its turn and then run for as long as an image may take.
+        drain_timeout_seconds=2 * settings.infer_timeout_seconds,
     )
-    model = open_model(
-        unverified,
-        name=registered.name,
-        version=registered.version,
-        keks=opened.keks,
-        trusted_signers=opened.trusted_signers,
-    )
-    if model.header.plaintext_sha256 != registered.plaintext_sha256:
-        # A file sealed under the same name and version by a trusted signer is still not the one that was promoted.
-        message = (
-            f"the sealed file of {registered.name}@{registered.version} is not the registered one"
-        )
-        raise RegistryError(Code.SEALED_MODEL_REFUSED, message, reason="digest_not_registered")
-    return model
-
-
-def _network(model: OpenedModel) -> engines.Network:
-    header = model.header
-    return engines.Network(
-        weights=model.payload.weights,
-        task=header.task,
-        class_names=model.payload.names,
-        input_size=header.input_size,
-        is_dynamic=header.dynamic,
-        stride_pixels=header.stride,
-        precision=header.precision,
-        is_decode_reduced=header.decode == "reduced",
-    )
-
-
-def _input_sizes(settings: GatewaySettings, model: OpenedModel) -> list[tuple[int, int]]:
-    sizes = [model.header.input_size]
-    for text in filter(None, (part.strip() for part in settings.image_sizes.split(","))):
-        if not _PIXELS.fullmatch(text):
-            message = f"GATEWAY_IMAGE_SIZES: {text!r} is not a number of pixels"
-            raise SettingsError(Code.SETTINGS_INVALID, message)
-        sizes.append((int(text), int(text)))
-    return sizes
 
 
 def _authenticator(settings: GatewaySettings) -> Authenticator:
@@ -301,35 +235,30 @@ def _serve_metrics(settings: GatewaySettings, metrics: GatewayMetrics, stack: Ex
     stack.callback(server.shutdown)
 
 
-def _start_gauges(
-    metrics: GatewayMetrics, loaded: LoadedModel, runner: Runner, sampler: Sampler
-) -> None:
-    model, engine = loaded.version, loaded.engine
-    metrics.model_info.labels(model.name, model.version, engine.precision, engine.name).set(1)
+def _start_gauges(metrics: GatewayMetrics, directory: Directory, sampler: Sampler) -> None:
     metrics.build_info.labels(version("gatewatch")).set(1)
-    metrics.queue_depth.set_function(lambda: runner.queue_depth)
+    metrics.queue_depth.set_function(lambda: _queue_depth(directory))
     metrics.sample_images.set_function(lambda: sampler.images_kept)
     metrics.sample_lag_seconds.set_function(lambda: sampler.lag_seconds)
 
 
-def _facts(loaded: LoadedModel) -> AnswerFacts:
-    model = loaded.version
-    return AnswerFacts(
-        model_name=model.name,
-        model_version=model.version,
-        task=loaded.engine.task,
-        class_names=model.class_names,
-        precision=loaded.engine.precision,
-        versions={"gatewatch": version("gatewatch"), **loaded.engine.versions},
-    )
+def _queue_depth(directory: Directory) -> int:
+    lineups = directory.lineups.values()
+    return sum(served.runner.queue_depth for lineup in lineups for served in lineup.versions())
 
 
-async def _is_ready(runner: Runner, readiness: Readiness) -> bool:
-    return runner.is_ready and await readiness.check()
+async def _is_ready(directory: Directory, name: str, readiness: Readiness) -> bool:
+    lineup = directory.find(name)
+    return lineup is not None and lineup.production.runner.is_ready and await readiness.check()
 
 
 def _lifespan(
-    audit: AuditLog, runner: Runner, model: ModelVersion, metrics: GatewayMetrics, clock: Clock
+    audit: AuditLog,
+    watch: RegistryWatch,
+    shadows: Shadows,
+    model: ModelVersion,
+    metrics: GatewayMetrics,
+    clock: Clock,
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     def event(action: Action) -> AuditEvent:
         return AuditEvent(
@@ -345,9 +274,14 @@ def _lifespan(
         # A gateway that cannot write its first record does not open its door.
         await audit.append(event(Action.GATEWAY_START))
         metrics.ready.set(1)
+        watching = asyncio.create_task(watch.run())
         yield
         metrics.ready.set(0)
-        await runner.close()
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await shadows.close()
+        await watch.close()
         await audit.append(event(Action.GATEWAY_STOP))
 
     return lifespan

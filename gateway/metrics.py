@@ -68,8 +68,25 @@ class GatewayMetrics:
         self.ready = Gauge("gateway_ready", "1 while the gateway takes calls.", registry=registry)
         self.model_info = Gauge(
             "gateway_model_info",
-            "1 for the model version that answers.",
+            "1 for each model version that is loaded.",
             ["model", "version", "precision", "engine"],
+            registry=registry,
+        )
+        self.model_loads = Counter(
+            "gateway_model_loads",
+            "Versions loaded while running, by outcome: loaded, failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.canary_fallbacks = Counter(
+            "gateway_canary_fallbacks",
+            "Requests that production answered because the canary failed.",
+            registry=registry,
+        )
+        self.shadow_answers = Counter(
+            "gateway_shadow_answers",
+            "Requests for a shadow by outcome: answered, skipped, failed.",
+            ["outcome"],
             registry=registry,
         )
         self.build_info = Gauge(

@@ -2,8 +2,10 @@
 
 1. authenticate, 2. authorise: before a byte of the body is read, so that strangers cost nothing,
 3. a durable "admitted" record: before hostile bytes are decoded, so that a crash leaves a trace,
-4. decode and detect in the runner, 5. a durable "answered" record: before the first byte of the answer,
-6. offer to the sampler, which never delays the answer.
+4. decode and detect by the version that answers for the model, 5. a durable "answered" record: before the first byte
+of the answer, 6. offer to the sampler and to a shadow, which never delay the answer.
+
+An operator's change goes the same way: who and whether first, on record before it is tried and after.
 
 No HTTP and no SQL here. Refusals and failures are recorded too; where that is impossible the caller gets
 audit_unavailable instead of the refusal, and no answer ever leaves unrecorded.
@@ -11,10 +13,12 @@ audit_unavailable instead of the refusal, and no answer ever leaves unrecorded.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import perf_counter
+from typing import Any, TypeVar
 
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
@@ -30,10 +34,10 @@ from gateway.identity.authenticate import Authenticator
 from gateway.identity.policy import Permission, require
 from gateway.identity.principal import Principal
 from gateway.inference.postprocess import Thresholds
-from gateway.inference.runner import InferenceResult, Runner
 from gateway.metrics import GatewayMetrics
+from gateway.models.directory import Answered, Directory
+from gateway.models.shadow import AnsweredRequest, Shadows
 from gateway.sampling.sampler import Offer, Sampler
-from gateway.store.records import ModelVersion
 
 HASH_ON_LOOP_BYTES = 1 << 20  # about 0.6 ms; more is hashed in a thread, so that nobody else waits
 
@@ -42,7 +46,10 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is known of a request before anything about it is verified."""
+    """What is known of a request before anything about it is verified.
+
+    model_name: the one it is about, well formed but perhaps unknown; empty where it is about all of them.
+    """
 
     request_id: str
     received_at: datetime
@@ -52,6 +59,7 @@ class Call:
     route: str
     address: str
     unverified_authorization: tuple[str, ...]
+    model_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +71,43 @@ class PredictRequest:
     image_size_pixels: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A rendered answer and the NAME@VERSION that made it."""
+
+    answer: bytes
+    model_label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an operator asks for; version None where the name alone says it. detail: for the ledger."""
+
+    version: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change that was made: the version it made a difference to, and the answer."""
+
+    version: str
+    answer: bytes
+
+
+Asked = TypeVar("Asked", bound=Change)
 ReadRequest = Callable[[], Awaitable[PredictRequest]]
-Render = Callable[[InferenceResult], bytes]
+Render = Callable[[Answered], bytes]
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What is known of a call for its records; each step adds what it learnt."""
+
+    event: AuditEvent
+
+    def add(self, **fields: Any) -> None:
+        self.event = replace(self.event, **fields)
 
 
 class Pipeline:
@@ -75,109 +118,124 @@ class Pipeline:
         *,
         authenticator: Authenticator,
         audit: AuditLog,
-        runner: Runner,
+        directory: Directory,
+        shadows: Shadows,
         sampler: Sampler,
-        model: ModelVersion,
         metrics: GatewayMetrics,
         clock: Clock,
     ) -> None:
-        self.model = model
         self._authenticator = authenticator
         self._audit = audit
-        self._runner = runner
+        self._directory = directory
+        self._shadows = shadows
         self._sampler = sampler
         self._metrics = metrics
         self._clock = clock
 
-    async def predict(self, call: Call, read: ReadRequest, render: Render) -> bytes:
+    async def predict(self, call: Call, read: ReadRequest, render: Render) -> Prediction:
         """The rendered answer, recorded.
 
         Raises CallerError for what the caller did wrong, ServiceError for what we did; both are on record by then.
         """
-        trail = self._trail(call)
-        try:
-            principal = self._authenticate(call)
-            trail = _of_principal(trail, principal)
-            self._authorise(call, principal)
+        async with self._recorded(call) as trail:
+            principal = self._admit(call, trail)
+            self._directory.check(call.model_name)
             request = await read()
-            trail = replace(
-                trail, input_sha256=await _sha256(request.body), input_bytes=len(request.body)
-            )
-            await self._record(trail, Outcome.ADMITTED)
-            result = await self._runner.detect(
-                request.body, request.thresholds, request.image_size_pixels
-            )
-            answer = render(result)
-            trail = replace(
-                trail,
+            trail.add(input_sha256=await _sha256(request.body), input_bytes=len(request.body))
+            with self._directory.chosen(call.model_name, call.request_id) as choice:
+                trail.add(model_version=choice.served.version.version)
+                await self._record(trail, Outcome.ADMITTED)
+                answered = await choice.detect(
+                    request.body, request.thresholds, request.image_size_pixels
+                )
+            self._note_fallback(answered, trail)
+            answer = render(answered)
+            trail.add(
                 result_digest=hashlib.sha256(answer).hexdigest(),
-                result_count=len(result.detections),
+                result_count=len(answered.result.detections),
             )
             await self._record(trail, Outcome.ANSWERED)
-        except asyncio.CancelledError as exc:
-            raise await self._record_cancelled(trail, exc) from None
-        except Exception as exc:
-            await self._record_failure(trail, exc)
-            raise
-        self._sampler.offer(_offer(call, request, result, principal, self.model, trail))
+        offer = _offer(call, request, answered, principal, trail.event)
+        self._sampler.offer(offer)
+        self._shadows.offer(AnsweredRequest(offer, request.thresholds, request.image_size_pixels))
+        return Prediction(answer, answered.served.label)
+
+    async def describe(self, call: Call, produce: Callable[[], Awaitable[bytes]]) -> bytes:
+        """What the gateway says about its models, for principals that may read it, recorded."""
+        async with self._recorded(call) as trail:
+            self._admit(call, trail)
+            answer = await produce()
+            await self._record(trail, Outcome.ANSWERED)
         return answer
 
-    async def describe(self, call: Call, render: Callable[[], bytes]) -> bytes:
-        """The rendered description of the served model, for principals that may read it, recorded."""
-        trail = self._trail(call)
-        try:
-            principal = self._authenticate(call)
-            trail = _of_principal(trail, principal)
-            self._authorise(call, principal)
-            answer = render()
+    async def change(
+        self,
+        call: Call,
+        read: Callable[[], Awaitable[Asked]],
+        act: Callable[[Asked], Awaitable[Changed]],
+    ) -> bytes:
+        """The answer to an operator's change of the registry, on record before it is tried and after.
+
+        Raises CallerError, OperatorError if the change cannot be made, ServiceError; all are on record by then.
+        """
+        async with self._recorded(call) as trail:
+            self._admit(call, trail)
+            asked = await read()
+            trail.add(model_version=asked.version, reason=asked.detail)
+            await self._record(trail, Outcome.ADMITTED)
+            changed = await act(asked)
+            trail.add(model_version=changed.version)
             await self._record(trail, Outcome.ANSWERED)
-        except asyncio.CancelledError as exc:
-            raise await self._record_cancelled(trail, exc) from None
-        except Exception as exc:
-            await self._record_failure(trail, exc)
-            raise
-        return answer
+        return changed.answer
 
     async def refuse(self, call: Call, error: CallerError) -> None:
         """Record a call that no route takes; the caller gets the error."""
-        await self._record_failure(self._trail(call), error)
+        await self._record_failure(_begin(call), error)
 
-    def _authenticate(self, call: Call) -> Principal:
-        return self._authenticator.authenticate(call.unverified_authorization, call.received_at)
+    @asynccontextmanager
+    async def _recorded(self, call: Call) -> AsyncIterator[_Trail]:
+        """Whatever ends the call before its last record is on record when it reaches the caller."""
+        trail = _begin(call)
+        try:
+            yield trail
+        except asyncio.CancelledError as exc:
+            raise await self._record_cancelled(trail, exc) from None
+        except Exception as exc:
+            await self._record_failure(trail, exc)
+            raise
 
-    def _authorise(self, call: Call, principal: Principal) -> None:
+    def _admit(self, call: Call, trail: _Trail) -> Principal:
+        principal = self._authenticator.authenticate(
+            call.unverified_authorization, call.received_at
+        )
+        trail.add(issuer=principal.issuer, subject=principal.subject, client_id=principal.client_id)
         if call.permission is None:
             raise RuntimeError("internal: a route without a permission reached the pipeline")
-        require(principal, call.permission, self.model.name)
+        require(principal, call.permission, call.model_name or None)
+        return principal
 
-    def _trail(self, call: Call) -> AuditEvent:
-        return AuditEvent(
-            action=call.action,
-            outcome=Outcome.ADMITTED,
-            recorded_at=call.received_at,
-            request_id=call.request_id,
-            address=call.address,
-            method=call.method,
-            route=call.route,
-            model_name=self.model.name,
-            model_version=self.model.version,
-        )
+    def _note_fallback(self, answered: Answered, trail: _Trail) -> None:
+        if answered.failed is not None:
+            self._metrics.canary_fallbacks.inc()
+            version = answered.served.version.version
+            trail.add(model_version=version, reason=f"in place of {answered.failed.label}")
 
-    async def _record(self, trail: AuditEvent, outcome: Outcome) -> None:
+    async def _record(self, trail: _Trail, outcome: Outcome) -> None:
         started = perf_counter()
-        await self._audit.append(replace(trail, outcome=outcome, recorded_at=self._clock()))
+        await self._audit.append(replace(trail.event, outcome=outcome, recorded_at=self._clock()))
         self._metrics.audit_seconds.observe(perf_counter() - started)
 
-    async def _record_failure(self, trail: AuditEvent, error: Exception) -> None:
+    async def _record_failure(self, trail: _Trail, error: Exception) -> None:
         if isinstance(error, AuditUnavailableError):
             return  # the ledger itself is what failed
         code = error.code if isinstance(error, GatewayError) else Code.INTERNAL
         reason = error.reason if isinstance(error, GatewayError) else type(error).__name__
         outcome = Outcome.REFUSED if isinstance(error, CallerError) else Outcome.FAILED
-        await self._record(replace(trail, code=code, reason=reason), outcome)
+        trail.add(code=code, reason=reason)
+        await self._record(trail, outcome)
 
     async def _record_cancelled(
-        self, trail: AuditEvent, cancelled: asyncio.CancelledError
+        self, trail: _Trail, cancelled: asyncio.CancelledError
     ) -> GatewayError:
         # A caller that hung up, or a shutdown that has waited long enough. The ledger takes the record before this
         # waits, so that a second cancellation cannot lose it. An answer on record as given may not have left: this one
@@ -191,13 +249,18 @@ class Pipeline:
         return error
 
 
-def _of_principal(trail: AuditEvent, principal: Principal) -> AuditEvent:
-    return replace(
-        trail,
-        issuer=principal.issuer,
-        subject=principal.subject,
-        client_id=principal.client_id,
+def _begin(call: Call) -> _Trail:
+    event = AuditEvent(
+        action=call.action,
+        outcome=Outcome.ADMITTED,
+        recorded_at=call.received_at,
+        request_id=call.request_id,
+        address=call.address,
+        method=call.method,
+        route=call.route,
+        model_name=call.model_name or None,
     )
+    return _Trail(event)
 
 
 async def _sha256(body: bytes) -> str:
@@ -209,19 +272,19 @@ async def _sha256(body: bytes) -> str:
 def _offer(
     call: Call,
     request: PredictRequest,
-    result: InferenceResult,
+    answered: Answered,
     principal: Principal,
-    model: ModelVersion,
-    trail: AuditEvent,
+    event: AuditEvent,
 ) -> Offer:
     return Offer(
         request_id=call.request_id,
         received_at=call.received_at,
-        model_name=model.name,
-        model_version=model.version,
+        model_name=answered.served.version.name,
+        model_version=answered.served.version.version,
         principal=f"{principal.issuer}|{principal.subject}",
-        input_sha256=trail.input_sha256 or "",
-        image=result.image,
+        input_sha256=event.input_sha256 or "",
+        image=answered.result.image,
         encoded=request.body,
-        detections=result.detections,
+        detections=answered.result.detections,
+        mode=answered.mode,
     )

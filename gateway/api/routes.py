@@ -5,99 +5,31 @@ matched route, never by request.url, which a Host header can bend.
 """
 
 import asyncio
-import json
 import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 from starlette.types import Lifespan
 
-from gateway.api.hangup import ending_with_its_caller
+from gateway.api import models
+from gateway.api.edge import About, Edge, Handler, RouteEntry
+from gateway.api.predict import predict
 from gateway.api.problems import problem
-from gateway.api.ultralytics import AnswerFacts, read_predict_request, render_answer
 from gateway.audit.events import Action
 from gateway.errors import Code, GatewayError, RequestError, ServiceError
 from gateway.identity.policy import Permission
-from gateway.inference.runner import InferenceResult
-from gateway.metrics import GatewayMetrics
-from gateway.pipeline import Call, Pipeline, PredictRequest
+from gateway.models.names import is_model_name
+from gateway.pipeline import Call
 
 log = logging.getLogger("gateway.api")
 
 UNMATCHED = "unmatched"
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """What the handlers need: the pipeline, the facts that answers state, limits, clocks."""
-
-    pipeline: Pipeline
-    facts: AnswerFacts
-    metrics: GatewayMetrics
-    is_ready: Callable[[], Awaitable[bool]]
-    max_body_bytes: int
-    body_timeout_seconds: float
-    clock: Callable[[], datetime]
-    started_at_seconds: float
-
-
-Handler = Callable[[Request, Call, Edge], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class RouteEntry:
-    """One route; permission None means open to everybody and unrecorded, which only health routes are."""
-
-    path: str
-    method: str
-    permission: Permission | None
-    action: Action | None
-    handler: Handler
-
-
-async def _predict(request: Request, call: Call, edge: Edge) -> Response:
-    started = time.perf_counter()
-    parsed = None
-
-    async def read() -> PredictRequest:
-        nonlocal parsed
-        parsed = await read_predict_request(
-            request,
-            max_body_bytes=edge.max_body_bytes,
-            timeout_seconds=edge.body_timeout_seconds,
-        )
-        watch_for_hangup()
-        return parsed.to_pipeline()
-
-    def render(result: InferenceResult) -> bytes:
-        if parsed is None:
-            raise RuntimeError("internal: an answer was rendered before its request was read")
-        _observe_stages(edge.metrics, result)
-        return render_answer(
-            result,
-            parsed.parameters,
-            edge.facts,
-            call_seconds=time.perf_counter() - started,
-            alive_seconds=time.monotonic() - edge.started_at_seconds,
-        )
-
-    with ending_with_its_caller(request) as watch_for_hangup:
-        answer = await edge.pipeline.predict(call, read, render)
-    return Response(answer, media_type="application/json")
-
-
-async def _model(request: Request, call: Call, edge: Edge) -> Response:
-    del request
-    answer = await edge.pipeline.describe(call, lambda: _describe(edge))
-    return Response(answer, media_type="application/json")
 
 
 async def _livez(request: Request, call: Call, edge: Edge) -> Response:
@@ -112,9 +44,27 @@ async def _readyz(request: Request, call: Call, edge: Edge) -> Response:
     raise ServiceError(Code.NOT_READY, "the gateway is not ready: its model or its database is not")
 
 
+def _named(
+    verb: str, method: str, permission: Permission, action: Action, handler: Handler
+) -> RouteEntry:
+    path = "/v1/models/{name}" + (f"/{verb}" if verb else "")
+    return RouteEntry(path, method, permission, action, handler, About.NAMED)
+
+
 ROUTES: tuple[RouteEntry, ...] = (
-    RouteEntry("/predict", "POST", Permission.PREDICT, Action.PREDICT, _predict),
-    RouteEntry("/v1/model", "GET", Permission.MODELS_READ, Action.MODELS_READ, _model),
+    RouteEntry("/predict", "POST", Permission.PREDICT, Action.PREDICT, predict),
+    _named("predict", "POST", Permission.PREDICT, Action.PREDICT, predict),
+    RouteEntry("/v1/model", "GET", Permission.MODELS_READ, Action.MODELS_READ, models.show_default),
+    RouteEntry(
+        "/v1/models", "GET", Permission.MODELS_READ, Action.MODELS_READ, models.list_all, About.ALL
+    ),
+    _named("", "GET", Permission.MODELS_READ, Action.MODELS_READ, models.show),
+    _named("promote", "POST", Permission.MODELS_WRITE, Action.MODELS_PROMOTE, models.promote),
+    _named("rollback", "POST", Permission.MODELS_WRITE, Action.MODELS_ROLLBACK, models.roll_back),
+    _named("retire", "POST", Permission.MODELS_WRITE, Action.MODELS_RETIRE, models.retire),
+    _named(
+        "traffic", "POST", Permission.MODELS_WRITE, Action.MODELS_TRAFFIC, models.direct_traffic
+    ),
     RouteEntry("/livez", "GET", None, None, _livez),
     RouteEntry("/readyz", "GET", None, None, _readyz),
 )
@@ -127,7 +77,7 @@ def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
         return await _refuse(request, edge, _unknown_route())
 
     async def wrong_method(request: Request, exc: Exception) -> Response:
-        error = _unknown_route() if _is_escaped(request) else _wrong_method(exc)
+        error = _wrong_method(exc) if _is_plain(request) else _unknown_route()
         return await _refuse(request, edge, error)
 
     app = Starlette(
@@ -148,7 +98,7 @@ def _route(entry: RouteEntry, edge: Edge) -> Route:
 
 def _endpoint(entry: RouteEntry, edge: Edge) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        if _is_escaped(request):
+        if not _is_plain(request):
             return await _refuse(request, edge, _unknown_route())
         call = _call(request, edge, entry)
         return await _answer(call, edge, entry.path, lambda: entry.handler(request, call, edge))
@@ -156,11 +106,12 @@ def _endpoint(entry: RouteEntry, edge: Edge) -> Callable[[Request], Awaitable[Re
     return endpoint
 
 
-def _is_escaped(request: Request) -> bool:
+def _is_plain(request: Request) -> bool:
     # A proxy that forbids a path by its bytes would let its escaped spelling through.
     path: str = request.scope["path"]
     raw_path: bytes = request.scope["raw_path"]
-    return raw_path != path.encode("utf-8")
+    name = request.path_params.get("name")
+    return raw_path == path.encode("utf-8") and (name is None or is_model_name(name))
 
 
 async def _refuse(request: Request, edge: Edge, error: RequestError) -> Response:
@@ -172,7 +123,8 @@ async def _refuse(request: Request, edge: Edge, error: RequestError) -> Response
 
     response = await _answer(call, edge, UNMATCHED, refuse)
     if error.code is Code.METHOD_NOT_ALLOWED:
-        allowed = sorted({entry.method for entry in ROUTES if entry.path == request.scope["path"]})
+        path = request.scope["path"]
+        allowed = sorted({e.method for e in ROUTES if compile_path(e.path)[0].match(path)})
         response.headers["Allow"] = ", ".join(allowed)
     return response
 
@@ -215,7 +167,17 @@ def _call(request: Request, edge: Edge, entry: RouteEntry | None) -> Call:
         route=entry.path if entry else request.scope["path"],
         address=request.client.host if request.client else "",
         unverified_authorization=tuple(request.headers.getlist("authorization")),
+        model_name=_model_name(request, edge, entry),
     )
+
+
+def _model_name(request: Request, edge: Edge, entry: RouteEntry | None) -> str:
+    if entry is None or entry.about is About.ALL:
+        return ""
+    if entry.about is About.NAMED:
+        name: str = request.path_params["name"]
+        return name
+    return edge.default_model
 
 
 async def _failed(_request: Request, _exc: Exception) -> Response:
@@ -239,29 +201,3 @@ def _unknown_route() -> RequestError:
 def _wrong_method(exc: Exception) -> RequestError:
     allowed = (exc.headers or {}).get("Allow", "") if isinstance(exc, HTTPException) else ""
     return RequestError(Code.METHOD_NOT_ALLOWED, f"this path takes only {allowed}")
-
-
-def _observe_stages(metrics: GatewayMetrics, result: InferenceResult) -> None:
-    stages = {
-        "queue": result.queue_milliseconds,
-        "decode": result.decode_milliseconds,
-        "preprocess": result.preprocess_milliseconds,
-        "inference": result.inference_milliseconds,
-        "postprocess": result.postprocess_milliseconds,
-    }
-    for stage, milliseconds in stages.items():
-        metrics.stage_seconds.labels(stage).observe(milliseconds / 1000)
-
-
-def _describe(edge: Edge) -> bytes:
-    model = edge.pipeline.model
-    content = {
-        "name": model.name,
-        "version": model.version,
-        "stage": model.stage.value,
-        "classNames": model.class_names,
-        "inputSize": model.input_size,
-        "precision": edge.facts.precision,
-        "sha256": model.plaintext_sha256,
-    }
-    return json.dumps(content, separators=(",", ":")).encode("utf-8")

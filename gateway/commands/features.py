@@ -8,12 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from gateway.app import Opened, image_limits, load_production_model, worker_count
 from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.errors import Code, DecodeError, OperatorError
 from gateway.inference.lane_pool import LanePool
 from gateway.inference.postprocess import Thresholds
+from gateway.models.changes import find_production
+from gateway.models.loading import Loader, ProvedVersion, loader_of
 from gateway.sampling.measure import measure
 from gateway.settings import GatewaySettings
 
@@ -32,18 +33,20 @@ def print_features(settings: GatewaySettings, folder: Path) -> None:
         raise OperatorError(Code.SETTINGS_INVALID, f"no image in {folder}: name a folder of images")
     console = Console(stderr=True)
     with opened_store(settings) as store:
-        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
-        lines = _measure_all(settings, opened, files, console)
+        loader = loader_of(
+            settings, keks=open_keks(settings), trusted_signers=open_trusted_signers(settings)
+        )
+        proved = loader.prove(find_production(store, settings.model_name))
+        lines = _measure_all(loader, proved, files, console)
         for line in track(lines, total=len(files), description="measuring", console=console):
             if line is not None:
                 sys.stdout.write(line)
 
 
 def _measure_all(
-    settings: GatewaySettings, opened: Opened, files: list[Path], console: Console
+    loader: Loader, proved: ProvedVersion, files: list[Path], console: Console
 ) -> Iterator[str | None]:
-    loaded = load_production_model(settings, opened)
-    pool = LanePool(loaded.engine, workers=worker_count(settings), limits=image_limits(settings))
+    pool = LanePool(proved.engine, workers=loader.workers, limits=loader.limits)
 
     def measure_one(file: Path) -> str | None:
         body = file.read_bytes()
@@ -56,8 +59,8 @@ def _measure_all(
         content = {
             "features": measured.features,
             "detections": measured.detections,
-            "model_name": loaded.version.name,
-            "model_version": loaded.version.version,
+            "model_name": proved.version.name,
+            "model_version": proved.version.version,
             "received_at": utc_now().isoformat(),
         }
         return json.dumps(content) + "\n"

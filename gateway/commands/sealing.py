@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy import Engine
 
-from gateway.app import image_limits, worker_count
 from gateway.audit.events import Action
 from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.made_with import facts_of_machine
@@ -33,6 +32,7 @@ from gateway.inference.engines.opening import open_engine
 from gateway.inference.golden import check_golden, choose_golden, record_golden, synthetic_images
 from gateway.inference.labelled import LabelledImage, read_labelled_folder
 from gateway.inference.lane_pool import LanePool
+from gateway.models.loading import image_limits, worker_count
 from gateway.sealing.container import ModelFacts
 from gateway.sealing.files import read_sealed_model, sealed_file_name, write_sealed_model
 from gateway.sealing.kek_specs import open_keks as open_keks_of

@@ -3,13 +3,13 @@
 Rules: denied by default; an unknown role gives nothing; a role written `role:model` counts for that
 one model only. Pure: the decision depends on the arguments alone.
 
-| role     | predict | models.read |
-|----------|---------|-------------|
-| client   | yes     | yes         |
-| analyst  |         | yes         |
-| auditor  |         | yes         |
-| operator |         | yes         |
-| metrics  |         |             |
+| role     | predict | models.read | models.write |
+|----------|---------|-------------|--------------|
+| client   | yes     | yes         |              |
+| analyst  |         | yes         |              |
+| auditor  |         | yes         |              |
+| operator |         | yes         | yes          |
+| metrics  |         |             |              |
 
 Operators and auditors send no images: whoever may change the model or reads the audit log is not
 the one who calls.
@@ -29,6 +29,7 @@ class Permission(StrEnum):
 
     PREDICT = "predict"
     MODELS_READ = "models.read"
+    MODELS_WRITE = "models.write"
 
 
 class DecisionReason(StrEnum):
@@ -55,7 +56,7 @@ DEFAULT_GRANTS: Grants = MappingProxyType(
         "client": frozenset({Permission.PREDICT, Permission.MODELS_READ}),
         "analyst": frozenset({Permission.MODELS_READ}),
         "auditor": frozenset({Permission.MODELS_READ}),
-        "operator": frozenset({Permission.MODELS_READ}),
+        "operator": frozenset({Permission.MODELS_READ, Permission.MODELS_WRITE}),
         "metrics": frozenset(),
     }
 )

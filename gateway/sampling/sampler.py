@@ -26,7 +26,7 @@ from gateway.sampling.draw import Draw, SamplingRates, draw_sample
 from gateway.sampling.measure import measure
 from gateway.store.database import write_transaction
 from gateway.store.queries.samples import insert_samples
-from gateway.store.records import Detections, Sample, SealedImage
+from gateway.store.records import Detections, Sample, SampleMode, SealedImage
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Offer:
     """One answered request.
 
     image: uint8 (H, W, 3) BGR, as decoded; nobody writes to it afterwards. encoded: the bytes as received.
+    mode: a shadow's image is never kept, since the request's is kept with the answer that was given, or not at all.
     """
 
     request_id: str
@@ -69,6 +70,7 @@ class Offer:
     image: NDArray[np.uint8]
     encoded: bytes
     detections: Detections
+    mode: SampleMode = SampleMode.SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,8 @@ class Sampler:
         if self._is_closing:
             return SampleOutcome.CLOSED
         draw = draw_sample(self._rates, offer.detections, chance=self._rng.random())
+        if offer.mode is SampleMode.SHADOW:
+            draw = replace(draw, keeps_image=False, image_probability=0.0)
         if not draw.keeps_sample:
             return SampleOutcome.RATE
         keeps_image = draw.keeps_image and self._seal_image is not None
@@ -277,6 +281,7 @@ class Sampler:
             kept_probability=queued.draw.kept_probability,
             image_probability=queued.draw.image_probability,
             sealed_image=self._seal(offer),
+            mode=offer.mode,
         )
 
     def _seal(self, offer: Offer) -> SealedImage | None:

@@ -11,14 +11,15 @@ from typing import Any
 import httpx
 import pytest
 from rich.console import Console
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from starlette.applications import Starlette
 
-from gateway.app import Opened, built, load_production_model, worker_count
+from gateway.app import Opened, built
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.samples import write_image
 from gateway.dev.home import gateway_overrides, layout_of, prepare
-from gateway.errors import AuditUnavailableError, Code, GatewayError, OperatorError
+from gateway.errors import AuditUnavailableError, Code, GatewayError
+from gateway.models.loading import worker_count
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import write_transaction
 from gateway.store.queries.audit import load_audit_records
@@ -275,17 +276,6 @@ def test_a_taken_metrics_port_is_named_with_its_setting(settings: GatewaySetting
         error = starting_refused(settings.model_copy(update={"metrics_port": port}))
     assert f"port {port}" in error.message
     assert "GATEWAY_METRICS_PORT" in error.message
-
-
-def test_the_promoted_version_is_the_one_that_is_loaded(settings: GatewaySettings) -> None:
-    """Which version runs is the registry's word; without a row, none does."""
-    with opened_store(settings) as store:
-        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
-        assert load_production_model(settings, opened).version.version == "1"
-        with write_transaction(store) as connection:
-            connection.execute(delete(model_versions))
-        with pytest.raises(OperatorError):
-            load_production_model(settings, opened)
 
 
 def test_workers_are_what_is_set_or_one_a_core(settings: GatewaySettings) -> None:

@@ -162,7 +162,7 @@ def _set(
     connection.execute(update(table).where(this).values(values))
 
 
-def _history(connection: Connection, name: str) -> Sequence[Row[Any]]:
+def _history(connection: Connection, name: str) -> list[Row[Any]]:
     """The promotions of a name that were not undone, newest first."""
     table = model_promotions
     query = (
@@ -170,7 +170,7 @@ def _history(connection: Connection, name: str) -> Sequence[Row[Any]]:
         .where(table.c.name == name, table.c.undone_at.is_(None))
         .order_by(table.c.id.desc())
     )
-    return connection.execute(query).all()
+    return list(connection.execute(query))
 
 
 def _record(row: Row[Any]) -> ModelVersion:

@@ -1,0 +1,73 @@
+"""The prediction routes: an image in, the answer of the version that answers for the model out."""
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.edge import Edge
+from gateway.api.hangup import ending_with_its_caller
+from gateway.api.ultralytics import AnswerFacts, read_predict_request, render_answer
+from gateway.inference.runner import InferenceResult
+from gateway.metrics import GatewayMetrics
+from gateway.models.directory import Answered
+from gateway.models.served import ServedVersion
+from gateway.pipeline import Call, PredictRequest
+
+MODEL_HEADER = "X-Model-Version"
+
+
+async def predict(request: Request, call: Call, edge: Edge) -> Response:
+    """Answer one image."""
+    started = time.perf_counter()
+    parsed = None
+
+    async def read() -> PredictRequest:
+        nonlocal parsed
+        parsed = await read_predict_request(
+            request,
+            max_body_bytes=edge.max_body_bytes,
+            timeout_seconds=edge.body_timeout_seconds,
+        )
+        watch_for_hangup()
+        return parsed.to_pipeline()
+
+    def render(answered: Answered) -> bytes:
+        if parsed is None:
+            raise RuntimeError("internal: an answer was rendered before its request was read")
+        _observe_stages(edge.metrics, answered.result)
+        return render_answer(
+            answered.result,
+            parsed.parameters,
+            _facts(answered.served, edge.version),
+            call_seconds=time.perf_counter() - started,
+            alive_seconds=time.monotonic() - edge.started_at_seconds,
+        )
+
+    with ending_with_its_caller(request) as watch_for_hangup:
+        prediction = await edge.pipeline.predict(call, read, render)
+    headers = {MODEL_HEADER: prediction.model_label}
+    return Response(prediction.answer, media_type="application/json", headers=headers)
+
+
+def _facts(served: ServedVersion, gateway_version: str) -> AnswerFacts:
+    return AnswerFacts(
+        model_name=served.version.name,
+        model_version=served.version.version,
+        task=served.task,
+        class_names=served.class_names,
+        precision=served.precision,
+        versions={"gatewatch": gateway_version, **served.library_versions},
+    )
+
+
+def _observe_stages(metrics: GatewayMetrics, result: InferenceResult) -> None:
+    stages = {
+        "queue": result.queue_milliseconds,
+        "decode": result.decode_milliseconds,
+        "preprocess": result.preprocess_milliseconds,
+        "inference": result.inference_milliseconds,
+        "postprocess": result.postprocess_milliseconds,
+    }
+    for stage, milliseconds in stages.items():
+        metrics.stage_seconds.labels(stage).observe(milliseconds / 1000)

@@ -24,6 +24,7 @@ class Action(StrEnum):
     MODELS_RETIRE = "models.retire"
     MODELS_TRAFFIC = "models.traffic"
     MODELS_LOAD = "models.load"
+    KEYS_ROTATE = "keys.rotate"
     GATEWAY_START = "gateway.start"
     GATEWAY_STOP = "gateway.stop"
     AUDIT_READ = "audit.read"

@@ -1,11 +1,13 @@
 """Making keys: only ever when asked, and never over existing ones."""
 
+import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.errors import Code, KeyFileError
 from gateway.identity.issue import create_signing_key, jwks_of, load_signing_key
+from gateway.sealing.kek_specs import KekOpener, parse_spec
 from gateway.sealing.keys import create_kek
 from gateway.sealing.regular_files import create_durably
 from gateway.sealing.signers import create_signer, load_signer, write_trusted_signer
@@ -34,6 +36,11 @@ def create_all(folder: Path) -> None:
         create_signing_key(folder / "token.key")
     if not (folder / "jwks.json").exists():
         _write_jwks(folder / "jwks.json", load_signing_key(folder / "token.key"))
+
+
+def create_one(spec: str) -> str:
+    """A new KEK where a spec says, a file or a token; its id. Raises KeyFileError if there is one already."""
+    return KekOpener().create(parse_spec(spec), random=os.urandom).kek_id
 
 
 def _write_jwks(file: Path, token_key: Ed25519PrivateKey) -> None:

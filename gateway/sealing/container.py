@@ -116,7 +116,12 @@ def encode_wraps(wraps: Sequence[Wrap]) -> bytes:
 
 
 def encode_container(
-    core: bytes, *, wraps: Sequence[Wrap], wraps_mac: bytes, signature: bytes, body: bytes
+    core: bytes,
+    *,
+    wraps: Sequence[Wrap],
+    wraps_mac: bytes,
+    signature: bytes,
+    body: bytes | memoryview,
 ) -> bytes:
     """The whole file.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.errors import Code, OperatorError, RegistryError
 from gateway.sealing.container import check_name_and_version
 from gateway.sealing.refusals import Refusal, refused
-from gateway.sealing.regular_files import create_durably, read_regular
+from gateway.sealing.regular_files import create_durably, read_regular, replace_durably
 
 
 def sealed_file_name(name: str, version: str) -> str:
@@ -35,6 +35,37 @@ def write_sealed_model(folder: Path, sealed: bytes, *, name: str, version: str) 
     except OSError as exc:
         raise OperatorError(Code.MODEL_UNSUPPORTED, f"cannot write {path}: {exc.strerror}") from exc
     return path
+
+
+def list_sealed_files(folder: Path) -> list[Path]:
+    """Every sealed file in a folder, registered or not, by name; none if there is no such folder."""
+    return sorted(folder.glob("*.sealed"))
+
+
+def read_sealed_file(path: Path, *, max_bytes: int) -> bytes:
+    """The unverified bytes of one file of `list_sealed_files`.
+
+    Raises RegistryError if it cannot be read, SealError if it is longer than max_bytes.
+    """
+
+    def check(status: os.stat_result) -> None:
+        if status.st_size > max_bytes:
+            raise refused(Refusal.FILE_TOO_LARGE)
+
+    try:
+        return read_regular(path, check=check)
+    except OSError as exc:
+        message = f"cannot read {path}: {exc.strerror}; restore it, or move it out of the folder"
+        raise RegistryError(Code.MODEL_UNKNOWN, message) from exc
+
+
+def replace_sealed_file(path: Path, sealed: bytes) -> None:
+    """Put the same version, wrapped for other KEKs, in the place of its file. Raises OperatorError if it cannot."""
+    try:
+        replace_durably(path, sealed)
+    except OSError as exc:
+        message = f"cannot replace {path}: {exc.strerror}; run this as the user who owns it"
+        raise OperatorError(Code.MODEL_UNSUPPORTED, message) from exc
 
 
 def read_sealed_model(folder: Path, *, name: str, version: str, max_bytes: int) -> bytes:

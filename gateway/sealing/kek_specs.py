@@ -73,14 +73,13 @@ def parse_spec(text: str) -> KekSpec:
     raise KeyFileError(Code.KEY_INVALID, message)
 
 
-def open_keks(
-    specs: Sequence[str], *, take_variable: TakeVariable = take_variable
-) -> list[KeyProvider]:
+def open_keks(specs: Sequence[str], *, opener: "KekOpener | None" = None) -> list[KeyProvider]:
     """The KEKs of these specs, in order; variables that hold one are removed from the environment.
 
-    Raises KeyFileError if there is none, one cannot be opened, or two specs name the same key.
+    opener: to share with other calls, which may name the same KEKs. Raises KeyFileError if there is no spec, one cannot
+    be opened, or two name the same key.
     """
-    opener = KekOpener(take_variable=take_variable)
+    opener = opener or KekOpener()
     keks = [opener.open(parsed) for parsed in [parse_spec(spec) for spec in specs]]
     if not keks:
         raise KeyFileError(Code.KEY_INVALID, "no KEK is named: use file:PATH, env:NAME or pkcs11:")
@@ -96,15 +95,21 @@ def open_keks(
 
 
 class KekOpener:
-    """Opens KEKs one by one, and remembers which tokens have refused a PIN."""
+    """Opens KEKs one by one, each of them once, and remembers which tokens have refused a PIN."""
 
     def __init__(self, *, take_variable: TakeVariable = take_variable) -> None:
         """Take how a variable is read and removed."""
         self._take_variable = take_variable
         self._tokens = Tokens()
+        self._opened: dict[KekSpec, KeyProvider] = {}
 
     def open(self, spec: KekSpec) -> KeyProvider:
-        """The KEK that a spec names. Raises KeyFileError."""
+        """The KEK that a spec names, the same for the same spec. Raises KeyFileError."""
+        if spec not in self._opened:
+            self._opened[spec] = self._open(spec)
+        return self._opened[spec]
+
+    def _open(self, spec: KekSpec) -> KeyProvider:
         if isinstance(spec, FileSpec):
             return load_kek(spec.path)
         if isinstance(spec, EnvironmentSpec):

@@ -37,6 +37,33 @@ def create_durably(path: Path, content: bytes, *, mode: int) -> None:
     _flush_folder(path.parent)
 
 
+def replace_durably(path: Path, content: bytes) -> None:
+    """Put a new content in the place of a file, which keeps its owner and permissions, flushed to the disk.
+
+    Raises OSError if the file is missing or the file system cannot write, flush, rename or give it its owner.
+    """
+    # If the process dies before the rename, the old file stands, beside a private one named .NAME.…part that nobody
+    # reads. If it dies after it, the new one stands, complete; until the folder is flushed a power cut may bring the
+    # old one back, whole. There is no moment at which neither is there.
+    status = path.stat()
+    descriptor, part_name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+    )
+    part = Path(part_name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            # Whoever runs this may be another user than the one who has to read it.
+            os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
 def read_regular(path: Path, *, check: Callable[[os.stat_result], None]) -> bytes:
     """The content of a regular file, at most as long as it was when `check` saw its status.
 

@@ -5,7 +5,7 @@ the wrapped key must be durable in the store before the first image under it is,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from gateway.errors import Code, SealError
@@ -68,6 +68,24 @@ def open_sample_key(record: WrappedSampleKey, *, keks: Sequence[KeyProvider]) ->
     except SealError as exc:
         raise _refused(Refusal(exc.reason)) from exc
     return SampleKey(key_id=record.key_id, data_key=data_key)
+
+
+def rewrap_sample_key(
+    record: WrappedSampleKey,
+    *,
+    keks: Sequence[KeyProvider],
+    new_kek: KeyProvider,
+    random: RandomBytes,
+) -> WrappedSampleKey:
+    """The same data key, wrapped under another KEK. Raises SealError if none of the KEKs opens it as it is."""
+    data_key = open_sample_key(record, keks=keks).data_key
+    context = _key_context(record.key_id)
+    wrapped = new_kek.wrap(data_key, purpose=_KEY_PURPOSE, context=context, random=random)
+    rewrapped = replace(record, kek_id=new_kek.kek_id, wrapped_key=wrapped)
+    # A token may wrap and yet not unwrap; the images would be lost with the old KEK.
+    if open_sample_key(rewrapped, keks=[new_kek]).data_key != data_key:
+        raise _refused(Refusal.UNWRAP)
+    return rewrapped
 
 
 def open_sample_image(sealed: SealedImage, *, request_id: str, key: SampleKey) -> bytes:

@@ -1,6 +1,8 @@
 """SQL over sample_keys."""
 
-from sqlalchemy import Connection, insert, select
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.store.records import WrappedSampleKey
 from gateway.store.tables import sample_keys
@@ -22,8 +24,25 @@ def find_sample_key(connection: Connection, key_id: str) -> WrappedSampleKey | N
     """The wrapped key of this id, if there is one."""
     query = select(sample_keys).where(sample_keys.c.key_id == key_id)
     row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _record(row)
+
+
+def list_sample_keys(connection: Connection) -> list[WrappedSampleKey]:
+    """Every wrapped key, the oldest first."""
+    query = select(sample_keys).order_by(sample_keys.c.created_at, sample_keys.c.key_id)
+    return [_record(row) for row in connection.execute(query)]
+
+
+def replace_sample_key(
+    connection: Connection, old: WrappedSampleKey, *, new: WrappedSampleKey
+) -> bool:
+    """Store another wrap of the same key; False, and nothing stored, if the row is no longer the old one."""
+    is_old = (sample_keys.c.key_id == old.key_id) & (sample_keys.c.wrapped_key == old.wrapped_key)
+    values = {"kek_id": new.kek_id, "wrapped_key": new.wrapped_key}
+    return connection.execute(update(sample_keys).where(is_old).values(**values)).rowcount == 1
+
+
+def _record(row: Row[Any]) -> WrappedSampleKey:
     return WrappedSampleKey(
         key_id=row.key_id,
         kek_id=row.kek_id,

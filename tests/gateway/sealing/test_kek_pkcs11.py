@@ -161,12 +161,12 @@ def test_a_wrong_pin_is_tried_once(softhsm: SoftHsm) -> None:
 def test_a_pin_of_a_variable(softhsm: SoftHsm, uri: str, token_kek: KeyProvider) -> None:
     """It is taken as a KEK's variable is."""
     named = uri.partition("pin-source=")[0] + "pin-source=env:HSM_PIN"
-    (kek,) = open_keks([named], take_variable={"HSM_PIN": PIN}.pop)
+    (kek,) = open_keks([named], opener=KekOpener(take_variable={"HSM_PIN": PIN}.pop))
     assert kek.kek_id == token_kek.kek_id
     with pytest.raises(KeyFileError, match="HSM_PIN holds no PIN"):
-        open_keks([named], take_variable={"HSM_PIN": "1\n2"}.pop)
+        open_keks([named], opener=KekOpener(take_variable={"HSM_PIN": "1\n2"}.pop))
     with pytest.raises(KeyFileError, match="HSM_PIN holds no PIN: it is not UTF-8"):
-        open_keks([named], take_variable={"HSM_PIN": "\udcff"}.pop)
+        open_keks([named], opener=KekOpener(take_variable={"HSM_PIN": "\udcff"}.pop))
 
 
 def test_a_pin_file_that_others_may_read_is_refused(softhsm: SoftHsm) -> None:

@@ -80,7 +80,9 @@ def test_the_longest_spec_is_taken() -> None:
 def test_keks_open_in_their_order(tmp_path: Path) -> None:
     """The first wraps what is new, so the order counts."""
     created = create_kek(tmp_path / "kek")
-    keks = open_keks(["env:KEK", f"file:{tmp_path / 'kek'}"], take_variable={"KEK": LINE}.pop)
+    keks = open_keks(
+        ["env:KEK", f"file:{tmp_path / 'kek'}"], opener=KekOpener(take_variable={"KEK": LINE}.pop)
+    )
     assert [kek.kek_id for kek in keks] == ["aece7635555912de", created.kek_id]
 
 
@@ -88,7 +90,7 @@ def test_a_variable_that_holds_no_kek_is_not_repeated() -> None:
     """Only its name is in the message; a line feed is not part of the value."""
     for value in ("s3cret", LINE + "\n", LINE.upper(), "\udcff"):
         with pytest.raises(KeyFileError) as caught:
-            open_keks(["env:KEK"], take_variable={"KEK": value}.pop)
+            open_keks(["env:KEK"], opener=KekOpener(take_variable={"KEK": value}.pop))
         assert caught.value.message.startswith("the variable KEK holds no KEK: restore it")
         assert value not in caught.value.message
 

@@ -1,0 +1,140 @@
+"""`gateway keys list`: which KEKs are configured, and which files and sample keys need which of them."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.commands.opening import opened_store
+from gateway.errors import KeyFileError, SealError
+from gateway.sealing.files import list_sealed_files
+from gateway.sealing.kek_specs import KekOpener, parse_spec, split_specs
+from gateway.sealing.rotation import HEAD_BYTES, unverified_kek_ids
+from gateway.settings import GatewaySettings
+from gateway.store.queries.sample_keys import list_sample_keys
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKek:
+    """One KEK, configured or only named by what is wrapped for it.
+
+    kek_id: None if it is configured and cannot be opened; problem says why. spec: None if it is not configured.
+    files: wrapped for it. sole_files: opened by no other KEK that is configured here.
+    """
+
+    kek_id: str | None
+    spec: str | None
+    problem: str | None
+    files: Sequence[str]
+    sole_files: Sequence[str]
+    sample_keys: int
+
+    @property
+    def kind(self) -> str | None:
+        """file, env or pkcs11."""
+        return None if self.spec is None else self.spec.partition(":")[0]
+
+
+def list_keks(settings: GatewaySettings, *, as_json: bool) -> None:
+    """Print every KEK; an old one can go when nothing is opened by it alone."""
+    files, unreadable = _wrapped_files(settings.models_folder)
+    with opened_store(settings) as store, store.connect() as connection:
+        sample_keys = Counter(record.kek_id for record in list_sample_keys(connection))
+    listed = _listed(settings, files, sample_keys)
+    if as_json:
+        print(json.dumps(_as_json(listed, files, unreadable)))
+        return
+    table = Table("KEK", "named by", "files", "opened by it alone", "sample keys", "state")
+    for kek in listed:
+        numbers = (str(len(kek.files)), str(len(kek.sole_files)), str(kek.sample_keys))
+        table.add_row(kek.kek_id or "?", kek.spec or "", *numbers, _state(kek))
+    console = Console()
+    console.print(table)
+    for name, ids in files.items():
+        console.print(f"{name}: {', '.join(ids)}", markup=False, soft_wrap=True)
+    for name in unreadable:
+        console.print(f"{name}: no sealed model of this format", markup=False, soft_wrap=True)
+
+
+def _wrapped_files(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    files: dict[str, tuple[str, ...]] = {}
+    unreadable: list[str] = []
+    for path in list_sealed_files(folder):
+        try:
+            with path.open("rb") as file:
+                files[path.name] = unverified_kek_ids(file.read(HEAD_BYTES))
+        except (OSError, SealError):
+            unreadable.append(path.name)
+    return files, unreadable
+
+
+def _listed(
+    settings: GatewaySettings, files: Mapping[str, Sequence[str]], sample_keys: Mapping[str, int]
+) -> list[ListedKek]:
+    configured = _configured(split_specs(settings.keks))
+    known = [kek_id for _, kek_id, _ in configured if kek_id is not None]
+    others = {kek_id for ids in files.values() for kek_id in ids} | set(sample_keys)
+    rows = configured + [(None, kek_id, None) for kek_id in sorted(others - set(known))]
+    return [
+        ListedKek(
+            kek_id=kek_id,
+            spec=spec,
+            problem=problem,
+            files=[name for name, ids in files.items() if kek_id in ids],
+            sole_files=[
+                name
+                for name, ids in files.items()
+                if kek_id in ids and not {one for one in ids if one != kek_id} & set(known)
+            ],
+            sample_keys=sample_keys.get(kek_id or "", 0),
+        )
+        for spec, kek_id, problem in rows
+    ]
+
+
+def _configured(specs: Sequence[str]) -> list[tuple[str | None, str | None, str | None]]:
+    opener = KekOpener()
+    found: list[tuple[str | None, str | None, str | None]] = []
+    for text in specs:
+        try:
+            # Read first: what is no spec may hold a secret that somebody put there, and is not shown.
+            spec = parse_spec(text)
+        except KeyFileError as exc:
+            found.append(("(wrong)", None, exc.message))
+            continue
+        try:
+            found.append((str(spec), opener.open(spec).kek_id, None))
+        except KeyFileError as exc:
+            found.append((str(spec), None, exc.message))
+    return found
+
+
+def _state(kek: ListedKek) -> str:
+    if kek.problem is not None:
+        return f"cannot be opened: {kek.problem}"
+    if kek.spec is None:
+        return "not configured"
+    return "needed" if kek.sole_files or kek.sample_keys else "opens nothing that another does not"
+
+
+def _as_json(
+    listed: Sequence[ListedKek], files: Mapping[str, Sequence[str]], unreadable: Sequence[str]
+) -> dict[str, object]:
+    keks = [
+        {
+            "kek_id": kek.kek_id,
+            "kind": kek.kind,
+            "where": kek.spec,
+            "problem": kek.problem,
+            "files": list(kek.files),
+            "sole_files": list(kek.sole_files),
+            "sample_keys": kek.sample_keys,
+        }
+        for kek in listed
+    ]
+    by_file = {name: list(ids) for name, ids in files.items()}
+    return {"keks": keks, "files": by_file, "unreadable": list(unreadable)}

@@ -16,7 +16,13 @@ from gateway.inference.canvas_lane import CanvasLane
 from gateway.inference.decode import ImageLimits
 from gateway.inference.detect import detect_one
 from gateway.inference.engine import network_of
-from gateway.inference.engines.openvino import OpenVinoEngine, OpenVinoRequest, inspect_onnx
+from gateway.inference.engines.openvino import (
+    OpenVinoEngine,
+    OpenVinoRequest,
+    _check_machine,
+    _check_precision,
+    inspect_onnx,
+)
 from gateway.inference.postprocess import Thresholds
 
 CONVEYOR = Path(__file__).parents[4] / "examples" / "conveyor" / "conveyor.onnx"
@@ -127,6 +133,112 @@ def test_precision_is_pinned(engine: OpenVinoEngine) -> None:
     assert engine.precision == "f32"
     for compiled in engine._compiled.values():
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def quantised_onnx() -> bytes:
+    """Two convolutions in eight bits: inputs and weights quantised, as quantisers write it."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    rng = np.random.default_rng(0)
+    constants = {
+        "pixel": np.array(1 / 255, np.float32),
+        "step": np.array(0.1, np.float32),
+        "zero": np.array(0, np.uint8),
+        "weight": np.array(0.01, np.float32),
+        "none": np.array(0, np.int8),
+        "w1": rng.integers(-100, 100, (16, 3, 3, 3)).astype(np.int8),
+        "w2": rng.integers(-100, 100, (6, 16, 3, 3)).astype(np.int8),
+        "flat": np.array([1, 6, -1], np.int64),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["images", "pixel", "zero"], ["q1"]),
+        helper.make_node("DequantizeLinear", ["q1", "pixel", "zero"], ["d1"]),
+        helper.make_node("DequantizeLinear", ["w1", "weight", "none"], ["f1"]),
+        helper.make_node("Conv", ["d1", "f1"], ["c1"], strides=[8, 8], pads=[1] * 4),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("QuantizeLinear", ["r1", "step", "zero"], ["q2"]),
+        helper.make_node("DequantizeLinear", ["q2", "step", "zero"], ["d2"]),
+        helper.make_node("DequantizeLinear", ["w2", "weight", "none"], ["f2"]),
+        helper.make_node("Conv", ["d2", "f2"], ["c2"], strides=[4, 4], pads=[1] * 4),
+        helper.make_node("Reshape", ["c2", "flat"], ["output0"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info("images", 1, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("output0", 1, [1, 6, 4])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, METADATA | {"names": "{0: 'a', 1: 'b'}"})
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def test_a_quantised_graph_runs_as_int8_and_nothing_else() -> None:
+    """What a header declares is what answers state, so it has to be what runs."""
+    assert opened(quantised_onnx(), "int8").precision == "int8"
+    for declared in ("f32", "bf16"):
+        said = refusal(quantised_onnx(), precision=declared)
+        assert f"it is sealed as {declared} and OpenVINO on this machine would run it in u8" in said
+
+
+def test_a_graph_that_is_not_quantised_is_not_taken_for_int8(conveyor: bytes) -> None:
+    """It would run in f32 under another name."""
+    assert "it is sealed as int8 and OpenVINO on this machine would run it in f32" in refusal(
+        conveyor, precision="int8"
+    )
+
+
+def test_bfloat16_is_taken_where_the_processor_has_it(conveyor: bytes) -> None:
+    """Its answers are near those of f32, and not the same; elsewhere the words say what to do."""
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert "seal it for this machine with --precision f32 or int8" in refusal(
+            conveyor, precision="bf16"
+        )
+        return
+    pixels = noise(320)
+    exact = head_of(opened(conveyor).open_lane((320, 320)), pixels)
+    near = head_of(opened(conveyor, "bf16").open_lane((320, 320)), pixels)
+    assert not np.array_equal(exact, near)
+    np.testing.assert_allclose(near[0, 4:], exact[0, 4:], atol=0.05)
+
+
+def test_a_processor_without_bfloat16_is_told_apart() -> None:
+    """The library would run f32 in silence."""
+
+    class Core:
+        """One that has only f32."""
+
+        def get_property(self, _device: str, _name: str) -> list[str]:
+            """What the processor has."""
+            return ["FP32", "INT8"]
+
+    with pytest.raises(OperatorError, match="this processor has no bfloat16: seal it for this"):
+        _check_machine(Core(), "bf16")
+
+
+def test_a_wish_that_the_library_drops_is_noticed() -> None:
+    """Its own report of what it compiled is believed, not what it was asked for."""
+
+    class Compiled:
+        """A network that was asked for in bfloat16 and compiled in f32."""
+
+        def get_runtime_model(self) -> Any:
+            """No layer worth a look."""
+            return openvino.Model([openvino.opset13.constant(np.zeros(1, np.float32))], [])
+
+        def get_property(self, _name: str) -> Any:
+            """The hint that was taken."""
+            return openvino.Type.f32
+
+    with pytest.raises(OperatorError, match="would run it in another precision"):
+        _check_precision(Compiled(), "bf16")
+
+
+def test_unknown_precisions_are_refused(conveyor: bytes) -> None:
+    """Never the library's own default."""
+    assert "OpenVINO has no precision 'f16'" in refusal(conveyor, precision="f16")
 
 
 def test_nothing_is_written_to_disk(

@@ -22,18 +22,31 @@ from gateway.errors import (
     DecodeError,
     GatewayError,
     OverloadedError,
+    RegistryError,
     RequestError,
+    RunnerError,
     ServiceError,
 )
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.policy import Permission
 from gateway.identity.principal import Principal
 from gateway.inference.postprocess import Thresholds
-from gateway.inference.runner import InferenceResult, Runner
+from gateway.inference.runner import InferenceResult
 from gateway.metrics import GatewayMetrics
-from gateway.pipeline import HASH_ON_LOOP_BYTES, Call, Pipeline, PredictRequest
+from gateway.models.directory import Answered, Directory, Lineup, Shared
+from gateway.models.shadow import Shadows
+from gateway.pipeline import (
+    HASH_ON_LOOP_BYTES,
+    Call,
+    Change,
+    Changed,
+    Pipeline,
+    Prediction,
+    PredictRequest,
+)
 from gateway.sampling.sampler import Offer, Sampler
-from gateway.store.records import Detections, ModelVersion, Stage
+from gateway.store.records import Detections, SampleMode
+from tests.gateway.versions import fake_version, served_by
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +56,6 @@ TOKEN = "Bearer the-secret-token"
 BODY = b"the bytes of an image"
 BODY_SHA256 = "c4cb58a7ced38a9c5f95c3035efa9e5a0d1be6bf7c28dc83377398eef1632ad4"
 ANSWER_SHA256 = "a566cacfc66fe381fec920ad9dcfc4a4bb0c791bda11f8be8f234f9e0b5220af"
-MODEL = ModelVersion("belt", "3", Stage.PRODUCTION, "f", "ab" * 32, ("bolt",), (320, 416), NOW)
 CALL = Call(
     request_id="request-1",
     received_at=NOW,
@@ -53,6 +65,7 @@ CALL = Call(
     route="/predict",
     address="192.0.2.7",
     unverified_authorization=(TOKEN,),
+    model_name="belt",
 )
 RESULT = InferenceResult(
     detections=Detections(
@@ -85,13 +98,18 @@ class World:
         )
         self.fails: dict[str, BaseException] = {}
         self.body = BODY
+        self.metrics = GatewayMetrics(CollectorRegistry())
+        self.served = served_by(self)
+        self.directory = Directory()
+        self.directory.swap("belt", Lineup(self.served))
+        sampler = cast("Sampler", self)
         self.pipeline = Pipeline(
             authenticator=cast("Authenticator", self),
             audit=cast("AuditLog", self),
-            runner=cast("Runner", self),
-            sampler=cast("Sampler", self),
-            model=MODEL,
-            metrics=GatewayMetrics(CollectorRegistry()),
+            directory=self.directory,
+            shadows=Shadows(directory=self.directory, sampler=sampler, metrics=self.metrics),
+            sampler=sampler,
+            metrics=self.metrics,
             clock=lambda: LATER,
         )
 
@@ -123,9 +141,9 @@ class World:
         self._step("detect")
         return RESULT
 
-    def render(self, result: InferenceResult) -> bytes:
+    def render(self, answered: Answered) -> bytes:
         """The answer."""
-        assert result is RESULT
+        assert answered.mode is SampleMode.CANARY or answered.result is RESULT
         self._step("render")
         return b'{"the":"answer"}'
 
@@ -139,7 +157,7 @@ class World:
         if name in self.fails:
             raise self.fails[name]
 
-    async def predict(self, call: Call = CALL) -> bytes:
+    async def predict(self, call: Call = CALL) -> Prediction:
         """One prediction."""
         return await self.pipeline.predict(call, self.read, self.render)
 
@@ -173,7 +191,7 @@ async def test_steps_come_in_the_order_that_security_rests_on(world: World) -> N
 
 async def test_both_records_say_who_did_what(world: World) -> None:
     """The second adds the digest of the exact answer to the first."""
-    assert await world.predict() == b'{"the":"answer"}'
+    assert await world.predict() == Prediction(b'{"the":"answer"}', "belt@3")
     admitted = AuditEvent(
         action=Action.PREDICT,
         outcome=Outcome.ADMITTED,
@@ -323,12 +341,17 @@ async def test_large_bodies_have_the_same_kind_of_digest(world: World, length: i
     assert world.events[0].input_bytes == length
 
 
+async def facts() -> bytes:
+    """A description."""
+    return b"facts"
+
+
 DESCRIBE = replace(CALL, action=Action.MODELS_READ, permission=Permission.MODELS_READ)
 
 
 async def test_a_description_is_recorded_before_it_leaves(world: World) -> None:
     """One record: reading the model's facts touches no hostile bytes."""
-    answer = await world.pipeline.describe(DESCRIBE, lambda: b"facts")
+    answer = await world.pipeline.describe(DESCRIBE, facts)
     assert answer == b"facts"
     assert [(e.action, e.outcome, e.subject) for e in world.events] == [
         (Action.MODELS_READ, Outcome.ANSWERED, "camera-7")
@@ -339,7 +362,7 @@ async def test_a_description_needs_its_permission(world: World) -> None:
     """And a ledger that takes the record."""
     rendered: list[bool] = []
 
-    def render() -> bytes:
+    async def render() -> bytes:
         rendered.append(True)
         return b""
 
@@ -354,7 +377,7 @@ async def test_a_description_that_is_not_recorded_does_not_leave(world: World) -
     """Fails closed like every answer."""
     world.fails["record answered"] = unavailable()
     with pytest.raises(AuditUnavailableError):
-        await world.pipeline.describe(DESCRIBE, lambda: b"facts")
+        await world.pipeline.describe(DESCRIBE, facts)
 
 
 async def test_a_call_that_no_route_takes_is_on_record(world: World) -> None:
@@ -396,7 +419,7 @@ async def test_a_cancelled_description_is_on_record_and_answered(world: World) -
     """Like a prediction."""
     world.fails["record answered"] = asyncio.CancelledError()
     with pytest.raises(ServiceError):
-        await world.pipeline.describe(DESCRIBE, lambda: b"facts")
+        await world.pipeline.describe(DESCRIBE, facts)
     assert [event.outcome for event in world.events] == [Outcome.FAILED]
 
 
@@ -406,3 +429,130 @@ async def test_waiting_for_the_ledger_is_measured(world: World) -> None:
     world.pipeline._metrics = metrics
     await world.predict()
     assert metrics.registry.get_sample_value("gateway_audit_append_duration_seconds_count") == 2
+
+
+def give_canary(world: World, runner_error: Exception | None = None) -> None:
+    """Let version 4 answer every request."""
+    canary = fake_version("4")
+    canary.runner.error = runner_error
+    world.directory.swap("belt", Lineup(world.served, canary=Shared(canary.served, 1.0)))
+
+
+async def test_records_and_samples_name_the_canary_that_answered(world: World) -> None:
+    """And so does the answer."""
+    give_canary(world)
+    assert (await world.predict()).model_label == "belt@4"
+    assert [(e.outcome, e.model_version) for e in world.events] == [
+        ("admitted", "4"), ("answered", "4"),
+    ]  # fmt: skip
+    (offer,) = world.offers
+    assert (offer.model_version, offer.mode) == ("4", SampleMode.CANARY)
+
+
+async def test_production_answers_for_a_canary_that_fails(world: World) -> None:
+    """Its caller notices nothing; ledger, sample and counter do."""
+    give_canary(world, RunnerError(Code.RUNNER_FAILED, "m"))
+    assert (await world.predict()).model_label == "belt@3"
+    assert [(e.outcome, e.model_version, e.reason) for e in world.events] == [
+        ("admitted", "4", None), ("answered", "3", "in place of belt@4"),
+    ]  # fmt: skip
+    assert world.offers[0].mode is SampleMode.SERVED
+    assert world.metrics.registry.get_sample_value("gateway_canary_fallbacks_total") == 1
+
+
+async def test_a_shadow_gets_the_request_after_the_answer(world: World) -> None:
+    """What it finds is sampled beside what was served."""
+    shadow = fake_version("4")
+    world.directory.swap("belt", Lineup(world.served, shadow=Shared(shadow.served, 1.0)))
+    world.queue_depth = 0  # type: ignore[attr-defined]  # the world is its own runner
+    await world.predict()
+    assert [offer.model_version for offer in world.offers] == ["3"]
+    await shadow.served.drain(timeout_seconds=5)
+    assert shadow.runner.bodies == [BODY]
+    assert [(o.request_id, o.model_version, o.mode) for o in world.offers] == [
+        ("request-1", "3", SampleMode.SERVED), ("request-1", "4", SampleMode.SHADOW),
+    ]  # fmt: skip
+
+
+async def test_a_model_that_is_not_served_reads_no_body(world: World) -> None:
+    """Whoever may ask for it hears that it is not here, on record."""
+    with pytest.raises(RequestError) as caught:
+        await world.predict(replace(CALL, model_name="gate"))
+    assert caught.value.code is Code.MODEL_UNKNOWN
+    assert "read" not in world.steps
+    assert [(e.outcome, e.model_name, e.model_version) for e in world.events] == [
+        ("refused", "gate", None)
+    ]
+
+
+async def test_a_role_for_one_model_opens_no_other(world: World) -> None:
+    """The name in the path is what roles are compared with."""
+    world.principal = replace(world.principal, roles=frozenset({"client:gate"}))
+    with pytest.raises(AuthzError):
+        await world.predict()
+
+
+CHANGE = replace(CALL, action=Action.MODELS_PROMOTE, permission=Permission.MODELS_WRITE)
+
+
+class Operator:
+    """Changes what it is asked to change, as the world lets it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.principal = replace(world.principal, roles=frozenset({"operator"}))
+
+    async def read(self) -> Change:
+        """What is asked."""
+        self.world._step("read")
+        return Change(version="4", detail="why")
+
+    async def act(self, asked: Change) -> Changed:
+        """Do it."""
+        assert asked.version == "4"
+        self.world._step("act")
+        return Changed("4", b"done")
+
+    async def change(self) -> bytes:
+        """One change."""
+        return await self.world.pipeline.change(CHANGE, self.read, self.act)
+
+
+async def test_a_change_is_on_record_before_it_is_made(world: World) -> None:
+    """And after, with the version that it is about."""
+    assert await Operator(world).change() == b"done"
+    assert [step for step in world.steps if not step.startswith("begin")] == [
+        "authenticate", "read", "record admitted", "act", "record answered",
+    ]  # fmt: skip
+    assert [(e.action, e.outcome, e.model_version, e.reason) for e in world.events] == [
+        ("models.promote", "admitted", "4", "why"), ("models.promote", "answered", "4", "why"),
+    ]  # fmt: skip
+
+
+async def test_a_change_that_is_not_recorded_is_not_made(world: World) -> None:
+    """Fails closed."""
+    world.fails["record admitted"] = unavailable()
+    with pytest.raises(AuditUnavailableError):
+        await Operator(world).change()
+    assert "act" not in world.steps
+
+
+async def test_a_change_that_fails_is_on_record_with_its_cause(world: World) -> None:
+    """Code and reason."""
+    world.fails["act"] = RegistryError(Code.GOLDEN_FAILED, "m", reason="bus.jpg: 0 of 3 boxes")
+    with pytest.raises(RegistryError):
+        await Operator(world).change()
+    last = world.events[-1]
+    assert (last.outcome, last.code, last.reason) == (
+        "failed", "golden_failed", "bus.jpg: 0 of 3 boxes",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["client", "analyst", "auditor", "metrics", "operator:gate"])
+async def test_a_change_needs_an_operator(world: World, role: str) -> None:
+    """Of this model."""
+    operator = Operator(world)
+    world.principal = replace(world.principal, roles=frozenset({role}))
+    with pytest.raises(AuthzError):
+        await operator.change()
+    assert "read" not in world.steps

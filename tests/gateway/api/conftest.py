@@ -2,22 +2,40 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
+from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
 from gateway.api.server import bind, build_server, tls_context
 from gateway.dev.certificates import create_certificates
+from tests.gateway.api.in_process import Gateway, connected
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     """The event loops that the gateway runs on: they close TLS connections each in its own way."""
     return "asyncio", {"use_uvloop": request.param}
+
+
+@pytest.fixture
+def gateway(sqlite_engine: Engine) -> Iterator[Gateway]:
+    """A gateway over an empty database."""
+    built = Gateway(sqlite_engine)
+    yield built
+    built.audit.close()
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without credentials."""
+    async with connected(gateway.app) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")

@@ -1,172 +1,28 @@
 """The table of routes, through the whole application in this process: real ledger, real tokens, a fake detector."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, cast
+from datetime import datetime
 from urllib.parse import unquote
 
 import httpx
-import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.api.routes import ROUTES, Edge, build_app
-from gateway.api.ultralytics import AnswerFacts
-from gateway.audit.writer import AuditLog
+from gateway.api.routes import ROUTES, build_app
 from gateway.errors import Code, OverloadedError, RunnerError
-from gateway.identity.authenticate import Authenticator
-from gateway.identity.cache import TokenCache
-from gateway.identity.issue import issue_token, jwks_of
-from gateway.identity.keysets import load_keyset
-from gateway.identity.tokens import TrustedIssuer
-from gateway.inference.postprocess import Thresholds
-from gateway.inference.runner import InferenceResult, Runner
-from gateway.metrics import GatewayMetrics
-from gateway.pipeline import Pipeline
-from gateway.sampling.sampler import Offer, Sampler
-from gateway.store.queries.audit import load_audit_records
-from gateway.store.records import Detections, ModelVersion, Stage
+from gateway.inference.runner import InferenceResult
+from tests.gateway.api.in_process import Gateway, bearer, connected
 
 pytestmark = pytest.mark.anyio
-
-NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
-KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
-MODEL = ModelVersion("belt", "3", Stage.PRODUCTION, "f", "ab" * 32, ("bolt",), (320, 416), NOW)
-FACTS = AnswerFacts("belt", "3", "detect", ("bolt",), "f32", {"gatewatch": "0.1.0"})
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """The event loop that the gateway runs on."""
     return "asyncio"
-
-
-class FakeRunner:
-    """Sees one bolt in every image, or fails as it is told."""
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-        self.bodies: list[bytes] = []
-
-    async def detect(
-        self, body: bytes, thresholds: Thresholds, image_size_pixels: int | None
-    ) -> InferenceResult:
-        """One box on a black image."""
-        self.bodies.append(body)
-        if self.error is not None:
-            raise self.error
-        found = Detections(
-            np.array([[1, 2, 3, 4]], np.float32),
-            np.array([0.5], np.float32),
-            np.array([0], np.int64),
-        )
-        return InferenceResult(
-            found, np.zeros((8, 16, 3), np.uint8), (8, 16), 1.0, 2.0, 3.0, 4.0, 5.0
-        )
-
-
-class FakeSampler:
-    """Remembers what it was offered."""
-
-    def __init__(self) -> None:
-        self.offers: list[Offer] = []
-
-    def offer(self, offer: Offer) -> None:
-        """Take it."""
-        self.offers.append(offer)
-
-
-class Gateway:
-    """The application and what stands behind it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.runner = FakeRunner()
-        self.sampler = FakeSampler()
-        self.is_ready = True
-        self.metrics = GatewayMetrics(CollectorRegistry())
-        self.audit = AuditLog(engine=engine, origin="gateway")
-        issuer = TrustedIssuer(
-            "issuer", "gatewatch", load_keyset(jwks_of([KEY.public_key()])), 3600
-        )
-        pipeline = Pipeline(
-            authenticator=Authenticator(issuer=issuer, cache=TokenCache(max_entries=9)),
-            audit=self.audit,
-            runner=cast("Runner", self.runner),
-            sampler=cast("Sampler", self.sampler),
-            model=MODEL,
-            metrics=self.metrics,
-            clock=lambda: NOW,
-        )
-        self.edge = Edge(
-            pipeline=pipeline,
-            facts=FACTS,
-            metrics=self.metrics,
-            is_ready=self._is_ready,
-            max_body_bytes=1000,
-            body_timeout_seconds=5,
-            clock=lambda: NOW,
-            started_at_seconds=0.0,
-        )
-        self.app = build_app(self.edge)
-
-    async def _is_ready(self) -> bool:
-        return self.is_ready
-
-    def records(self) -> list[dict[str, Any]]:
-        """The bodies of all audit records."""
-        with self.engine.connect() as connection:
-            loaded = load_audit_records(connection, "gateway", limit=100)
-        return [json.loads(record.body) for record in loaded]
-
-    def counted(self, **labels: str) -> float | None:
-        """How many calls were counted under these labels."""
-        return self.metrics.registry.get_sample_value("gateway_requests_total", labels)
-
-
-@pytest.fixture
-def gateway(sqlite_engine: Engine) -> Iterator[Gateway]:
-    """A gateway over an empty database."""
-    built = Gateway(sqlite_engine)
-    yield built
-    built.audit.close()
-
-
-@pytest.fixture
-async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    """A client without credentials."""
-    async with connected(gateway.app) as connection:
-        yield connection
-
-
-def connected(app: Starlette) -> httpx.AsyncClient:
-    """A client of an application in this process."""
-    transport = httpx.ASGITransport(app, client=("192.0.2.7", 1234))
-    return httpx.AsyncClient(transport=transport, base_url="https://gateway.example")
-
-
-def bearer(*roles: str) -> dict[str, str]:
-    """The header of a token with these roles."""
-    token = issue_token(
-        signing_key=KEY,
-        issuer="issuer",
-        audience="gatewatch",
-        subject="camera-7",
-        client_id="conveyor",
-        roles=roles,
-        lifetime_seconds=300,
-        now=NOW,
-        token_id="token-1",
-    )
-    return {"Authorization": f"Bearer {token}"}
 
 
 def test_the_application_has_exactly_the_routes_of_the_table(gateway: Gateway) -> None:
@@ -181,7 +37,14 @@ def test_the_table_itself() -> None:
     """A new route is a decision about who may call it."""
     assert [(e.method, e.path, e.permission, e.action) for e in ROUTES] == [
         ("POST", "/predict", "predict", "predict"),
+        ("POST", "/v1/models/{name}/predict", "predict", "predict"),
         ("GET", "/v1/model", "models.read", "models.read"),
+        ("GET", "/v1/models", "models.read", "models.read"),
+        ("GET", "/v1/models/{name}", "models.read", "models.read"),
+        ("POST", "/v1/models/{name}/promote", "models.write", "models.promote"),
+        ("POST", "/v1/models/{name}/rollback", "models.write", "models.rollback"),
+        ("POST", "/v1/models/{name}/retire", "models.write", "models.retire"),
+        ("POST", "/v1/models/{name}/traffic", "models.write", "models.traffic"),
         ("GET", "/livez", None, None),
         ("GET", "/readyz", None, None),
     ]
@@ -540,7 +403,7 @@ async def test_a_table_with_more_routes_is_served_by_the_same_rules(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A route that forgot its permission answers 500 rather than its model."""
-    open_route = replace(ROUTES[1], path="/open", permission=None)
+    open_route = replace(ROUTES[2], path="/open", permission=None)
     monkeypatch.setattr("gateway.api.routes.ROUTES", (*ROUTES, open_route))
     async with connected(build_app(gateway.edge)) as client:
         answer = await client.get("/open", headers=bearer("client"))

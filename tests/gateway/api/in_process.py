@@ -1,0 +1,135 @@
+"""The whole application in this process: real ledger, real tokens, versions without a network."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+
+from gateway.api.edge import Edge
+from gateway.api.routes import build_app
+from gateway.audit.writer import AuditLog
+from gateway.identity.authenticate import Authenticator
+from gateway.identity.cache import TokenCache
+from gateway.identity.issue import issue_token, jwks_of
+from gateway.identity.keysets import load_keyset
+from gateway.identity.tokens import TrustedIssuer
+from gateway.metrics import GatewayMetrics
+from gateway.models.catalog import Catalog
+from gateway.models.directory import Directory, Lineup
+from gateway.models.loading import Loader
+from gateway.models.names import ServedNames
+from gateway.models.operations import Operations
+from gateway.models.shadow import Shadows
+from gateway.models.watch import RegistryWatch
+from gateway.pipeline import Pipeline
+from gateway.sampling.sampler import Offer, Sampler
+from gateway.store.queries.audit import load_audit_records
+from tests.gateway.versions import FakeLoader, fake_version
+
+NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+
+
+class FakeSampler:
+    """Remembers what it was offered."""
+
+    def __init__(self) -> None:
+        self.offers: list[Offer] = []
+
+    def offer(self, offer: Offer) -> None:
+        """Take it."""
+        self.offers.append(offer)
+
+
+class Gateway:
+    """The application and what stands behind it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.production = fake_version()
+        self.runner = self.production.runner
+        self.sampler = FakeSampler()
+        self.is_ready = True
+        self.metrics = GatewayMetrics(CollectorRegistry())
+        self.audit = AuditLog(engine=engine, origin="gateway")
+        issuer = TrustedIssuer(
+            "issuer", "gatewatch", load_keyset(jwks_of([KEY.public_key()])), 3600
+        )
+        self.directory = Directory()
+        self.directory.swap("belt", Lineup(self.production.served))
+        sampler = cast("Sampler", self.sampler)
+        pipeline = Pipeline(
+            authenticator=Authenticator(issuer=issuer, cache=TokenCache(max_entries=9)),
+            audit=self.audit,
+            directory=self.directory,
+            shadows=Shadows(directory=self.directory, sampler=sampler, metrics=self.metrics),
+            sampler=sampler,
+            metrics=self.metrics,
+            clock=lambda: NOW,
+        )
+        self.loader = FakeLoader()
+        watch = RegistryWatch(
+            store=engine,
+            loader=cast("Loader", self.loader),
+            names=ServedNames("belt"),
+            directory=self.directory,
+            metrics=self.metrics,
+            audit=self.audit,
+            clock=lambda: NOW,
+            drain_timeout_seconds=5,
+        )
+        self.edge = Edge(
+            pipeline=pipeline,
+            directory=self.directory,
+            catalog=Catalog(store=engine, directory=self.directory, watch=watch),
+            operations=Operations(store=engine, watch=watch, clock=lambda: NOW),
+            default_model="belt",
+            version="0.1.0",
+            metrics=self.metrics,
+            is_ready=self._is_ready,
+            max_body_bytes=1000,
+            body_timeout_seconds=5,
+            clock=lambda: NOW,
+            started_at_seconds=0.0,
+        )
+        self.app = build_app(self.edge)
+
+    async def _is_ready(self) -> bool:
+        return self.is_ready
+
+    def records(self) -> list[dict[str, Any]]:
+        """The bodies of all audit records."""
+        with self.engine.connect() as connection:
+            loaded = load_audit_records(connection, "gateway", limit=100)
+        return [json.loads(record.body) for record in loaded]
+
+    def counted(self, **labels: str) -> float | None:
+        """How many calls were counted under these labels."""
+        return self.metrics.registry.get_sample_value("gateway_requests_total", labels)
+
+
+def connected(app: Starlette) -> httpx.AsyncClient:
+    """A client of an application in this process."""
+    transport = httpx.ASGITransport(app, client=("192.0.2.7", 1234))
+    return httpx.AsyncClient(transport=transport, base_url="https://gateway.example")
+
+
+def bearer(*roles: str) -> dict[str, str]:
+    """The header of a token with these roles."""
+    token = issue_token(
+        signing_key=KEY,
+        issuer="issuer",
+        audience="gatewatch",
+        subject="camera-7",
+        client_id="conveyor",
+        roles=roles,
+        lifetime_seconds=300,
+        now=NOW,
+        token_id="token-1",
+    )
+    return {"Authorization": f"Bearer {token}"}

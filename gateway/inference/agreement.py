@@ -37,8 +37,8 @@ class Tolerance:
 class Difference:
     """One box, or one kind of shape, that is not the same.
 
-    is_contested: the other side has a box of this class over the same object but elsewhere, or suppressed this one;
-    two candidates that are equal up to rounding explain it.
+    is_contested: the other side has another box of this class over the same object; that suppression chose between
+    two candidates that are equal up to rounding explains it.
     """
 
     text: str
@@ -119,7 +119,8 @@ def _compare_pair(
     differences = []
     if reasons:
         text = f"{_describe(expected, index)}: {' and '.join(reasons)}"
-        differences.append(Difference(text, is_contested=not apart <= limit))
+        is_contested = not apart <= limit or _has_rival(expected, index, found, partner=other)
+        differences.append(Difference(text, is_contested))
     shape = _shape_off(expected, index, found, other, limit=limit, tolerance=tolerance)
     if shape:
         differences.append(Difference(f"{_describe(expected, index)}: {shape}"))
@@ -137,11 +138,20 @@ def _unpaired(
             and confidence <= tolerance.threshold + tolerance.confidence
         ):
             continue
-        same_class = others.boxes_xyxy[others.class_ids == detections.class_ids[index]]
-        iou = np.nan_to_num(overlaps(detections.boxes_xyxy[index : index + 1], same_class))
-        is_contested = bool((iou >= _SAME_OBJECT).any())
+        is_contested = _has_rival(detections, index, others)
         differences.append(Difference(f"{_describe(detections, index)} is {word}", is_contested))
     return differences
+
+
+def _has_rival(
+    detections: Detections, index: int, others: Detections, *, partner: int | None = None
+) -> bool:
+    """Whether the other side has a box of this class over the same object, besides the partner."""
+    iou = overlaps(detections.boxes_xyxy[index : index + 1], others.boxes_xyxy)[0]
+    is_rival = (iou >= _SAME_OBJECT) & (others.class_ids == detections.class_ids[index])
+    if partner is not None:
+        is_rival[partner] = False
+    return bool(is_rival.any())
 
 
 def _shape_off(

@@ -80,7 +80,7 @@ class _Precision:
 _LOSSY = _Precision(box_pixels=2.0, box_ratio=0.08, confidence=0.1, embedding=0.1, threshold=0.25)
 _PRECISIONS: Mapping[str, _Precision] = {
     "f32": _Precision(
-        box_pixels=0.05, box_ratio=0.0, confidence=2e-4, embedding=1e-4, threshold=None
+        box_pixels=0.02, box_ratio=0.0, confidence=1e-4, embedding=3e-5, threshold=None
     ),
     "bf16": _LOSSY,
     "int8": _LOSSY,

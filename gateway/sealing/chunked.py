@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from gateway.sealing.guarded_memory import GuardedBuffer, wipe
 from gateway.sealing.refusals import Refusal, refused
 
 KEY_BYTES = 32
@@ -60,9 +61,28 @@ def seal_chunked(
 
 
 def open_chunked(
-    key: bytes, context: bytes, unverified: bytes | memoryview, *, suite: Suite = COBBLESTONE_256
+    key: bytes | bytearray,
+    context: bytes,
+    unverified: bytes | memoryview,
+    *,
+    suite: Suite = COBBLESTONE_256,
 ) -> bytes:
     """The plaintext of a ciphertext that `seal_chunked` made under the same key and context.
+
+    Raises SealError as `open_chunked_guarded` does.
+    """
+    with open_chunked_guarded(key, context, unverified, suite=suite) as plaintext:
+        return bytes(plaintext.view)
+
+
+def open_chunked_guarded(
+    key: bytes | bytearray,
+    context: bytes,
+    unverified: bytes | memoryview,
+    *,
+    suite: Suite = COBBLESTONE_256,
+) -> GuardedBuffer:
+    """The same plaintext in guarded memory, which nothing else held before; whoever asks for it closes it.
 
     Raises SealError, and hands out nothing, if the key has the wrong length, the ciphertext is cut, extended or
     changed anywhere, or the key or the context is another. Source: c2sp.org/chunked-encryption, "Decryption".
@@ -78,15 +98,16 @@ def open_chunked(
     aead, base_nonce, expected_commitment = _derive(key, salt, context, suite)
     if not hmac.compare_digest(expected_commitment, commitment):
         raise refused(Refusal.BODY_COMMITMENT)
-    # 5. The number of a chunk is in its nonce, so chunks cannot change places.
+    plaintext = GuardedBuffer(len(view) - _PREFIX_BYTES - chunk_count * _TAG_BYTES)
     try:
-        chunks = [
-            aead.decrypt(_nonce(base_nonce, i), _sealed_chunk(view, i), None)
-            for i in range(chunk_count)
-        ]
-    except InvalidTag as exc:
-        raise refused(Refusal.BODY_CHUNK) from exc
-    return b"".join(chunks)
+        _decrypt_chunks(aead, base_nonce, view[_PREFIX_BYTES:], into=plaintext.view)
+    except BaseException as exc:
+        # What the chunks before the damaged one held is not for anybody either.
+        plaintext.close()
+        if isinstance(exc, InvalidTag):
+            raise refused(Refusal.BODY_CHUNK) from exc
+        raise
+    return plaintext
 
 
 def count_chunks(sealed_bytes: int) -> int:
@@ -100,19 +121,32 @@ def count_chunks(sealed_bytes: int) -> int:
     return full + 1
 
 
-def _derive(key: bytes, salt: bytes, context: bytes, suite: Suite) -> tuple[AESGCM, bytes, bytes]:
+def _derive(
+    key: bytes | bytearray, salt: bytes, context: bytes, suite: Suite
+) -> tuple[AESGCM, bytes, bytes]:
     length = suite.key_bytes + _NONCE_BYTES + _COMMITMENT_BYTES
     info = _LABEL + suite.aead_name + b"\0" + salt + context
-    derived = HKDFExpand(algorithm=hashes.SHA512(), length=length, info=info).derive(key)
-    nonce_end = suite.key_bytes + _NONCE_BYTES
-    base_nonce, commitment = derived[suite.key_bytes : nonce_end], derived[nonce_end:]
-    return AESGCM(derived[: suite.key_bytes]), base_nonce, commitment
+    derived = bytearray(length)
+    HKDFExpand(algorithm=hashes.SHA512(), length=length, info=info).derive_into(key, derived)
+    key_end, nonce_end = suite.key_bytes, suite.key_bytes + _NONCE_BYTES
+    base_nonce, commitment = bytes(derived[key_end:nonce_end]), bytes(derived[nonce_end:])
+    # The library keeps what it makes of the key and overwrites it itself; only this copy is ours.
+    with memoryview(derived) as view:
+        aead = AESGCM(view[:key_end])
+    wipe(derived)
+    return aead, base_nonce, commitment
 
 
 def _nonce(base_nonce: bytes, number: int) -> bytes:
     return (int.from_bytes(base_nonce, "big") ^ number).to_bytes(_NONCE_BYTES, "big")
 
 
-def _sealed_chunk(view: memoryview, number: int) -> memoryview:
-    start = _PREFIX_BYTES + number * _SEALED_CHUNK_BYTES
-    return view[start : start + _SEALED_CHUNK_BYTES]
+def _decrypt_chunks(
+    aead: AESGCM, base_nonce: bytes, sealed: memoryview, *, into: memoryview
+) -> None:
+    # 5. The number of a chunk is in its nonce, so chunks cannot change places.
+    for number, start in enumerate(range(0, len(sealed), _SEALED_CHUNK_BYTES)):
+        chunk = sealed[start : start + _SEALED_CHUNK_BYTES]
+        at = number * CHUNK_BYTES
+        out = into[at : at + len(chunk) - _TAG_BYTES]
+        aead.decrypt_into(_nonce(base_nonce, number), chunk, None, out)

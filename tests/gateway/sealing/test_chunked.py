@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import SealError
-from gateway.sealing.chunked import COBBLESTONE_256, Suite, count_chunks, open_chunked, seal_chunked
+from gateway.sealing.chunked import (
+    COBBLESTONE_256,
+    Suite,
+    count_chunks,
+    open_chunked,
+    open_chunked_guarded,
+    seal_chunked,
+)
+from gateway.sealing.guarded_memory import GuardedBuffer
 
 SUITES = {128: Suite(b"AEAD_AES_128_GCM", 16), 256: COBBLESTONE_256}
 KEY = bytes(range(32))
@@ -99,6 +107,33 @@ def test_a_message_of_any_length_opens_again(length: int) -> None:
     """Opening undoes sealing around every chunk's edge."""
     message = bytes(i % 256 for i in range(length))
     assert message == open_chunked(KEY, b"c", seal_chunked(KEY, b"c", message, salt=SALT))
+
+
+@given(st.binary(max_size=40000), st.binary(max_size=50))
+def test_guarded_memory_holds_the_same_plaintext(message: bytes, context: bytes) -> None:
+    """Both ways of opening give what was sealed, under a key in a bytearray too."""
+    ciphertext = seal_chunked(KEY, context, message, salt=SALT)
+    with open_chunked_guarded(bytearray(KEY), context, memoryview(ciphertext)) as plaintext:
+        assert message == bytes(plaintext.view) == open_chunked(KEY, context, ciphertext)
+
+
+def test_nothing_stays_of_a_message_whose_end_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chunks before the damage were decrypted; they are overwritten and unmapped."""
+    made: list[GuardedBuffer] = []
+    looked: list[memoryview] = []
+
+    def remember(length: int) -> GuardedBuffer:
+        made.append(GuardedBuffer(length))
+        looked.append(made[-1].view[:])
+        return made[-1]
+
+    monkeypatch.setattr("gateway.sealing.chunked.GuardedBuffer", remember)
+    ciphertext = bytearray(seal_chunked(KEY, b"", b"a" * 40000, salt=SALT))
+    ciphertext[-1] ^= 1
+    assert reason_of(KEY, b"", bytes(ciphertext)) == "body_chunk"
+    assert bytes(40000) == bytes(looked[0])
+    with pytest.raises(ValueError, match="closed"):
+        _ = made[0].view
 
 
 @pytest.mark.parametrize("length", [0, 71])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from gateway.commands.opening import opened_store
 from gateway.errors import KeyFileError, SealError
@@ -40,7 +39,7 @@ class ListedKek:
 
 
 def list_keks(settings: GatewaySettings, *, as_json: bool) -> None:
-    """Print every KEK; an old one can go when nothing is opened by it alone."""
+    """Print every KEK and every sealed file; a KEK can go when nothing needs it."""
     files, unreadable = _wrapped_files(settings.models_folder)
     with opened_store(settings) as store, store.connect() as connection:
         sample_keys = Counter(record.kek_id for record in list_sample_keys(connection))
@@ -48,16 +47,9 @@ def list_keks(settings: GatewaySettings, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_json(listed, files, unreadable)))
         return
-    table = Table("KEK", "named by", "files", "opened by it alone", "sample keys", "state")
-    for kek in listed:
-        numbers = (str(len(kek.files)), str(len(kek.sole_files)), str(kek.sample_keys))
-        table.add_row(kek.kek_id or "?", kek.spec or "", *numbers, _state(kek))
     console = Console()
-    console.print(table)
-    for name, ids in files.items():
-        console.print(f"{name}: {', '.join(ids)}", markup=False, soft_wrap=True)
-    for name in unreadable:
-        console.print(f"{name}: no sealed model of this format", markup=False, soft_wrap=True)
+    for text in (*map(_lines, listed), *_file_lines(files, unreadable)):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _wrapped_files(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
@@ -113,12 +105,27 @@ def _configured(specs: Sequence[str]) -> list[tuple[str | None, str | None, str 
     return found
 
 
+def _lines(kek: ListedKek) -> str:
+    counts = (
+        f"    wraps {len(kek.files)} sealed files, {len(kek.sole_files)} of which no other KEK here opens, "
+        f"and {kek.sample_keys} sample keys"
+    )
+    return (
+        f"{kek.kek_id or '(unknown)'}  {kek.spec or 'not configured'}\n{counts}\n    {_state(kek)}"
+    )
+
+
 def _state(kek: ListedKek) -> str:
     if kek.problem is not None:
         return f"cannot be opened: {kek.problem}"
-    if kek.spec is None:
-        return "not configured"
-    return "needed" if kek.sole_files or kek.sample_keys else "opens nothing that another does not"
+    if not kek.sole_files and not kek.sample_keys:
+        return "nothing needs it"
+    return "needed" if kek.spec is not None else "needed, and not configured"
+
+
+def _file_lines(files: Mapping[str, Sequence[str]], unreadable: Sequence[str]) -> list[str]:
+    lines = [f"{name}: {', '.join(ids)}" for name, ids in files.items()]
+    return lines + [f"{name}: no sealed model of this format" for name in unreadable]
 
 
 def _as_json(

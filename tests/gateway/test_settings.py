@@ -105,3 +105,14 @@ def test_the_database_url_is_never_shown() -> None:
     """It may hold a password."""
     settings = read_settings({"GATEWAY_DATABASE_URL": "postgresql://u:secret@h/d"})
     assert "secret" not in repr(settings)
+
+
+def test_a_setting_that_is_no_more_names_its_successor() -> None:
+    """Nearest names would have been those of other files."""
+    with pytest.raises(SettingsError, match=r"GATEWAY_KEK_FILE: .* write GATEWAY_KEKS=file:PATH"):
+        read_settings({"GATEWAY_KEK_FILE": "var/keys/kek"})
+
+
+def test_keks_are_never_shown() -> None:
+    """A PIN that somebody put there by mistake stays out of logs."""
+    assert "s3cret" not in repr(read_settings({"GATEWAY_KEKS": "pkcs11:?pin-value=s3cret"}))

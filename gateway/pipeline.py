@@ -287,4 +287,5 @@ def _offer(
         encoded=request.body,
         detections=answered.result.detections,
         mode=answered.mode,
+        image_shape=answered.result.image_shape,
     )

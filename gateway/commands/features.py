@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
+from gateway.commands.process_memory import protect_process
 from gateway.errors import Code, DecodeError, OperatorError
 from gateway.inference.lane_pool import LanePool
 from gateway.inference.postprocess import Thresholds
@@ -27,7 +27,7 @@ def print_features(settings: GatewaySettings, folder: Path) -> None:
     Images that the gateway would refuse are named on standard error and left out. Raises OperatorError if the folder
     holds no image.
     """
-    forbid_core_dumps()
+    protect_process()
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise OperatorError(Code.SETTINGS_INVALID, f"no image in {folder}: name a folder of images")
@@ -55,7 +55,12 @@ def _measure_all(
         except DecodeError as exc:
             console.print(f"left out {file}: {exc.message}", markup=False)
             return None
-        measured = measure(result.image, result.detections, encoded_bytes=len(body))
+        measured = measure(
+            result.image,
+            result.detections,
+            encoded_bytes=len(body),
+            image_shape=result.image_shape,
+        )
         content = {
             "features": measured.features,
             "detections": measured.detections,

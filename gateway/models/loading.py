@@ -45,7 +45,7 @@ class Loader:
     """Everything that makes a registered version run.
 
     further_sizes: sides in pixels that dynamic models are compiled for besides their own size. workers, queue_size,
-    limits, infer_timeout_seconds: of each version's own Runner, so that several versions share the same cores.
+    limits and both timeouts: of each version's own Runner, so that several versions share the same cores.
     """
 
     models_folder: Path
@@ -57,6 +57,7 @@ class Loader:
     queue_size: int
     limits: ImageLimits
     infer_timeout_seconds: float
+    request_timeout_seconds: float
 
     def load(self, registered: ModelVersion) -> ServedVersion:
         """The version, ready to answer; its threads run until it is closed.
@@ -71,6 +72,7 @@ class Loader:
             queue_size=self.queue_size,
             limits=self.limits,
             infer_timeout_seconds=self.infer_timeout_seconds,
+            request_timeout_seconds=self.request_timeout_seconds,
         )
         _running(registered, runner.warm_up)
         return ServedVersion(
@@ -175,6 +177,7 @@ def loader_of(
         queue_size=settings.queue_size,
         limits=image_limits(settings),
         infer_timeout_seconds=settings.infer_timeout_seconds,
+        request_timeout_seconds=settings.request_timeout_seconds,
     )
 
 

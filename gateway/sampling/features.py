@@ -93,12 +93,15 @@ FEATURES: tuple[Feature, ...] = (
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
 
-def image_features(image: Image, *, encoded_bytes: int) -> dict[str, float]:
+def image_features(
+    image: Image, *, encoded_bytes: int, image_shape: tuple[int, int] | None = None
+) -> dict[str, float]:
     """The features of kind image.
 
-    image: uint8 (H, W, 3) BGR, H, W >= 1. encoded_bytes: length of the file it was decoded from, >= 0.
+    image: uint8 (H, W, 3) BGR, H, W >= 1. encoded_bytes: length of the file it was decoded from, >= 0. image_shape:
+    (height, width) of the file's image if this is a reduced copy, whose light, colour and detail are then measured.
     """
-    height, width = image.shape[:2]
+    height, width = image_shape or image.shape[:2]
     return {
         "width": float(width),
         "height": float(height),

@@ -19,12 +19,22 @@ class Measured:
     detections: tuple[DetectionRow, ...]
 
 
-def measure(image: NDArray[np.uint8], detections: Detections, *, encoded_bytes: int) -> Measured:
-    """Measure one image. image: uint8 (H, W, 3) BGR. encoded_bytes: length of the file it was decoded from."""
-    height, width = image.shape[:2]
+def measure(
+    image: NDArray[np.uint8],
+    detections: Detections,
+    *,
+    encoded_bytes: int,
+    image_shape: tuple[int, int] | None = None,
+) -> Measured:
+    """Measure one image.
+
+    image: uint8 (h, w, 3) BGR. encoded_bytes: length of the file it was decoded from. image_shape: (height, width) of
+    the file's image, which boxes refer to, if this is a reduced copy.
+    """
+    height, width = image_shape or image.shape[:2]
     return Measured(
         features={
-            **image_features(image, encoded_bytes=encoded_bytes),
+            **image_features(image, encoded_bytes=encoded_bytes, image_shape=image_shape),
             **detection_features(detections, width=width, height=height),
         },
         detections=_rows(detections),

@@ -57,7 +57,8 @@ class SampleOutcome(StrEnum):
 class Offer:
     """One answered request.
 
-    image: uint8 (H, W, 3) BGR, as decoded; nobody writes to it afterwards. encoded: the bytes as received.
+    image: uint8 (h, w, 3) BGR, as decoded; nobody writes to it afterwards. encoded: the bytes as received.
+    image_shape: (height, width) as received, which boxes refer to; None if that is h and w.
     mode: a shadow's image is never kept, since the request's is kept with the answer that was given, or not at all.
     """
 
@@ -71,6 +72,7 @@ class Offer:
     encoded: bytes
     detections: Detections
     mode: SampleMode = SampleMode.SERVED
+    image_shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,12 @@ class Sampler:
 
     def _measure(self, queued: _Queued) -> Sample:
         offer = queued.offer
-        measured = measure(offer.image, offer.detections, encoded_bytes=queued.encoded_bytes)
+        measured = measure(
+            offer.image,
+            offer.detections,
+            encoded_bytes=queued.encoded_bytes,
+            image_shape=offer.image_shape,
+        )
         return Sample(
             request_id=offer.request_id,
             received_at=offer.received_at,

@@ -71,3 +71,17 @@ def test_other_shapes_are_measured_by_their_boxes(shapes: dict[str, Any]) -> Non
     assert measure(IMAGE, found, encoded_bytes=384) == measure(
         IMAGE, replace(found, **shapes), encoded_bytes=384
     )
+
+
+def test_a_reduced_copy_is_measured_as_the_image_that_was_sent() -> None:
+    """Sizes and places refer to what the caller sent; the boxes do, too."""
+    found = Detections(
+        boxes_xyxy=np.array([[10, 20, 30, 60]], np.float32),
+        confidences=np.array([0.5], np.float32),
+        class_ids=np.array([0], np.int64),
+    )
+    large = measure(np.zeros((80, 160, 3), np.uint8), found, encoded_bytes=384)
+    small = measure(
+        np.zeros((20, 40, 3), np.uint8), found, encoded_bytes=384, image_shape=(80, 160)
+    )
+    assert large == small

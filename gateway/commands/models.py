@@ -1,26 +1,37 @@
-"""Listing model versions, and putting one into production."""
+"""Listing model versions, and changing which of them get requests.
+
+Rules: a version that is to get requests is opened, compiled and asked for its golden set here first, as a gateway
+would; running gateways follow the registry within about a second.
+"""
 
 import json
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
 from gateway.audit.events import Action
-from gateway.commands.opening import opened_store, operator_event, recorded, utc_now
-from gateway.errors import Code, RegistryError
+from gateway.commands.opening import (
+    open_keks,
+    open_trusted_signers,
+    opened_store,
+    operator_event,
+    recorded,
+    utc_now,
+)
+from gateway.commands.process_memory import protect_process
+from gateway.errors import Code, GatewayError, RegistryError
+from gateway.models import changes
+from gateway.models.loading import loader_of
+from gateway.sealing.files import read_sealed_model
+from gateway.sealing.sealed_model import read_header
+from gateway.sealing.signers import TrustedSigner
 from gateway.settings import GatewaySettings
-from gateway.store.database import write_transaction
-from gateway.store.queries.models import list_model_versions, promote_version
-
-
-def promote(settings: GatewaySettings, *, name: str, version: str) -> None:
-    """Put a registered version into production and retire the one before; a running gateway takes it when restarted.
-
-    Raises RegistryError if the version is unknown.
-    """
-    with opened_store(settings) as store:
-        promote_in(store, settings, name, version)
+from gateway.store.queries.models import find_version_before, list_model_versions
+from gateway.store.records import ModelVersion, Traffic
 
 
 def list_models(settings: GatewaySettings, *, as_json: bool) -> None:
@@ -28,28 +39,158 @@ def list_models(settings: GatewaySettings, *, as_json: bool) -> None:
     with opened_store(settings) as store, store.connect() as connection:
         versions = list_model_versions(connection)
     if as_json:
-        rows = [
-            {"name": v.name, "version": v.version, "stage": v.stage, "sha256": v.plaintext_sha256}
-            for v in versions
-        ]
-        print(json.dumps(rows))
+        print(json.dumps([_registered(version) for version in versions]))
         return
-    table = Table("model", "version", "stage", "classes", "input", "registered", "sha256")
+    columns = ("stage", "traffic", "engine", "precision", "classes", "input", "registered")
+    table = Table("model", "version", *columns, "sha256")
     for v in versions:
         size = f"{v.input_size[1]}x{v.input_size[0]}"
         when = v.registered_at.isoformat(timespec="seconds")
         classes = str(len(v.class_names))
-        table.add_row(v.name, v.version, v.stage, classes, size, when, v.plaintext_sha256[:16])
+        cells = (v.stage, _traffic(v), v.engine, v.precision, classes, size, when)
+        table.add_row(v.name, v.version, *cells, v.plaintext_sha256[:16])
     Console().print(table)
+
+
+def show_model(settings: GatewaySettings, *, name: str, as_json: bool) -> None:
+    """Print one model: its versions with what their sealed headers say, and where a rollback would go.
+
+    Raises RegistryError if no version of it is registered.
+    """
+    signers = open_trusted_signers(settings)
+    with opened_store(settings) as store, store.connect() as connection:
+        versions = list_model_versions(connection, name=name)
+        before = find_version_before(connection, name)
+    if not versions:
+        message = f"no version of {name} is registered: see `gateway models list`"
+        raise RegistryError(Code.MODEL_UNKNOWN, message)
+    described = [_registered(v) | _header(settings, signers, v) for v in versions]
+    if as_json:
+        print(json.dumps({"name": name, "rollback_to": before, "versions": described}))
+        return
+    console = Console(soft_wrap=True)
+    for content in described:
+        console.print(f"{name}@{content.pop('version')}", style="bold", markup=False)
+        for member, value in content.items():
+            console.print(f"  {member.replace('_', ' ')}: {_words(value)}", markup=False)
+    console.print(f"a rollback goes to: {before or 'nothing, none was in production before'}")
+
+
+def promote(settings: GatewaySettings, *, name: str, version: str) -> None:
+    """Put a registered version into production and retire the one before.
+
+    Raises RegistryError if the version is unknown or does not reproduce its golden set, SealError or OperatorError if
+    it does not open or run here; nothing has changed then.
+    """
+    with opened_store(settings) as store:
+        promote_in(store, settings, name, version)
 
 
 def promote_in(store: Engine, settings: GatewaySettings, name: str, version: str) -> None:
     """The same on an open store."""
-    event = operator_event(Action.MODELS_PROMOTE, model_name=name, model_version=version)
-    with recorded(store, settings, event):
-        # One transaction: after a crash either the old version is in production or the new one, never both or none.
-        with write_transaction(store) as connection:
-            known = promote_version(connection, name, version, now=utc_now())
-        if not known:
-            message = f"no model {name}@{version} is registered: see `gateway models list`"
-            raise RegistryError(Code.MODEL_UNKNOWN, message)
+    protect_process()
+    with _recorded(store, settings, Action.MODELS_PROMOTE, name, version):
+        _prove(settings, changes.find_version(store, name, version))
+        changes.promote(store, name, version, clock=utc_now)
+
+
+def roll_back(settings: GatewaySettings, *, name: str) -> str:
+    """Put the version before the one in production back; which that is. Raises as promote does."""
+    protect_process()
+    with opened_store(settings) as store:
+        target = changes.find_rollback(store, name).version
+        with _recorded(store, settings, Action.MODELS_ROLLBACK, name, target):
+            _prove(settings, changes.find_version(store, name, target))
+            changes.undo_promotion(store, name, expected=target, clock=utc_now)
+    return target
+
+
+def retire(settings: GatewaySettings, *, name: str, version: str) -> None:
+    """Take a version out of use. Raises RegistryError if it is unknown or in production."""
+    with (
+        opened_store(settings) as store,
+        _recorded(store, settings, Action.MODELS_RETIRE, name, version),
+    ):
+        changes.retire(store, name, version, clock=utc_now)
+
+
+def direct_traffic(
+    settings: GatewaySettings, *, name: str, version: str, traffic: Traffic, share: float
+) -> None:
+    """Give a version that is not in production its share of the requests, 0 < share <= 1, or none.
+
+    Raises as promote does, and RegistryError if another version has that traffic.
+    """
+    protect_process()
+    detail = f"traffic={traffic.value} share={share:g}"
+    with (
+        opened_store(settings) as store,
+        _recorded(store, settings, Action.MODELS_TRAFFIC, name, version, detail=detail),
+    ):
+        found = changes.find_version(store, name, version)
+        if traffic is not Traffic.NONE:
+            _prove(settings, found)
+        changes.direct_traffic(store, name, version, traffic=traffic, share=share)
+
+
+def _recorded(
+    store: Engine,
+    settings: GatewaySettings,
+    action: Action,
+    name: str,
+    version: str,
+    *,
+    detail: str | None = None,
+) -> AbstractContextManager[None]:
+    event = operator_event(action, model_name=name, model_version=version)
+    return recorded(store, settings, replace(event, reason=detail))
+
+
+def _prove(settings: GatewaySettings, version: ModelVersion) -> None:
+    loader = loader_of(
+        settings, keks=open_keks(settings), trusted_signers=open_trusted_signers(settings)
+    )
+    loader.prove(version)
+
+
+def _registered(version: ModelVersion) -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "version": version.version,
+        "stage": version.stage,
+        "traffic": version.traffic,
+        "share": version.share,
+        "task": version.task,
+        "engine": version.engine,
+        "precision": version.precision,
+        "sha256": version.plaintext_sha256,
+    }
+
+
+def _header(
+    settings: GatewaySettings, signers: list[TrustedSigner], version: ModelVersion
+) -> dict[str, Any]:
+    try:
+        sealed = read_sealed_model(
+            settings.models_folder,
+            name=version.name,
+            version=version.version,
+            max_bytes=settings.max_model_bytes,
+        )
+        header = asdict(read_header(sealed, trusted_signers=signers))
+    except GatewayError as exc:
+        return {"file_fault": f"{exc.message} [{exc.code}]"}
+    wanted = ("input_size", "dynamic", "stride", "decode", "gates", "made_with", "signer")
+    return {member: header[member] for member in wanted}
+
+
+def _traffic(version: ModelVersion) -> str:
+    if version.traffic is Traffic.NONE:
+        return ""
+    return f"{version.traffic.value} {version.share:.0%}"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {said}" for name, said in value.items()) or "none"
+    return str(value)

@@ -14,13 +14,13 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from gateway.audit.events import Action
-from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import (
     open_trusted_signers,
     opened_store,
     operator_event,
     recorded,
 )
+from gateway.commands.process_memory import protect_process
 from gateway.commands.steps import Steps
 from gateway.errors import Code, GatewayError, KeyFileError, OperatorError, SealError
 from gateway.sealing.files import list_sealed_files, read_sealed_file, replace_sealed_file
@@ -75,7 +75,7 @@ def rotate(
     Raises OperatorError, and changes nothing, if a new KEK cannot be opened or a sealed file is opened by none of the
     old and new ones.
     """
-    forbid_core_dumps()
+    protect_process()
     steps = Steps(console)
     keys = _open_keys(settings, specs, steps)
     with opened_store(settings) as store:

@@ -10,7 +10,6 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from gateway.audit.events import Action
-from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.made_with import facts_of_machine
 from gateway.commands.models import promote_in
 from gateway.commands.opening import (
@@ -21,6 +20,7 @@ from gateway.commands.opening import (
     recorded,
     utc_now,
 )
+from gateway.commands.process_memory import protect_process
 from gateway.commands.seal_gates import check_loss, check_parity, measure_loss
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.seal_source import Prepared, prepare
@@ -60,7 +60,7 @@ def seal(settings: GatewaySettings, order: SealOrder, *, console: Console) -> Pa
 
     Raises OperatorError naming the cause: an unreadable source, a key, a name that is taken, a gate that failed.
     """
-    forbid_core_dumps()
+    protect_process()
     with opened_store(settings) as store:
         event = operator_event(
             Action.MODELS_SEAL, model_name=order.name, model_version=order.version

@@ -5,8 +5,8 @@ import os
 
 from gateway.api.server import bind, build_server, tls_context
 from gateway.app import Opened, built
-from gateway.commands.core_dumps import forbid_core_dumps
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
+from gateway.commands.process_memory import protect_process
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
     ready_descriptor: an open file descriptor that gets one line, the port, once the socket takes calls; whoever started
     this process waits on it. Raises OperatorError if something needed is missing or wrong.
     """
-    forbid_core_dumps()
+    log.info("memory_protection %s", protect_process())
     context = tls_context(settings.tls_certificate_file, settings.tls_key_file)
     with opened_store(settings) as store:
         opened = Opened(store, open_keks(settings), open_trusted_signers(settings))

@@ -15,8 +15,8 @@ from gateway.sealing.graphs.reading import FLOAT, TensorType, import_onnx
 
 _QUANTISATION = {"QuantizeLinear", "DequantizeLinear"}
 _IDENTITY_SHARE = 0.15
-_DISGUISED_SHARE = 0.5
-_DEAD_BRANCHES = 4
+_DISGUISED_SHARE = 0.2
+_CONVOLUTIONS_A_DEAD_BRANCH = 30
 _DEAD_CHANNELS = (16, 32)
 _PLAUSIBLE_DEVIATION = 0.05
 
@@ -83,7 +83,8 @@ def add_dead_branches(
     graph: Any, types: dict[str, TensorType], scratch: Scratch, rng: random.Random
 ) -> None:
     """Hang small convolutions with random weights on live maps; nothing reads what they compute."""
-    taps = _taps(graph, types)[:_DEAD_BRANCHES]
+    convolutions = sum(node.op_type == "Conv" for node in graph.node)
+    taps = _taps(graph, types)[: max(1, convolutions // _CONVOLUTIONS_A_DEAD_BRANCH)]
     noise = np.random.default_rng(rng.getrandbits(64))
     for name, channels in taps:
         _add_dead_branch(graph, name, channels, scratch, rng, noise)
@@ -126,13 +127,14 @@ def _add_dead_branch(
     rng: random.Random,
     noise: np.random.Generator,
 ) -> None:
-    for side in (1, 3):
+    # Down to half the area, then across the channels, as the detectors' own blocks begin.
+    for side, stride in ((3, 2), (1, 1)):
         wider = rng.choice(_DEAD_CHANNELS)
         weights, bias, made = (scratch.take() for _ in range(3))
         _add_noise(graph, weights, (wider, channels, side, side), noise)
         _add_noise(graph, bias, (wider,), noise)
         form = {"dilations": [1, 1], "group": 1, "kernel_shape": [side, side]}
-        form |= {"pads": [side // 2] * 4, "strides": [1, 1]}
+        form |= {"pads": [side // 2] * 4, "strides": [stride, stride]}
         graph.node.append(
             import_onnx().helper.make_node("Conv", [name, weights, bias], [made], **form)
         )

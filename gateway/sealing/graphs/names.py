@@ -69,6 +69,9 @@ def names_in(content: bytes) -> frozenset[str]:
             format_words.update((message.name, message.s.decode("utf-8", "replace")))
     for entry in model.metadata_props:
         found.update(_literal_texts(entry.value))
+    for function in model.functions:
+        format_words -= {function.name, function.domain}
+        found.update((function.name, function.domain))
     telling = {text for text in found if len(text) >= MIN_NAME_CHARACTERS and not text.isdigit()}
     return frozenset(t for t in telling if not any(t in word for word in format_words))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import Code, OperatorError
 from gateway.sealing.graphs.pooled import add_pooled_output
-from tests.gateway.sealing.graphs.conftest import CONVEYOR, Run
+from tests.gateway.sealing.graphs.conftest import CONVEYOR, Run, small_detector
 
 
 def test_the_head_keeps_every_bit(
@@ -99,36 +99,3 @@ def test_a_taken_name_is_refused(onnx: Any) -> None:
     """Two tensors of one name would be no valid model."""
     with pytest.raises(OperatorError, match="another tensor named 'features'"):
         add_pooled_output(small_detector(onnx, outputs=("features",)))
-
-
-def small_detector(
-    onnx: Any,
-    *,
-    outputs: tuple[str, ...] = ("output0",),
-    upsampled: str | None = "map",
-    batch: int | str = 1,
-    side: int | str = 8,
-    element_type: int = 1,
-) -> bytes:
-    """Three channels to four, upsampled twice; each output is a copy of the result."""
-    helper = onnx.helper
-    kernel = np.arange(12, dtype=helper.tensor_dtype_to_np_dtype(element_type)).reshape(4, 3, 1, 1)
-    scales = np.array([1, 1, 2, 2], np.float32)
-    nodes = [helper.make_node("Conv", ["images", "kernel"], ["map"], kernel_shape=[1, 1])]
-    if upsampled:
-        nodes.append(helper.make_node("Resize", [upsampled, "", "scales"], ["large"]))
-    last = "large" if upsampled else "map"
-    nodes += [helper.make_node("Relu", [last], [name]) for name in outputs]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("images", element_type, [batch, 3, side, side])],
-        [helper.make_tensor_value_info(name, element_type, [None] * 4) for name in outputs],
-        [
-            onnx.numpy_helper.from_array(kernel, "kernel"),
-            onnx.numpy_helper.from_array(scales, "scales"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    content: bytes = model.SerializeToString()
-    return content

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.keys import create_all
+from gateway.commands.keys import create_all, create_one
 from gateway.errors import KeyFileError
 from gateway.identity.issue import load_signing_key, thumbprint
 from gateway.identity.keysets import load_keyset
@@ -89,3 +89,12 @@ def test_the_signers_folder_is_closed_to_the_group_under_any_umask(tmp_path: Pat
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "keys" / "signers").stat().st_mode) == 0o755
+
+
+def test_one_kek_alone_can_be_made(tmp_path: Path) -> None:
+    """Where its spec says, never over another, and nothing beside it."""
+    kek_id = create_one(f"file:{tmp_path / 'next'}")
+    assert load_kek(tmp_path / "next").kek_id == kek_id
+    with pytest.raises(KeyFileError, match="never overwritten"):
+        create_one(f"file:{tmp_path / 'next'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["next"]

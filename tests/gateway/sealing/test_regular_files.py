@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sealing.regular_files import create_durably, read_regular
+from gateway.sealing.regular_files import create_durably, read_regular, replace_durably
 
 
 def fail(*_args: object, **_kwargs: object) -> None:
@@ -105,3 +105,64 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r"regular file|output error"):
             read_regular(path, check=fail)
     assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_replaced_file_keeps_owner_and_permissions(tmp_path: Path) -> None:
+    """Whoever reads it may be another user than whoever replaces it."""
+    file = tmp_path / "f"
+    file.write_bytes(b"old")
+    file.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(file, 12345, 23456)
+    before = file.stat()
+    replace_durably(file, b"new")
+    after = file.stat()
+    assert file.read_bytes() == b"new"
+    assert (before.st_mode, before.st_uid, before.st_gid) == (
+        after.st_mode,
+        after.st_uid,
+        after.st_gid,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("step", ["fchown", "fchmod", "fsync", "replace"])
+def test_what_fails_before_the_rename_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whole, and alone in its folder."""
+    (tmp_path / "f").write_bytes(b"old")
+    monkeypatch.setattr(Path if step == "replace" else os, step, fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        replace_durably(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_the_new_content_and_then_its_name_are_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this order, or a power cut could leave a name without content."""
+    (tmp_path / "f").write_bytes(b"old")
+    order: list[str] = []
+    real_fsync, real_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        order.append("folder" if Path(f"/proc/self/fd/{descriptor}").is_dir() else "file")
+        real_fsync(descriptor)
+
+    def rename(part: Path, target: Path) -> Path:
+        order.append("rename")
+        return real_replace(part, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    replace_durably(tmp_path / "f", b"new")
+    assert order == ["file", "rename", "folder"]
+
+
+def test_only_what_is_there_is_replaced(tmp_path: Path) -> None:
+    """A name that is gone is not made again."""
+    with pytest.raises(FileNotFoundError):
+        replace_durably(tmp_path / "f", b"new")
+    assert [] == list(tmp_path.iterdir())

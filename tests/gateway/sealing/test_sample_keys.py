@@ -1,7 +1,7 @@
 """Kept images: sealed under a key of this process, bound to their request, opened by whoever holds the KEK."""
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 
 import pytest
@@ -15,8 +15,14 @@ from gateway.sealing.sample_keys import (
     create_sample_key,
     open_sample_image,
     open_sample_key,
+    rewrap_sample_key,
 )
-from gateway.store.queries.sample_keys import find_sample_key, insert_sample_key
+from gateway.store.queries.sample_keys import (
+    find_sample_key,
+    insert_sample_key,
+    list_sample_keys,
+    replace_sample_key,
+)
 from gateway.store.records import SealedImage, WrappedSampleKey
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -140,3 +146,71 @@ def test_a_key_is_stored_once(sqlite_engine: Engine) -> None:
         insert_sample_key(connection, record)
     with pytest.raises(IntegrityError), sqlite_engine.begin() as connection:
         insert_sample_key(connection, record)
+
+
+def test_keys_are_listed_the_oldest_first(engine: Engine) -> None:
+    """Each as it was stored."""
+    records = [
+        WrappedSampleKey("b", "kek", b"1", NOW),
+        WrappedSampleKey("a", "kek", b"2", NOW + timedelta(seconds=1)),
+    ]
+    with engine.begin() as connection:
+        for record in reversed(records):
+            insert_sample_key(connection, record)
+    with engine.begin() as connection:
+        assert records == list_sample_keys(connection)
+
+
+def test_a_wrap_is_replaced_only_where_it_is_the_old_one(engine: Engine) -> None:
+    """Two rotations at once do not undo each other."""
+    old = WrappedSampleKey("k1", "kek", b"old", NOW)
+    new = WrappedSampleKey("k1", "next", b"new", NOW)
+    late = WrappedSampleKey("k1", "late", b"late", NOW)
+    with engine.begin() as connection:
+        insert_sample_key(connection, old)
+        assert replace_sample_key(connection, old, new=new)
+        assert not replace_sample_key(connection, old, new=late)
+    with engine.begin() as connection:
+        assert new == find_sample_key(connection, "k1")
+
+
+def test_a_rewrapped_key_opens_the_same_images(
+    kek: Kek, other_kek: Kek, counting_random: RandomBytes
+) -> None:
+    """Under the new KEK alone; its id and age stay."""
+    key, record = create_sample_key(kek=kek, now=NOW, random=counting_random)
+    new = rewrap_sample_key(record, keks=[kek], new_kek=other_kek, random=counting_random)
+    assert open_sample_key(new, keks=[other_kek]).data_key == key.data_key
+    assert (new.key_id, new.created_at) == (record.key_id, record.created_at)
+    assert refusal_of(new, [kek]) == "no_usable_key"
+
+
+def test_a_key_that_does_not_open_is_not_rewrapped(
+    kek: Kek, other_kek: Kek, counting_random: RandomBytes
+) -> None:
+    """Without its KEK, or changed."""
+    _, record = create_sample_key(kek=kek, now=NOW, random=counting_random)
+    changed = dataclasses.replace(record, wrapped_key=record.wrapped_key[:-1] + b"\0")
+    for keks, unverified in (([other_kek], record), ([kek], changed)):
+        with pytest.raises(SealError):
+            rewrap_sample_key(unverified, keks=keks, new_kek=other_kek, random=counting_random)
+
+
+def test_a_new_kek_that_does_not_unwrap_is_found_at_once(
+    kek: Kek, counting_random: RandomBytes
+) -> None:
+    """Later the images would be lost."""
+
+    class Forgetful(Kek):
+        """Unwraps to something else."""
+
+        def unwrap(self, unverified_wrapped: bytes, *, purpose: bytes, context: bytes) -> bytes:
+            """Another data key."""
+            return bytes(32)
+
+    _, record = create_sample_key(kek=kek, now=NOW, random=counting_random)
+    with pytest.raises(SealError) as caught:
+        rewrap_sample_key(
+            record, keks=[kek], new_kek=Forgetful(key=b"\x11" * 32), random=counting_random
+        )
+    assert caught.value.reason == "unwrap"

@@ -1,24 +1,23 @@
 """Callers that hang up while their image waits or is looked at."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Message
 
 from gateway.api.hangup import ending_with_its_caller
+from tests.gateway.api.conftest import connect, serving
 
 pytestmark = pytest.mark.anyio
 
 WAIT_SECONDS = 10.0
 MORE: Message = {"type": "http.request", "body": b"", "more_body": False}
 GONE: Message = {"type": "http.disconnect"}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The event loop that the gateway runs on."""
-    return "asyncio"
 
 
 class Connection:
@@ -91,3 +90,59 @@ async def test_the_body_is_left_to_its_reader() -> None:
     with ending_with_its_caller(connection.request):
         await asyncio.sleep(0)
     assert connection.asked == 0
+
+
+class Working:
+    """An application that answers at once, or on /wait never, and remembers how calls ended."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.reasons: list[tuple[object, ...]] = []
+        self.app = Starlette(routes=[Route("/{path}", self._work, methods=["POST"])])
+
+    async def _work(self, request: Request) -> Response:
+        try:
+            with ending_with_its_caller(request) as watch:
+                body = await request.body()
+                watch()
+                self.started.set()
+                # One turn of the loop, in which the listener is asked.
+                await asyncio.sleep(0)
+                if request.path_params["path"] == "wait":
+                    await asyncio.Event().wait()
+        except asyncio.CancelledError as exc:
+            self.reasons.append(exc.args)
+            self.ended.set()
+            return Response(b"gone", 400)
+        return Response(body)
+
+
+async def test_a_closed_connection_ends_its_call(certificates: Path) -> None:
+    """Over TLS, as a client's own timeout does it."""
+    working = Working()
+    async with serving(certificates, working.app) as port:
+        _, writer = await connect(certificates, port)
+        writer.write(b"POST /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")
+        await asyncio.wait_for(working.started.wait(), WAIT_SECONDS)
+        writer.close()
+        await asyncio.wait_for(working.ended.wait(), WAIT_SECONDS)
+    assert working.reasons == [("client_gone",)]
+
+
+async def test_a_connection_that_is_kept_serves_call_after_call(certificates: Path) -> None:
+    """One after the other, and two that came at once: what the listener said of one is never another's end."""
+    working = Working()
+    post = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n%d"
+    async with serving(certificates, working.app) as port:
+        reader, writer = await connect(certificates, port)
+        answers = []
+        for sent in (post % 1, post % 2, post % 3 + post % 4, post % 5):
+            writer.write(sent)
+            for _ in range(sent.count(b"POST")):
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT_SECONDS)
+                assert head.startswith(b"HTTP/1.1 200 OK")
+                answers.append(await reader.readexactly(1))
+        writer.close()
+    assert answers == [b"1", b"2", b"3", b"4", b"5"]
+    assert working.reasons == []

@@ -51,17 +51,24 @@ class GoldenImage:
 
 
 def pack_golden(images: Sequence[GoldenImage]) -> bytes:
-    """The one encoding of a set. Raises OperatorError with DATASET_INVALID if it is too large or has no image."""
+    """The one encoding of a set. Raises OperatorError with DATASET_INVALID if it is empty or does not fit."""
     if not 1 <= len(images) <= MAX_IMAGES:
         raise OperatorError(
             Code.DATASET_INVALID, f"a golden set has 1 to {MAX_IMAGES} images, not {len(images)}"
         )
-    content = _encode(images)
-    if len(content) > MAX_CONTENT_BYTES:
+    if sum(len(image.image) for image in images) > MAX_CONTENT_BYTES:
+        raise _too_large()
+    try:
+        content = _encode(images)
+    except ValidationError as exc:
+        place = exc.errors(include_url=False, include_input=False)[0]["loc"][0]
         raise OperatorError(
             Code.DATASET_INVALID,
-            f"the golden set is larger than {MAX_CONTENT_BYTES >> 20} MiB: take fewer or smaller images",
-        )
+            f"an image does not fit a golden set because of its {place}: take another one, "
+            "with a file name of at most 255 plain characters",
+        ) from exc
+    if len(content) > MAX_CONTENT_BYTES:
+        raise _too_large()
     return content
 
 
@@ -233,6 +240,13 @@ def _array(text: str, *shape: int) -> NDArray[np.float32]:
     if not np.isfinite(array).all():
         raise ValueError("not finite")
     return array
+
+
+def _too_large() -> OperatorError:
+    return OperatorError(
+        Code.DATASET_INVALID,
+        f"the golden set is larger than {MAX_CONTENT_BYTES >> 20} MiB: take fewer or smaller images",
+    )
 
 
 def _unreadable() -> OperatorError:

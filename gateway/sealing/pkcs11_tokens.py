@@ -148,15 +148,16 @@ class TokenKey:
         error = _pkcs11().PKCS11Error
         self._close()
         try:
-            self._key = self._connect()
-        except (error, KeyFileError):
-            # A module that lost its device finds it again only after it was initialised anew.
             try:
+                self._key = self._connect()
+            except (error, KeyFileError):
+                # A module that lost its device finds it again only after it was initialised anew.
                 self._library.reinitialize()
                 self._key = self._connect()
-            except error as exc:
-                raise self._failed(exc) from exc
-        if not self._answers():
+            is_same = self._probe() == self._first_probe
+        except error as exc:
+            raise self._failed(exc) from exc
+        if not is_same:
             raise _invalid(self._uri, "it came back with another key than before; start anew")
 
     def _connect(self) -> Any:

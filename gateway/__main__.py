@@ -367,6 +367,20 @@ def db_upgrade() -> None:
 
 
 @app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Examine settings, keys, certificate, database and every version in use; exits 1 if something is broken.
+
+    Says what differs between this machine and the one that sealed, and runs each version's golden set.
+
+    Example: gateway doctor --json
+    """
+    from gateway.commands.doctor import examine
+    from gateway.commands.opening import settings_of_process
+
+    examine(settings_of_process(), as_json=as_json)
+
+
+@app.command()
 def features(
     folder: Annotated[Path, typer.Argument(help="A folder of images, searched to any depth.")],
 ) -> None:

@@ -1,0 +1,202 @@
+"""One look at everything that a start needs: what is good, what is doubtful, what is broken, and what mends it.
+
+Rules: nothing is changed and nothing is created; each check stands alone, so that one fault hides no other; a version
+is opened, compiled and asked for its golden set just as a start would.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from cryptography import x509
+from rich.console import Console
+from sqlalchemy import Engine
+
+from gateway.commands.machine_differences import machine_differences
+from gateway.commands.made_with import facts_of_machine
+from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
+from gateway.commands.process_memory import MemoryProtection, protect_process
+from gateway.errors import GatewayError
+from gateway.models.loading import Loader, loader_of
+from gateway.sealing.container import SealedHeader
+from gateway.sealing.files import read_sealed_model
+from gateway.sealing.keys import KeyProvider
+from gateway.sealing.sealed_model import read_header
+from gateway.sealing.signers import TrustedSigner
+from gateway.settings import GatewaySettings
+from gateway.store.queries.models import list_model_versions
+from gateway.store.records import ModelVersion, Stage, Traffic
+
+Outcome = TypeVar("Outcome")
+
+_WARN_BEFORE_DAYS = 14
+
+
+class Mark(StrEnum):
+    """How a finding stands."""
+
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check says about one thing."""
+
+    subject: str
+    mark: Mark
+    said: str
+
+
+def examine(settings: GatewaySettings, *, as_json: bool) -> None:
+    """Print every finding; exits 1 if something is broken."""
+    protection = protect_process()
+    findings = []
+    console = Console(stderr=True)
+    with console.status("examining"):
+        for finding in _examine(settings, protection):
+            findings.append(finding)
+            if not as_json:
+                _show(finding)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    if any(finding.mark is Mark.BROKEN for finding in findings):
+        sys.exit(1)
+
+
+def _show(finding: Finding) -> None:
+    print(f"{finding.mark.value:8}  {finding.subject}: {finding.said}")
+
+
+def _examine(settings: GatewaySettings, protection: MemoryProtection) -> Iterator[Finding]:
+    yield _good("settings", "read without mistakes")
+    yield from _memory(protection)
+    yield _certificate(settings, utc_now())
+    keks = _attempt("keys", lambda: open_keks(settings))
+    signers = _attempt("trusted signers", lambda: open_trusted_signers(settings))
+    yield from _of_keys(keks, signers)
+    try:
+        with opened_store(settings) as store:
+            yield _good("database", "answers, with the tables of this release")
+            if isinstance(keks, Finding) or isinstance(signers, Finding):
+                yield Finding("models", Mark.DOUBTFUL, "not examined: the keys come first")
+                return
+            loader = loader_of(settings, keks=keks, trusted_signers=signers)
+            yield from _models(settings, store, loader)
+    except GatewayError as exc:
+        yield _broken("database", exc)
+
+
+def _memory(protection: MemoryProtection) -> Iterator[Finding]:
+    gaps = protection.gaps()
+    if not gaps:
+        yield _good("memory", "weights are neither dumped nor swapped")
+    for gap in gaps:
+        yield Finding("memory", Mark.DOUBTFUL, gap)
+
+
+def _certificate(settings: GatewaySettings, now: datetime) -> Finding:
+    subject = "TLS certificate"
+    file = settings.tls_certificate_file
+    try:
+        end = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+    except OSError as exc:
+        return Finding(subject, Mark.BROKEN, f"cannot read {file}: {exc.strerror}")
+    except ValueError:
+        return Finding(subject, Mark.BROKEN, f"{file} holds no certificate in PEM: replace it")
+    said = f"valid until {end.date().isoformat()}"
+    if end <= now:
+        return Finding(subject, Mark.BROKEN, f"{said}, which is over: renew it")
+    is_soon = (end - now).days < _WARN_BEFORE_DAYS
+    return Finding(subject, Mark.DOUBTFUL if is_soon else Mark.GOOD, said)
+
+
+def _of_keys(
+    keks: list[KeyProvider] | Finding, signers: list[TrustedSigner] | Finding
+) -> Iterator[Finding]:
+    if isinstance(keks, Finding):
+        yield keks
+    else:
+        for kek in keks:
+            yield _good(f"KEK {kek.kek_id}", f"opens, wraps with {kek.algorithm}")
+    if isinstance(signers, Finding):
+        yield signers
+    else:
+        for signer in signers:
+            yield _good("trusted signer", signer.signer_id)
+
+
+def _models(settings: GatewaySettings, store: Engine, loader: Loader) -> Iterator[Finding]:
+    with store.connect() as connection:
+        versions = list_model_versions(connection)
+    used = [version for version in versions if _is_used(version)]
+    if not any(version.name == settings.model_name for version in used):
+        said = (
+            f"no version of {settings.model_name!r} is in production: seal one (`gateway seal`) "
+            "and promote it (`gateway models promote`)"
+        )
+        yield Finding("models", Mark.BROKEN, said)
+    for version in used:
+        yield from _model(version, settings, loader)
+
+
+def _is_used(version: ModelVersion) -> bool:
+    return version.stage is Stage.PRODUCTION or version.traffic is not Traffic.NONE
+
+
+def _model(version: ModelVersion, settings: GatewaySettings, loader: Loader) -> Iterator[Finding]:
+    subject = version.label
+    header = _attempt(subject, lambda: _header(version, settings, loader))
+    if isinstance(header, Finding):
+        yield header
+        return
+    here = facts_of_machine(engine=header.engine)
+    for difference in machine_differences(
+        header.made_with, here, engine=header.engine, precision=header.precision
+    ):
+        mark = Mark.BROKEN if difference.is_wrong else Mark.DOUBTFUL
+        yield Finding(subject, mark, difference.text)
+    for gate, said in header.gates.items():
+        is_passed = said.startswith("passed")
+        yield Finding(subject, Mark.GOOD if is_passed else Mark.DOUBTFUL, f"{gate} {said}")
+    yield _loaded(version, header, loader)
+
+
+def _header(version: ModelVersion, settings: GatewaySettings, loader: Loader) -> SealedHeader:
+    sealed = read_sealed_model(
+        settings.models_folder,
+        name=version.name,
+        version=version.version,
+        max_bytes=settings.max_model_bytes,
+    )
+    return read_header(sealed, trusted_signers=loader.trusted_signers)
+
+
+def _loaded(version: ModelVersion, header: SealedHeader, loader: Loader) -> Finding:
+    def load() -> Finding:
+        loader.prove(version)
+        said = f"opens, runs on {header.engine} in {header.precision}, reproduces its golden set"
+        return _good(version.label, said)
+
+    return _attempt(version.label, load)
+
+
+def _attempt(subject: str, work: Callable[[], Outcome]) -> Outcome | Finding:
+    try:
+        return work()
+    except GatewayError as exc:
+        return _broken(subject, exc)
+
+
+def _good(subject: str, said: str) -> Finding:
+    return Finding(subject, Mark.GOOD, said)
+
+
+def _broken(subject: str, exc: GatewayError) -> Finding:
+    reason = "" if exc.reason == exc.code else f" (reason: {exc.reason})"
+    return Finding(subject, Mark.BROKEN, f"{exc.message} [{exc.code}]{reason}")

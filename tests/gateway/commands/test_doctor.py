@@ -1,0 +1,159 @@
+"""The examination of a home: a good one, and one with each fault."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gateway.commands import doctor
+from gateway.commands.doctor import examine
+from gateway.commands.made_with import facts_of_machine
+from gateway.commands.seal_order import SealOrder
+from gateway.commands.sealing import seal
+from gateway.dev.certificates import create_certificates
+from gateway.settings import GatewaySettings
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings, home: Path) -> GatewaySettings:
+    """The settings of a home with a certificate."""
+    create_certificates(home / "certs", now=datetime.now(UTC))
+    return settings
+
+
+def marks(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], *, is_broken: bool
+) -> list[tuple[str, str, str]]:
+    """Subject, mark and text of each finding, without those about this machine's memory."""
+    capsys.readouterr()
+    if is_broken:
+        with pytest.raises(SystemExit) as caught:
+            examine(settings, as_json=True)
+        assert 1 == caught.value.code
+    else:
+        examine(settings, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    return [(f["subject"], f["mark"], f["said"]) for f in found if f["subject"] != "memory"]
+
+
+def broken(settings: GatewaySettings, capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    """Subject and text of what is broken."""
+    found = marks(settings, capsys, is_broken=True)
+    return [(subject, said) for subject, mark, said in found if mark == "broken"]
+
+
+def test_a_good_home_has_nothing_broken(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each part is named, and the version in production was run."""
+    found = marks(settings, capsys, is_broken=False)
+    assert [mark for subject, mark, _ in found if subject in {"settings", "database"}] == [
+        "good"
+    ] * 2
+    assert found[-1] == (
+        "belt@1",
+        "good",
+        "opens, runs on openvino in f32, reproduces its golden set",
+    )
+    assert ("belt@1", "doubtful", "parity not run: --skip-parity") in found
+
+
+def test_people_get_lines(settings: GatewaySettings, capsys: pytest.CaptureFixture[str]) -> None:
+    """One a finding, the mark first."""
+    examine(settings, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert "good      settings: read without mistakes" == lines[0]
+
+
+def test_a_damaged_model_is_broken(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the reason that callers never see."""
+    file = settings.models_folder / "belt-1.sealed"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    ((subject, said),) = broken(settings, capsys)
+    assert ("belt@1", True) == (subject, said.endswith("(reason: body_chunk)"))
+
+
+def test_a_missing_model_is_broken(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with its path."""
+    (settings.models_folder / "belt-1.sealed").unlink()
+    ((subject, said),) = broken(settings, capsys)
+    assert ("belt@1", True) == (subject, "belt-1.sealed" in said)
+
+
+def test_missing_keys_hide_nothing_else(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """The database is still examined, the models are not."""
+    (home / "keys" / "kek").unlink()
+    found = marks(settings, capsys, is_broken=True)
+    assert [s for s, mark, _ in found if mark == "broken"] == ["keys"]
+    assert ("models", "doubtful", "not examined: the keys come first") in found
+    assert "database" in [subject for subject, mark, _ in found if mark == "good"]
+
+
+def test_a_model_name_without_production_is_broken(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A start would refuse, and says the same."""
+    other = settings.model_copy(update={"model_name": "other"})
+    ((subject, said),) = broken(other, capsys)
+    assert ("models", True) == (subject, said.startswith("no version of 'other' is in production"))
+
+
+@pytest.mark.parametrize(("days_ago", "mark"), [(0, "good"), (385, "doubtful"), (400, "broken")])
+def test_the_certificate_is_watched(
+    settings: GatewaySettings,
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    days_ago: int,
+    mark: str,
+) -> None:
+    """Before it ends."""
+    for file in (home / "certs").iterdir():
+        file.unlink()
+    create_certificates(home / "certs", now=datetime.now(UTC) - timedelta(days=days_ago))
+    found = marks(settings, capsys, is_broken=mark == "broken")
+    assert [m for subject, m, _ in found if subject == "TLS certificate"] == [mark]
+
+
+def test_a_database_that_is_not_there_is_broken(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Named with its setting."""
+    other = settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/absent.db"})
+    ((subject, said),) = broken(other, capsys)
+    assert ("database", True) == (subject, said.startswith("GATEWAY_DATABASE_URL: "))
+
+
+def test_another_machine_is_explained(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words, beside the golden set's own verdict."""
+    real = facts_of_machine
+
+    def changed(*, engine: str) -> dict[str, str]:
+        return real(engine=engine) | {"openvino": "2031.1"}
+
+    monkeypatch.setattr(doctor, "facts_of_machine", changed)
+    found = marks(settings, capsys, is_broken=False)
+    assert [
+        said for subject, mark, said in found if "here is 2031.1" in said and mark == "doubtful"
+    ]
+
+
+def test_candidates_without_traffic_are_left_alone(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], order: SealOrder
+) -> None:
+    """Only what gets requests is run."""
+    seal(settings, replace(order, version="2"), console=Console(quiet=True))
+    subjects = {subject for subject, _, _ in marks(settings, capsys, is_broken=False)}
+    assert ("belt@1" in subjects, "belt@2" in subjects) == (True, False)

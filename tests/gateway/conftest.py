@@ -23,6 +23,10 @@ def pt_weights(ultralytics: Any) -> PtWeights:
         import torch
         from torch import nn
 
+        def noise() -> Any:
+            coarse = torch.rand(4, 3, 16, 16)
+            return nn.functional.interpolate(coarse, (128, 128), mode="bicubic").clamp(0, 1)
+
         torch.manual_seed(7)
         network: Any = ultralytics.YOLO(f"{architecture}.yaml").model
         with torch.no_grad():
@@ -31,23 +35,23 @@ def pt_weights(ultralytics: Any) -> PtWeights:
                     part.momentum = None
             network.train()
             for _ in range(2):
-                coarse = torch.rand(4, 3, 16, 16)
-                network(nn.functional.interpolate(coarse, (128, 128), mode="bicubic").clamp(0, 1))
+                network(noise())
             network.eval()
             head = network.model[-1]
-            scores = (
-                [head.linear]
-                if network.task == "classify"
-                else [
-                    branch[-1]
-                    for name in ("cv3", "one2one_cv3")
-                    for branch in getattr(head, name, None) or ()
-                ]
-            )
-            for layer in scores:
-                layer.weight *= 8
-                if network.task != "classify":
-                    layer.bias.fill_(-6)
+            if network.task == "classify":
+                head.linear.weight *= 8
+            for branch in (*getattr(head, "cv3", ()), *(getattr(head, "one2one_cv3", None) or ())):
+                # Each class's logits low on average, so that some confidences are high and none is all but 1.
+                seen: list[Any] = []
+                layer = branch[-1]
+                handle = layer.register_forward_hook(lambda _m, _i, out, to=seen: to.append(out))
+                network(noise())
+                handle.remove()
+                for logits in seen[:1]:
+                    scale = 1.5 / logits.std((0, 2, 3))
+                    middle = -1 if len(scale) == 1 else -4
+                    layer.weight *= scale[:, None, None, None]
+                    layer.bias.copy_(middle - scale * (logits.mean((0, 2, 3)) - layer.bias))
         file = io.BytesIO()
         torch.save({"model": network, "train_args": {"imgsz": 128}}, file)
         return file.getvalue()

@@ -23,6 +23,9 @@ from gateway.ultralytics_offline import import_ultralytics, load_network, to_det
 # Classifiers see the shorter side scaled to their input and the middle cut out: of a line of single pixels, they
 # would scale gigabytes to see a few.
 MAX_CLASSIFIED_ASPECT = 32
+# Ultralytics compares every oriented box with every other, in half a dozen matrices of 64 MiB for this many. The best
+# so many are suppressed as all of them would be; of fainter ones, an image has so many only if it was made for that.
+MAX_ORIENTED_CANDIDATES = 4_096
 _GREY = 114
 
 
@@ -92,6 +95,8 @@ class UltralyticsLane:
         self._task = task
         self._size = size
         self._feature: Any = None
+        if task == "obb":
+            _bound_candidates(predictor)
         pooled = _feature_module(predictor.model.backend.model)
         if pooled is not None:
             pooled.register_forward_pre_hook(self._keep_feature)
@@ -174,6 +179,22 @@ def _predictor_class(task: str) -> Any:
     if task not in classes:
         raise unsupported_model(f"its task is {task[:32]!r}, there are {', '.join(classes)}")
     return classes[task]
+
+
+def _bound_candidates(predictor: Any) -> None:
+    """Have the predictor suppress the best candidates only."""
+    unbounded = predictor.postprocess
+
+    def bounded(predictions: Any, images: Any, originals: Any) -> Any:
+        head = predictions[0] if isinstance(predictions, list | tuple) else predictions
+        if head.shape[-1] > MAX_ORIENTED_CANDIDATES:
+            scores = head[0, 4 : 4 + len(predictor.model.names)].amax(0)
+            # In the network's order, which decides between equals.
+            best = scores.topk(MAX_ORIENTED_CANDIDATES).indices.sort().values
+            head = head[:, :, best]
+        return unbounded(head, images, originals)
+
+    predictor.postprocess = bounded
 
 
 def _feature_module(module: Any) -> Any:

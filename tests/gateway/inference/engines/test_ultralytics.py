@@ -24,7 +24,7 @@ from gateway.ultralytics_offline import load_network
 pytestmark = [pytest.mark.needs_seal]
 
 SIZE = (128, 128)
-THRESHOLDS = Thresholds(confidence=0.3, iou=0.5, max_detections=20)
+THRESHOLDS = Thresholds(confidence=0.1, iou=0.5, max_detections=20)
 TASKS = {
     "yolov8n": "detect",
     "yolo26n": "detect",
@@ -83,7 +83,7 @@ def test_every_digit_is_that_of_ultralytics_own_predict(
     answers = []
     for image in photographs:
         result = theirs.predict(
-            image, rect=False, imgsz=size, conf=0.3, iou=0.5, max_det=20, verbose=False
+            image, rect=False, imgsz=size, conf=0.1, iou=0.5, max_det=20, verbose=False
         )[0]
         shape = (image.shape[0], image.shape[1])
         found = lane.find(image, THRESHOLDS, image_shape=shape)
@@ -173,6 +173,24 @@ def test_oriented_boxes_have_upright_envelopes_inside_the_image(
     limits = np.array((width, height), np.float32)
     np.testing.assert_array_equal(corners.min(axis=1).clip(0, limits), boxes[:, :2])
     np.testing.assert_array_equal(corners.max(axis=1).clip(0, limits), boxes[:, 2:])
+
+
+def test_oriented_boxes_are_compared_in_bounded_memory(
+    pt_weights: PtWeights,
+    photographs: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Among the best candidates the answer is the same, fainter ones are left out."""
+    from gateway.inference.engines import ultralytics as engine_module
+
+    image = photographs[0]
+    shape = (image.shape[0], image.shape[1])
+    lane = open_lane(pt_weights("yolo11n-obb"), "obb")
+    every = lane.find(image, THRESHOLDS, image_shape=shape).detections
+    monkeypatch.setattr(engine_module, "MAX_ORIENTED_CANDIDATES", 9)
+    few = lane.find(image, THRESHOLDS, image_shape=shape).detections
+    assert 1 <= len(few) <= 9 < len(every)
+    assert every.boxes_xyxy[: len(few)].tolist() == few.boxes_xyxy.tolist()
 
 
 @pytest.mark.parametrize("architecture", ["yolo11n-seg", "yolov8n-pose", "yolo11n-obb"])

@@ -1,6 +1,6 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint unit constraints bench-path bench-runner bench-obfuscation clean
+.PHONY: help run demo test lint unit constraints bench-path bench-runner bench-obfuscation torture-promotion clean
 
 help:
 	@echo 'make run         gateway and monitor on this machine, with a demo model; Ctrl-C stops both'
@@ -9,6 +9,7 @@ help:
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
 	@echo 'make bench-obfuscation  what obfuscating a model changes (nothing) and costs'
+	@echo 'make torture-promotion  promotes and rolls back 20 times under load; no request may fail'
 	@echo 'make clean       removes .venv and caches; keys, samples and certificates stay'
 
 run:
@@ -43,6 +44,10 @@ bench-runner:
 bench-obfuscation:
 	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
 	@.venv/bin/python benchmarks/obfuscation.py
+
+torture-promotion:
+	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@.venv/bin/python benchmarks/promotion.py
 
 constraints:
 	uv pip compile --universal -q --no-header --no-annotate --python-version 3.11 pyproject.toml \

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.inference.engine import Found, Network
+from gateway.inference.engine import Found
 from gateway.inference.postprocess import Thresholds, find_detections
 from gateway.inference.preprocess import Canvas
 
@@ -37,10 +37,12 @@ class Request(Protocol):
 class CanvasLane:
     """A canvas and the request that reads it; for one thread at a time."""
 
-    def __init__(self, network: Network, canvas: Canvas, request: Request) -> None:
+    def __init__(
+        self, canvas: Canvas, request: Request, *, is_decode_reduced: bool = False
+    ) -> None:
         self.canvas = canvas
         self.request = request
-        self._decode_covers = canvas.shape if network.is_decode_reduced else None
+        self._decode_covers = canvas.shape if is_decode_reduced else None
 
     @property
     def decode_covers(self) -> tuple[int, int] | None:

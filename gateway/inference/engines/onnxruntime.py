@@ -62,7 +62,8 @@ class OnnxRuntimeEngine:
         self.precision = network.precision
         self.task = network.task
         self.input_sizes = chosen_sizes(network, input_sizes)
-        self._network = network
+        # Not the network itself: its weights are to be gone once they are compiled.
+        self._is_decode_reduced = network.is_decode_reduced
         # The library takes bytes and nothing else.
         weights = bytes(network.weights)
         _check_precision(network.precision, weights)
@@ -81,7 +82,7 @@ class OnnxRuntimeEngine:
         """A lane for one of the input sizes (height, width)."""
         canvas = Canvas(size)
         request = OnnxRuntimeRequest(self._session, canvas.pixels, self._output_shapes[size])
-        return CanvasLane(self._network, canvas, request)
+        return CanvasLane(canvas, request, is_decode_reduced=self._is_decode_reduced)
 
 
 class OnnxRuntimeRequest:

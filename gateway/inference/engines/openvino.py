@@ -71,7 +71,8 @@ class OpenVinoEngine:
         self.task = network.task
         self.versions = {"openvino": version("openvino")}
         self.input_sizes = chosen_sizes(network, input_sizes)
-        self._network = network
+        # Not the network itself: its weights are to be gone once they are compiled.
+        self._is_decode_reduced = network.is_decode_reduced
         core = openvino.Core()
         _check_machine(core, network.precision)
         # The library takes bytes and nothing else.
@@ -85,7 +86,7 @@ class OpenVinoEngine:
         """A lane for one of the input sizes (height, width)."""
         canvas = Canvas(size)
         request = OpenVinoRequest(self._compiled[size].create_infer_request(), canvas.pixels)
-        return CanvasLane(self._network, canvas, request)
+        return CanvasLane(canvas, request, is_decode_reduced=self._is_decode_reduced)
 
 
 class OpenVinoRequest:

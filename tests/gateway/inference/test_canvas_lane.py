@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.inference.canvas_lane import CanvasLane, Outputs
-from gateway.inference.engine import Network
 from gateway.inference.postprocess import Thresholds
 from gateway.inference.preprocess import Canvas
 
@@ -27,9 +26,9 @@ class FakeRequest:
 
 def lane_of(*, has_feature: bool = True, is_decode_reduced: bool = False) -> CanvasLane:
     """A lane with a canvas of 64 x 64."""
-    network = Network(b"", "detect", ("a",), (64, 64), False, 32, "f32", is_decode_reduced)
     canvas = Canvas((64, 64))
-    return CanvasLane(network, canvas, FakeRequest(canvas, has_feature=has_feature))
+    request = FakeRequest(canvas, has_feature=has_feature)
+    return CanvasLane(canvas, request, is_decode_reduced=is_decode_reduced)
 
 
 def image(height: int, width: int) -> NDArray[np.uint8]:

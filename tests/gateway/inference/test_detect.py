@@ -8,7 +8,6 @@ from gateway.errors import Code, DecodeError
 from gateway.inference.canvas_lane import CanvasLane, Outputs
 from gateway.inference.decode import ImageLimits
 from gateway.inference.detect import InferenceResult, detect_one
-from gateway.inference.engine import Network
 from gateway.inference.postprocess import Thresholds
 from gateway.inference.preprocess import Canvas
 
@@ -23,8 +22,7 @@ class FakeRequest:
 
 def detected(extension: str, *, is_decode_reduced: bool) -> InferenceResult:
     """What is found in a white image of 400 x 400 on a canvas of 64 x 64."""
-    network = Network(b"", "detect", ("a",), (64, 64), False, 32, "f32", is_decode_reduced)
-    lane = CanvasLane(network, Canvas((64, 64)), FakeRequest())
+    lane = CanvasLane(Canvas((64, 64)), FakeRequest(), is_decode_reduced=is_decode_reduced)
     body = cv2.imencode(extension, np.full((400, 400, 3), 255, np.uint8))[1].tobytes()
     return detect_one(lane, body, Thresholds(), limits=ImageLimits(), queue_milliseconds=7.0)
 
@@ -53,8 +51,7 @@ def test_where_the_time_went() -> None:
 
 def test_what_is_no_image_never_reaches_the_lane() -> None:
     """It ends in the decoder."""
-    network = Network(b"", "detect", ("a",), (64, 64), False, 32, "f32")
-    lane = CanvasLane(network, Canvas((64, 64)), FakeRequest())
+    lane = CanvasLane(Canvas((64, 64)), FakeRequest())
     with pytest.raises(DecodeError) as caught:
         detect_one(lane, b"no image", Thresholds(), limits=ImageLimits())
     assert caught.value.code == Code.IMAGE_UNSUPPORTED

@@ -25,14 +25,12 @@ from gateway.errors import (
 from gateway.inference import runner as runner_module
 from gateway.inference.canvas_lane import CanvasLane, Outputs
 from gateway.inference.decode import ImageLimits
-from gateway.inference.engine import Network
 from gateway.inference.postprocess import Thresholds
 from gateway.inference.preprocess import Canvas
 from gateway.inference.runner import Runner
 
 WAIT_SECONDS = 20.0
 HANG_SECONDS = 0.05
-NETWORK = Network(b"", "detect", ("part",), (32, 32), True, 32, "f32")
 
 
 def image(shade: int) -> bytes:
@@ -62,7 +60,7 @@ class FakeEngine:
         """Count the lane."""
         self.opened += 1
         canvas = Canvas(size)
-        return CanvasLane(NETWORK, canvas, FakeRequest(self, canvas.pixels))
+        return CanvasLane(canvas, FakeRequest(self, canvas.pixels))
 
 
 @dataclass

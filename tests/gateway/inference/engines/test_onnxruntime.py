@@ -1,7 +1,9 @@
 """The ONNX Runtime engine: the same answers as OpenVINO, from bytes only, and words for what does not fit."""
 
+import gc
 import sys
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,10 +235,24 @@ def test_dynamic_networks_take_other_sizes_and_outputs_go_by_place() -> None:
     np.testing.assert_allclose(found.embedding, [0, 0, 0.2], atol=1e-6)
 
 
-def test_weights_may_come_as_a_view() -> None:
-    """Opened weights lie in guarded memory."""
-    engine = OnnxRuntimeEngine(tiny(weights=memoryview(tiny_onnx())), workers=1)
-    engine.open_lane((64, 64)).warm_up()
+def test_weights_may_come_as_a_view_and_are_let_go() -> None:
+    """Opened weights lie in guarded memory, which is wiped once they are compiled."""
+    memory = np.frombuffer(tiny_onnx(), np.uint8).copy()
+    watched = weakref.ref(memory)
+    lane = OnnxRuntimeEngine(tiny(weights=memory.data), workers=1).open_lane((64, 64))
+    del memory
+    gc.collect()
+    assert watched() is None
+    lane.warm_up()
+
+
+def test_a_header_decides_whether_decodes_are_reduced() -> None:
+    """Off unless it was sealed so."""
+    lanes = [
+        OnnxRuntimeEngine(tiny(is_decode_reduced=reduced), workers=1).open_lane((64, 64))
+        for reduced in (False, True)
+    ]
+    assert [lane.decode_covers for lane in lanes] == [None, (64, 64)]
 
 
 def test_precisions_that_the_library_lacks_are_refused() -> None:

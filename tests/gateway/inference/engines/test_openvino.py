@@ -1,6 +1,8 @@
 """The OpenVINO engine on the bundled demo model, and on models made to be refused."""
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -339,6 +341,30 @@ def test_names_that_do_not_fit_the_head_are_refused(conveyor: bytes) -> None:
     network = network_of(conveyor, inspect_onnx(conveyor), precision="f32")
     with pytest.raises(OperatorError, match="and its header 1 names"):
         OpenVinoEngine(replace(network, class_names=("bolt",)), workers=1)
+
+
+def test_a_header_decides_whether_decodes_are_reduced(conveyor: bytes) -> None:
+    """Off unless it was sealed so."""
+    network = network_of(conveyor, inspect_onnx(conveyor), precision="f32")
+    lanes = [
+        OpenVinoEngine(replace(network, is_decode_reduced=reduced), workers=1).open_lane((320, 320))
+        for reduced in (False, True)
+    ]
+    assert [lane.decode_covers for lane in lanes] == [None, (320, 320)]
+
+
+def test_an_engine_lets_the_weights_go(conveyor: bytes) -> None:
+    """Once they are compiled, nothing of ours holds them in the clear."""
+    memory = np.frombuffer(conveyor, np.uint8).copy()
+    watched = weakref.ref(memory)
+    network = network_of(conveyor, inspect_onnx(conveyor), precision="f32")
+    network = replace(network, weights=memory.data)
+    engine = OpenVinoEngine(network, workers=1)
+    lane = engine.open_lane((320, 320))
+    del network, memory
+    gc.collect()
+    assert watched() is None
+    lane.warm_up()
 
 
 def test_static_models_take_no_other_size(conveyor: bytes) -> None:

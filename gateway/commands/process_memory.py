@@ -63,7 +63,7 @@ def protect_process() -> MemoryProtection:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # Before the process is undumpable: from then on only root may write its files in /proc.
-    _dump_nothing()
+    dump_nothing()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     lock_limit_bytes = _raise_lock_limit()
     return MemoryProtection(
@@ -75,12 +75,15 @@ def protect_process() -> MemoryProtection:
     )
 
 
-def _dump_nothing() -> None:
-    # The filter covers memory that a heap or a thread gets later, which advice for each mapping would miss.
+def dump_nothing() -> None:
+    """Leave every kind of memory out of this process's core dumps, whoever makes them; without /proc does nothing.
+
+    The filter covers memory that a heap or a thread gets later, which advice for each mapping would miss.
+    """
     try:
         _DUMP_FILTER.write_bytes(b"0")
     except OSError:
-        # Read back below, so that the answer is what the kernel has.
+        # `protect_process` reads it back, so what it says is what the kernel has.
         return
 
 

@@ -73,7 +73,16 @@ def crashed(any_core_size: None, tmp_path_factory: pytest.TempPathFactory, frame
         # Readable once the process is gone, its core file, if any, written.
         assert select.select([descriptor], [], [], 60)[0]
         os.close(descriptor)
+        wait_until_noticed(folder / "home" / "dev.log")
     return folder
+
+
+def wait_until_noticed(log: Path) -> None:
+    """Until the development command has said how its gateway ended; it looks about once a second."""
+    end = time.monotonic() + 30
+    while "was killed by signal" not in log.read_text(encoding="utf-8"):
+        assert time.monotonic() < end, "the development command has not noticed"
+        time.sleep(0.1)  # polling another process's log
 
 
 def test_the_search_finds_weights_where_they_are(pieces: list[bytes], tmp_path: Path) -> None:
@@ -93,7 +102,7 @@ def test_no_plaintext_weights_on_disk(running: Running, pieces: list[bytes]) -> 
 @linux_only
 def test_a_crash_leaves_no_core_file(crashed: Path) -> None:
     """Though the limits that the gateway was started with allow one; a pipe's receiver cannot be looked at."""
-    assert "signal 11" in (crashed / "home" / "dev.log").read_text(encoding="utf-8")
+    assert "was killed by signal 11" in (crashed / "home" / "dev.log").read_text(encoding="utf-8")
     assert [] == [file for file in files_of(crashed) if "core" in file.name]
 
 

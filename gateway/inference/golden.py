@@ -78,7 +78,7 @@ class _Precision:
 # pixels, 4e-6 confidence, 9e-7 embedding; number of threads: no bit. bf16 against f32, which is what a processor
 # without bfloat16 computes: 6 % of the longer side, 0.095 confidence, 0.033 embedding. int8,
 # OpenVINO against ONNX Runtime: 99 of 100 boxes within 5 % of the longer side and 0.035 confidence, the worst 15 % and
-# 0.34, where suppression chose another candidate.
+# 0.34.
 _LOSSY = _Precision(box_pixels=2.0, box_ratio=0.08, confidence=0.1, embedding=0.1, threshold=0.25)
 _PRECISIONS: Mapping[str, _Precision] = {
     "f32": _Precision(

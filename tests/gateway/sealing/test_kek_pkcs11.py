@@ -135,6 +135,15 @@ def test_a_wrap_of_another_length_is_refused(token_kek: KeyProvider, length: int
     assert caught.value.reason == "unwrap"
 
 
+def test_a_good_wrap_of_something_longer_is_refused(token_kek: KeyProvider) -> None:
+    """A data key has 32 bytes, whatever authenticates."""
+    assert isinstance(token_kek, Pkcs11Kek)
+    bound = b"p\0" + token_kek.kek_id.encode() + b"\0c"
+    wrapped = bytes(12) + token_kek._key.encrypt(bytes(33), nonce=bytes(12), bound_data=bound)
+    with pytest.raises(SealError):
+        token_kek.unwrap(wrapped, purpose=b"p", context=b"c")
+
+
 def test_mistakes_of_our_own_are_named(token_kek: KeyProvider) -> None:
     """Another length of the data key, and the nonce that only the id may use."""
     with pytest.raises(RuntimeError, match="internal: a data key"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gateway.errors import Code, DecodeError
-from gateway.inference.decode import ImageLimits, decode_covering, decode_image
+from gateway.inference.decode import DecodedImage, ImageLimits, decode_covering, decode_image
 from gateway.inference.headers import read_header
 
 LIMITS = ImageLimits(max_side=400, max_pixels=90_000)
@@ -391,13 +391,29 @@ def test_damage_ends_in_a_refusal_or_an_image_of_the_stated_size(body: bytes) ->
     else:
         header = read_header(body)
         stated = (header.height, header.width)
-        assert outcome.shape[:2] in (stated, stated[::-1])
-        assert max(outcome.shape) <= LIMITS.max_side
+        assert outcome.pixels.shape[:2] == outcome.image_shape
+        assert outcome.image_shape in (stated, stated[::-1])
+        assert max(outcome.image_shape) <= LIMITS.max_side
 
 
-def decode_or_code(body: bytes) -> NDArray[np.uint8] | Code:
+@settings(max_examples=300, deadline=None)
+@given(damaged(), st.sampled_from((4, 8, 12, 24, 400)))
+def test_damage_ends_alike_where_pixels_are_left_out(body: bytes, side: int) -> None:
+    """No other exception leaves, and never fewer pixels than the canvas needs."""
+    outcome = decode_or_code(body, (side, side))
+    if isinstance(outcome, Code):
+        assert outcome in (Code.IMAGE_CORRUPT, Code.IMAGE_UNSUPPORTED, Code.IMAGE_TOO_LARGE)
+    else:
+        header = read_header(body)
+        stated = (header.height, header.width)
+        assert outcome.image_shape in (stated, stated[::-1])
+        longer = max(outcome.pixels.shape)
+        assert longer == max(stated) or longer >= side
+
+
+def decode_or_code(body: bytes, canvas_shape: tuple[int, int] | None = None) -> DecodedImage | Code:
     """The image or the code of its refusal."""
     try:
-        return decode_image(body, LIMITS)
+        return decode_covering(body, LIMITS, canvas_shape=canvas_shape)
     except DecodeError as exc:
         return exc.code

@@ -20,6 +20,7 @@ from gateway.inference.engine import Network, network_of
 from gateway.inference.engines.opening import open_engine
 from gateway.inference.engines.openvino import OpenVinoEngine, inspect_onnx
 from gateway.inference.postprocess import Thresholds
+from tests.gateway.inference.engines.graphs import quantised_onnx
 
 pytest.importorskip("onnxruntime")
 
@@ -268,6 +269,18 @@ def test_graphs_of_another_precision_are_refused(quantised: bool, precision: str
     assert "its graph is of another precision" in refusal(
         tiny(tiny_onnx(quantised=quantised), precision=precision)
     )
+
+
+def test_a_quantised_graph_gives_openvinos_numbers() -> None:
+    """Scales and zeros mean the same to both libraries."""
+    onnx = quantised_onnx()
+    network = network_of(onnx, inspect_onnx(onnx), precision="int8")
+    pixels = noise(64)
+    expected, actual = (
+        head_of(engine.open_lane((64, 64)), pixels)
+        for engine in (OpenVinoEngine(network, workers=1), OnnxRuntimeEngine(network, workers=1))
+    )
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("weights", [b"", b"garbage", b"examples/conveyor/conveyor.onnx"])

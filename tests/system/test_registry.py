@@ -135,6 +135,6 @@ def _modes(home: Running, answer: httpx.Response) -> dict[str, str]:
         while connection.execute(total).scalar_one() < expected and time.monotonic() < end:
             connection.rollback()
             time.sleep(0.1)
-        found = dict(connection.execute(query).tuples().all())
+        found = {row.mode: row.model_version for row in connection.execute(query)}
     engine.dispose()
     return found

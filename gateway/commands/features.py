@@ -8,12 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from gateway.commands.opening import (
-    open_keks,
-    open_trusted_signers,
-    opened_store,
-    utc_now,
-)
+from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.process_memory import protect_process
 from gateway.errors import Code, DecodeError, OperatorError
 from gateway.inference.lane_pool import LanePool

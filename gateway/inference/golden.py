@@ -27,6 +27,8 @@ from gateway.inference.golden_file import (
 from gateway.inference.postprocess import MIN_CONFIDENCE, Thresholds
 from gateway.store.records import Detections
 
+# The drawn image that is smaller than the model's input, so that enlarging counts.
+SMALL_IMAGE = "synthetic-4-small.png"
 DEFAULT_IMAGES = 4
 
 # Low, so that there is something to compare; where even that finds little, the strongest candidates are taken.
@@ -151,7 +153,7 @@ def synthetic_images(input_size: tuple[int, int]) -> dict[str, bytes]:
         "synthetic-1-same": (height, width),
         "synthetic-2-wide": (height * 3 // 4, width * 5 // 4),
         "synthetic-3-high": (height * 5 // 4 + 1, width * 2 // 3),
-        "synthetic-4-small": (height // 2 + 3, width // 2),
+        SMALL_IMAGE.removesuffix(".png"): (height // 2 + 3, width // 2),
     }
     return {f"{name}.png": _draw(shape, name=name) for name, shape in shapes.items()}
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gateway.errors import Code, OperatorError
 from gateway.inference.decode import ImageLimits, decode_image
 from gateway.inference.golden import (
+    SMALL_IMAGE,
     Detect,
     check_golden,
     choose_golden,
@@ -49,7 +50,7 @@ def right(conveyor: bytes) -> Detect:
 @pytest.fixture(scope="module")
 def golden(right: Detect) -> bytes:
     """Its set: two photographs and one that has to be enlarged."""
-    small = "synthetic-4-small.png"
+    small = SMALL_IMAGE
     return record_golden(FRAMES | {small: synthetic_images((320, 320))[small]}, right)
 
 
@@ -91,7 +92,7 @@ def test_other_preprocessing_is_found(golden: bytes, conveyor: bytes, wrong: Ste
     """Colours swapped, other padding, place, resize, scale; classes exchanged. The image is named."""
     differences = check_golden(golden, detect_with(conveyor, steps=wrong), precision="f32")
     assert differences
-    assert differences[0].split(": ")[0] in (*FRAMES, "synthetic-4-small.png")
+    assert differences[0].split(": ")[0] in (*FRAMES, SMALL_IMAGE)
 
 
 @pytest.mark.parametrize("wrong", [Steps(is_rgb=False), Steps(class_order=(6, 5, 4, 3, 2, 1, 0))])

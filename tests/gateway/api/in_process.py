@@ -73,7 +73,7 @@ class Gateway:
             clock=lambda: NOW,
         )
         self.loader = FakeLoader()
-        watch = RegistryWatch(
+        self.watch = RegistryWatch(
             store=engine,
             loader=cast("Loader", self.loader),
             names=ServedNames("belt"),
@@ -86,8 +86,8 @@ class Gateway:
         self.edge = Edge(
             pipeline=pipeline,
             directory=self.directory,
-            catalog=Catalog(store=engine, directory=self.directory, watch=watch),
-            operations=Operations(store=engine, watch=watch, clock=lambda: NOW),
+            catalog=Catalog(store=engine, directory=self.directory, watch=self.watch),
+            operations=Operations(store=engine, watch=self.watch, clock=lambda: NOW),
             default_model="belt",
             version="0.1.0",
             metrics=self.metrics,

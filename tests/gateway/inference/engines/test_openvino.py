@@ -1,6 +1,8 @@
 """The OpenVINO engine on the bundled demo model, and on models made to be refused."""
 
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from dataclasses import replace
@@ -301,6 +303,15 @@ def test_names_that_do_not_fit_the_head_are_refused(conveyor: bytes) -> None:
     network = network_of(conveyor, inspect_onnx(conveyor), precision="f32")
     with pytest.raises(OperatorError, match="and its header 1 names"):
         OpenVinoEngine(replace(network, class_names=("bolt",)), workers=1)
+
+
+def test_the_library_starts_without_its_converter() -> None:
+    """Which nobody needs to serve; whoever asks for it later gets it."""
+    program = (
+        "import sys; import gateway.inference.engines.openvino; "
+        "assert 'openvino.tools.ovc' not in sys.modules; import openvino.tools.ovc"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=CONVEYOR.parents[2])
 
 
 def test_a_header_decides_whether_decodes_are_reduced(conveyor: bytes) -> None:

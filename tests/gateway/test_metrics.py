@@ -34,6 +34,9 @@ def test_the_names_and_labels(metrics: GatewayMetrics) -> None:
         "gateway_sample_lag_seconds": set(),
         "gateway_ready": set(),
         "gateway_model_info": {"model", "version", "precision", "engine"},
+        "gateway_model_loads": {"outcome"},
+        "gateway_canary_fallbacks": set(),
+        "gateway_shadow_answers": {"outcome"},
         "gateway_build_info": {"version"},
     }
 
@@ -48,7 +51,7 @@ def test_refusals_are_counted_by_reason(metrics: GatewayMetrics) -> None:
         (sample.name, tuple(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
         for sample in family.samples
-        if sample.name.endswith("_total")
+        if sample.name.endswith("_total") and sample.value
     }
     assert counted == {
         ("gateway_authn_failures_total", ("expired",)): 1.0,

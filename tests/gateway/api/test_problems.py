@@ -20,13 +20,11 @@ from gateway.errors import (
 # Only commands and starts raise these; no caller's request does.
 OPERATORS_CODES = {
     Code.SETTINGS_INVALID,
-    Code.KEY_INVALID,
-    Code.SEALED_MODEL_REFUSED,
-    Code.MODEL_UNKNOWN,
-    Code.MODEL_UNSUPPORTED,
     Code.MODEL_EXISTS,
     Code.SAMPLE_REFUSED,
     Code.LEDGER_BROKEN,
+    Code.DATASET_INVALID,
+    Code.GATE_FAILED,
 }
 
 
@@ -43,6 +41,12 @@ def test_every_code_that_callers_get_has_a_status() -> None:
         (Code.AUTHZ_DENIED, 403),
         (Code.HTTP_INVALID, 400),
         (Code.ROUTE_UNKNOWN, 404),
+        (Code.MODEL_UNKNOWN, 404),
+        (Code.MODEL_CONFLICT, 409),
+        (Code.SEALED_MODEL_REFUSED, 422),
+        (Code.MODEL_UNSUPPORTED, 422),
+        (Code.GOLDEN_FAILED, 422),
+        (Code.KEY_INVALID, 500),
         (Code.METHOD_NOT_ALLOWED, 405),
         (Code.BODY_EMPTY, 400),
         (Code.BODY_TOO_LARGE, 413),

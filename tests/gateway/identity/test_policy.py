@@ -11,6 +11,7 @@ from gateway.identity.policy import DEFAULT_GRANTS, DecisionReason, Permission, 
 from gateway.identity.principal import Principal
 
 PREDICT, MODELS_READ = Permission.PREDICT, Permission.MODELS_READ
+MODELS_WRITE = Permission.MODELS_WRITE
 R = DecisionReason
 
 
@@ -32,7 +33,7 @@ def test_the_whole_table() -> None:
         "client": {"predict", "models.read"},
         "analyst": {"models.read"},
         "auditor": {"models.read"},
-        "operator": {"models.read"},
+        "operator": {"models.read", "models.write"},
         "metrics": set(),
     }
 
@@ -52,6 +53,10 @@ def test_the_table_cannot_be_changed() -> None:
         (["analyst"], PREDICT, "conveyor", R.NOT_PERMITTED),
         (["operator"], PREDICT, "conveyor", R.NOT_PERMITTED),
         (["auditor"], PREDICT, "conveyor", R.NOT_PERMITTED),
+        (["operator"], MODELS_WRITE, "conveyor", R.GRANTED),
+        (["operator:conveyor"], MODELS_WRITE, "conveyor", R.GRANTED),
+        (["operator:belt"], MODELS_WRITE, "conveyor", R.OTHER_MODEL),
+        (["client"], MODELS_WRITE, "conveyor", R.NOT_PERMITTED),
         (["metrics"], MODELS_READ, "conveyor", R.NOT_PERMITTED),
         ([], PREDICT, "conveyor", R.NO_KNOWN_ROLE),
         (["admin"], PREDICT, "conveyor", R.NO_KNOWN_ROLE),

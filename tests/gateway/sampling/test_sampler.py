@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,7 +16,7 @@ from gateway.sampling.draw import SamplingRates
 from gateway.sampling.features import FEATURE_NAMES
 from gateway.sampling.sampler import Offer, SampleOutcome, Sampler
 from gateway.store.queries.samples import find_sealed_image, load_window
-from gateway.store.records import Detections, SealedImage, StoredSample
+from gateway.store.records import Detections, SampleMode, SealedImage, StoredSample
 
 ALL = SamplingRates(sample_rate=1.0, image_rate=0.0)
 WAIT_SECONDS = 20
@@ -390,3 +391,22 @@ def test_a_bug_in_writing_does_not_end_the_worker(
     signal.wait(SampleOutcome.KEPT, 1)
     assert sampler.close()
     assert [record.message for record in caplog.records] == ["samples_not_written"]
+
+
+def test_a_shadows_sample_stands_beside_the_served_one(
+    make_sampler: MakeSampler, engine: Engine
+) -> None:
+    """Under its own version and without an image, also where a rule forces the image of every answer."""
+    rates = SamplingRates(sample_rate=1.0, image_rate=1.0, keep_below_confidence=1.0)
+    sampler = make_sampler(rates=rates)
+    sampler.offer(offer())
+    sampler.offer(replace(offer(), model_version="2", mode=SampleMode.SHADOW, encoded=b"other"))
+    sampler.close()
+    with engine.connect() as connection:
+        (served,) = load_window(connection, "m", "1", newest=9)
+        (shadow,) = load_window(connection, "m", "2", newest=9)
+        image = find_sealed_image(connection, "request-0")
+    assert (served.sample.mode, served.sample.image_probability) == (SampleMode.SERVED, 1.0)
+    assert (shadow.sample.mode, shadow.sample.image_probability) == (SampleMode.SHADOW, 0.0)
+    assert image == SealedImage("key-1", b"request-0:encoded image")
+    assert sampler.counts == counts(kept=2)

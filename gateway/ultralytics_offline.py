@@ -36,7 +36,13 @@ UNUSABLE_WEIGHTS = (
 )
 
 # Read by Ultralytics while it is imported.
-_QUIET_AND_OFFLINE = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+_QUIET_AND_OFFLINE = {
+    "YOLO_OFFLINE": "1",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+    # Read by ONNX Runtime, which else keeps an id of this machine in the home folder and reports to its maker.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 
 # Where pickles of earlier releases look for their classes. Source: Ultralytics 8.4 nn/tasks.py, torch_safe_load.
 _MOVED_MODULES = {

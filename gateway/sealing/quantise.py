@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -147,7 +148,8 @@ def _end_of_head(graph: Any) -> Callable[[Any], bool]:
 
 def _import_nncf() -> Any:
     """NNCF, unable to send anything. Raises OperatorError if the `seal` extra is not installed."""
-    # It reports each use to its maker through this package, and does without where that cannot be imported.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # NNCF reports each use to its maker through this package, and does without where that cannot be imported.
     reporter = sys.modules.get("openvino_telemetry")
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # what importlib documents for "not there"
     try:

@@ -262,8 +262,9 @@ def _opening(home: Home, plan: Plan) -> dict[str, Any]:
     taken = []
     for _ in range(plan.repeats * 3):
         start = time.perf_counter()
-        _open(home, sealed, "f32")
+        opened = _open(home, sealed, "f32")
         taken.append((time.perf_counter() - start) * 1e3)
+        opened.close()
     return {
         "open_ms": round(statistics.median(taken), 1),
         "sealed_mib": round(len(sealed) / 2**20, 2),

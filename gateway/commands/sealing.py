@@ -39,12 +39,12 @@ from gateway.inference.golden import (
 from gateway.inference.labelled import LabelledImage, read_labelled_folder
 from gateway.inference.lane_pool import LanePool
 from gateway.models.loading import image_limits, worker_count
-from gateway.sealing.container import ModelFacts
+from gateway.sealing.container import ModelFacts, SealedHeader
 from gateway.sealing.files import read_sealed_model, sealed_file_name, write_sealed_model
 from gateway.sealing.kek_specs import open_keks as open_keks_of
 from gateway.sealing.keys import KeyProvider
 from gateway.sealing.payload import Payload
-from gateway.sealing.sealed_model import OpenedModel, open_model, read_header, seal_model
+from gateway.sealing.sealed_model import open_model, read_header, seal_model
 from gateway.sealing.signers import Signer, TrustedSigner, load_signer
 from gateway.settings import GatewaySettings
 from gateway.store.database import write_transaction
@@ -99,18 +99,19 @@ def _seal(settings: GatewaySettings, order: SealOrder, store: Engine, console: C
     with steps.step("encrypting, signing, opening again"):
         facts = _facts(order, prepared, gates)
         sealed = seal_model(facts, payload, keks=keys.keks, signer=keys.signer, random=os.urandom)
-        opened = open_model(
+        open_model(
             sealed,
             name=order.name,
             version=order.version,
             keks=keys.keks,
             trusted_signers=keys.trusted,
-        )
+        ).close()
+        header = read_header(sealed, trusted_signers=keys.trusted)
     settings.models_folder.mkdir(parents=True, exist_ok=True)
-    path = _write_or_resume(settings, order, sealed, opened.header.plaintext_sha256)
+    path = _write_or_resume(settings, order, sealed, header.plaintext_sha256)
     # Killed here, the file exists and is not registered: sealing the same weights again under this name finds it
     # and registers it; nothing serves a file that is not registered.
-    _register(store, order, opened, file_name)
+    _register(store, header, payload.names, file_name)
     console.print(
         f"sealed {order.name}@{order.version}: {path} ({len(sealed)} bytes)", markup=False
     )
@@ -237,25 +238,24 @@ def _facts(order: SealOrder, prepared: Prepared, gates: Mapping[str, str]) -> Mo
 def _refuse_registered(store: Engine, order: SealOrder) -> None:
     with store.connect() as connection:
         if find_model_version(connection, order.name, order.version) is not None:
-            raise _registered_already(order)
+            raise _registered_already(order.name, order.version)
 
 
-def _registered_already(order: SealOrder) -> RegistryError:
+def _registered_already(name: str, version: str) -> RegistryError:
     return RegistryError(
         Code.MODEL_EXISTS,
-        f"{order.name}@{order.version} is registered already: seal under a new version",
+        f"{name}@{version} is registered already: seal under a new version",
     )
 
 
-def _register(store: Engine, order: SealOrder, opened: OpenedModel, file_name: str) -> None:
-    header = opened.header
+def _register(store: Engine, header: SealedHeader, names: tuple[str, ...], file_name: str) -> None:
     version = ModelVersion(
         name=header.name,
         version=header.version,
         stage=Stage.CANDIDATE,
         file_name=file_name,
         plaintext_sha256=header.plaintext_sha256,
-        class_names=opened.payload.names,
+        class_names=names,
         input_size=header.input_size,
         registered_at=utc_now(),
         task=header.task,
@@ -263,8 +263,8 @@ def _register(store: Engine, order: SealOrder, opened: OpenedModel, file_name: s
         precision=header.precision,
     )
     with write_transaction(store) as connection:
-        if find_model_version(connection, order.name, order.version) is not None:
-            raise _registered_already(order)
+        if find_model_version(connection, header.name, header.version) is not None:
+            raise _registered_already(header.name, header.version)
         insert_model_version(connection, version)
 
 

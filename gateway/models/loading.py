@@ -20,6 +20,7 @@ from gateway.inference.runner import Runner
 from gateway.models.served import ServedVersion
 from gateway.sealing.container import SealedHeader
 from gateway.sealing.files import read_sealed_model
+from gateway.sealing.guarded_memory import return_freed_memory
 from gateway.sealing.keys import KeyProvider
 from gateway.sealing.sealed_model import OpenedModel, open_model
 from gateway.sealing.signers import TrustedSigner
@@ -85,9 +86,11 @@ class Loader:
 
     def prove(self, registered: ModelVersion) -> ProvedVersion:
         """The version, checked as for serving, without threads of its own. Raises as load does."""
-        opened = self._open(registered)
-        engine = self._compile(opened)
-        _running(registered, lambda: self._reproduce(registered, opened, engine))
+        with self._open(registered) as opened:
+            engine = self._compile(opened)
+            _running(registered, lambda: self._reproduce(registered, opened, engine))
+        # What the engine's parser left behind, freed but not yet given back, held weights too.
+        return_freed_memory()
         return ProvedVersion(registered, opened.header, opened.payload.names, engine)
 
     def _open(self, registered: ModelVersion) -> OpenedModel:
@@ -105,6 +108,7 @@ class Loader:
             trusted_signers=self.trusted_signers,
         )
         if opened.header.plaintext_sha256 != registered.plaintext_sha256:
+            opened.close()
             # A file sealed under the same name and version by a trusted signer is still not the one that was promoted.
             message = f"the sealed file of {registered.label} is not the registered one"
             raise RegistryError(Code.SEALED_MODEL_REFUSED, message, reason="digest_not_registered")

@@ -6,9 +6,11 @@ header is acted on before its signature has been verified; an engine gets bytes 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from types import TracebackType
+from typing import Self
 
-from gateway.sealing.chunked import SALT_BYTES, open_chunked, seal_chunked
+from gateway.sealing.chunked import SALT_BYTES, open_chunked_guarded, seal_chunked
 from gateway.sealing.container import (
     PURPOSE,
     ModelFacts,
@@ -19,6 +21,7 @@ from gateway.sealing.container import (
     encode_core,
     parse_container,
 )
+from gateway.sealing.guarded_memory import GuardedBuffer
 from gateway.sealing.keys import DEK_BYTES, KeyProvider, RandomBytes
 from gateway.sealing.payload import Payload, pack_payload, unpack_payload
 from gateway.sealing.refusals import Refusal, refused
@@ -28,10 +31,31 @@ from gateway.sealing.wraps import unwrap_dek, wrap_dek
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """A sealed model that passed every check; `payload` is the network in the clear and is never shown."""
+    """A sealed model that passed every check; `payload` is the network in the clear and is never shown.
+
+    payload's parts are views into guarded memory, which is overwritten by `close`: from then on they read zeros.
+    """
 
     header: SealedHeader
     payload: Payload
+    _plaintext: GuardedBuffer = field(repr=False, compare=False)
+
+    def close(self) -> None:
+        """Overwrite the plaintext; a second call does nothing."""
+        self._plaintext.close()
+
+    def __enter__(self) -> Self:
+        """The opened model, closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
 
 
 def seal_model(
@@ -76,7 +100,7 @@ def open_model(
     keks: Sequence[KeyProvider],
     trusted_signers: Sequence[TrustedSigner],
 ) -> OpenedModel:
-    """The model `name` in its `version`, from the bytes of a sealed file.
+    """The model `name` in its `version`, from the bytes of a sealed file; whoever asks for it closes it.
 
     Raises SealError, whose reason is one of Refusal, if anything at all is wrong with the file, or it holds
     another name or version, or none of the keys opens it, or none of the signers signed it.
@@ -90,14 +114,22 @@ def open_model(
     # 5. The signature leaves the wraps out, so that a KEK can be changed; the data key authenticates them.
     dek = unwrap_dek(container, keks=keks)
     # 6. The context makes the body of any other header fail here.
-    plaintext = open_chunked(dek, context_of(container.core), container.body)
+    plaintext = open_chunked_guarded(dek, context_of(container.core), container.body)
+    try:
+        return OpenedModel(header, _checked_payload(header, plaintext.view), plaintext)
+    except BaseException:
+        plaintext.close()
+        raise
+
+
+def _checked_payload(header: SealedHeader, plaintext: memoryview) -> Payload:
     # 7. Only the digest ties the signer to these weights: whoever may wrap could have sealed others.
     if len(plaintext) != header.plaintext_length:
         raise refused(Refusal.PLAINTEXT_LENGTH)
     if hashlib.sha256(plaintext).hexdigest() != header.plaintext_sha256:
         raise refused(Refusal.PLAINTEXT_DIGEST)
     # 8. Only now is anything inside looked at.
-    return OpenedModel(header, unpack_payload(plaintext))
+    return unpack_payload(plaintext)
 
 
 def read_header(unverified: bytes, *, trusted_signers: Sequence[TrustedSigner]) -> SealedHeader:

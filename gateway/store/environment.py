@@ -16,7 +16,8 @@ class EnvironmentInvalidError(Exception):
 class StrictSettings(BaseModel):
     """Frozen settings from environment variables; names with the prefix that mean nothing are refused.
 
-    Subclasses set `prefix`, and in `replaced` what to write for a setting that is no more. Files for secrets are named by settings, their content never is a setting.
+    Subclasses set `prefix`, and in `replaced` what to write for a setting that is no more. Files for secrets are named
+    by settings, their content never is a setting.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

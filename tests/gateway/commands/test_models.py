@@ -73,7 +73,9 @@ def test_versions_are_listed_for_programs(
         found = find_production_version(connection, "belt")
     assert found is not None
     assert listed == {
-        "name": "belt", "version": "1", "stage": "production", "sha256": found.plaintext_sha256,
+        "name": "belt", "version": "1", "stage": "production", "traffic": "none", "share": 0.0,
+        "task": "detect", "engine": "openvino", "precision": "f32",
+        "sha256": found.plaintext_sha256,
     }  # fmt: skip
 
 

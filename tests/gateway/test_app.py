@@ -1,5 +1,6 @@
 """The composition root, with the demo model and everything real but the socket."""
 
+import asyncio
 import json
 import shutil
 import socket
@@ -19,11 +20,13 @@ from gateway.commands.opening import open_keks, open_trusted_signers, opened_sto
 from gateway.commands.samples import write_image
 from gateway.dev.home import gateway_overrides, layout_of, prepare
 from gateway.errors import AuditUnavailableError, Code, GatewayError
+from gateway.models.changes import promote
 from gateway.models.loading import worker_count
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import write_transaction
 from gateway.store.queries.audit import load_audit_records
 from gateway.store.tables import model_versions, sample_keys, samples
+from tests.gateway.sealed_versions import conveyor_facts, seal_version
 
 FRAME = Path(__file__).resolve().parents[2] / "examples" / "conveyor" / "frame.jpg"
 
@@ -282,3 +285,51 @@ def test_workers_are_what_is_set_or_one_a_core(settings: GatewaySettings) -> Non
     """A container that may use two cores runs two."""
     assert worker_count(settings.model_copy(update={"workers": 5})) == 5
     assert worker_count(settings.model_copy(update={"workers": 0})) >= 1
+
+
+def seal_another(settings: GatewaySettings, home: Path, name: str, version: str) -> None:
+    """The demo model under another name or version."""
+    seal_version(settings, *conveyor_facts(name, version), keys=home / "keys")
+
+
+@pytest.mark.anyio
+async def test_an_operator_changes_what_answers_without_a_restart(
+    settings: GatewaySettings, home: Path
+) -> None:
+    """Loaded, committed and swapped in the running process; a rollback goes back."""
+    seal_another(settings, home, "conveyor", "2")
+    url = "/v1/models/conveyor"
+    async with running(settings) as client:
+        headers = bearer(home, "operator")
+        promoted = await client.post(f"{url}/promote", json={"version": "2"}, headers=headers)
+        assert promoted.status_code == 200
+        after = await client.post("/predict", content=FRAME.read_bytes(), headers=bearer(home))
+        assert after.headers["x-model-version"] == "conveyor@2"
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.post(f"{url}/rollback", headers=headers)).status_code == 200
+        back = await client.get("/v1/model", headers=headers)
+        assert (back.json()["version"], back.headers["x-model-version"]) == ("1", "conveyor@1")
+    with opened_store(settings) as store, store.connect() as connection:
+        found = connection.execute(select(samples.c.model_version)).scalars().all()
+    assert found == ["2"]
+
+
+@pytest.mark.anyio
+async def test_several_models_answer_under_their_names(
+    settings: GatewaySettings, home: Path
+) -> None:
+    """Each that is in production, soon after the start, which waits for the default alone."""
+    seal_another(settings, home, "belt", "7")
+    with opened_store(settings) as store:
+        promote(store, "belt", "7", clock=utc_now)
+    headers, path = bearer(home), "/v1/models/belt/predict"
+    async with running(settings.model_copy(update={"model_names": "belt,absent"})) as client:
+        answer = await client.post(path, content=FRAME.read_bytes(), headers=headers)
+        async with asyncio.timeout(20):
+            while answer.status_code != 200:
+                assert answer.json()["code"] == "model_unknown"
+                await asyncio.sleep(0.05)
+                answer = await client.post(path, content=FRAME.read_bytes(), headers=headers)
+        default = await client.post("/predict", content=FRAME.read_bytes(), headers=headers)
+    assert answer.headers["x-model-version"] == "belt@7"
+    assert default.headers["x-model-version"] == "conveyor@1"

@@ -109,6 +109,9 @@ def _change_a_record(database: Path) -> None:
         (["token", "issue", "--role", "client"], 1, "var/keys/token.key"),
         (["token", "issue"], 2, "--role"),
         (["nonsense"], 2, "nonsense"),
+        (["models", "traffic", "belt", "2", "all"], 2, "'all' is none of none, shadow, canary"),
+        (["models", "traffic", "belt", "2", "canary"], 2, "--share"),
+        (["models", "traffic", "belt", "2", "none", "--share", "0.5"], 2, "--share"),
         (["seal", "a.onnx"], 2, "--name"),
     ],
 )

@@ -7,13 +7,22 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.commands.models import list_models, promote
+from gateway.commands.models import (
+    direct_traffic,
+    list_models,
+    promote,
+    retire,
+    roll_back,
+    show_model,
+)
 from gateway.commands.opening import opened_store
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
-from gateway.errors import Code, RegistryError
+from gateway.errors import Code, RegistryError, SealError
 from gateway.settings import GatewaySettings
 from gateway.store.queries.models import find_production_version, list_model_versions
+from gateway.store.records import Traffic
+from tests.gateway.sealed_versions import conveyor_facts, seal_version
 
 QUIET = Console(quiet=True)
 Ledger = Callable[[], list[dict[str, Any]]]
@@ -87,3 +96,96 @@ def test_versions_are_listed_for_people(
     list_models(settings, as_json=False)
     out = capsys.readouterr().out
     assert all(word in out for word in ("belt", "production", "320x320"))
+
+
+@pytest.fixture
+def two(settings: GatewaySettings) -> GatewaySettings:
+    """Settings of a home where belt@2 is registered beside belt@1."""
+    keys = settings.trusted_signers_folder.parent
+    seal_version(settings, *conveyor_facts("belt", "2"), keys=keys)
+    return settings
+
+
+def test_a_rollback_goes_one_promotion_back(two: GatewaySettings, ledger: Ledger) -> None:
+    """And is refused when there is none."""
+    promote(two, name="belt", version="2")
+    assert roll_back(two, name="belt") == "1"
+    assert stages(two) == {"1": "production", "2": "retired"}
+    assert [(r["action"], r["outcome"], r["model_version"]) for r in ledger()][-2:] == [
+        ("models.rollback", "admitted", "1"),
+        ("models.rollback", "answered", "1"),
+    ]
+    with pytest.raises(RegistryError, match="promote the one you want") as caught:
+        roll_back(two, name="belt")
+    assert caught.value.code is Code.MODEL_CONFLICT
+
+
+def test_traffic_is_given_and_taken(two: GatewaySettings, ledger: Ledger) -> None:
+    """What was asked for is on record; retiring takes it as well."""
+    direct_traffic(two, name="belt", version="2", traffic=Traffic.CANARY, share=0.05)
+    assert stages(two) == {"1": "production", "2": "candidate"}
+    retire(two, name="belt", version="2")
+    assert stages(two) == {"1": "production", "2": "retired"}
+    assert [(r["action"], r["reason"]) for r in ledger() if r["outcome"] == "answered"][-2:] == [
+        ("models.traffic", "traffic=canary share=0.05"),
+        ("models.retire", None),
+    ]
+
+
+def test_a_version_that_does_not_open_gets_no_requests(
+    two: GatewaySettings, ledger: Ledger
+) -> None:
+    """Neither all nor some of them: it is tried here before the registry changes."""
+    file = two.models_folder / "belt-2.sealed"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SealError):
+        promote(two, name="belt", version="2")
+    with pytest.raises(SealError):
+        direct_traffic(two, name="belt", version="2", traffic=Traffic.SHADOW, share=1.0)
+    assert stages(two) == {"1": "production", "2": "candidate"}
+    assert [(r["action"], r["outcome"], r["code"]) for r in ledger()][-1:] == [
+        ("models.traffic", "failed", "sealed_model_refused")
+    ]
+
+
+def test_what_is_in_production_is_not_retired(two: GatewaySettings) -> None:
+    """There would be nothing left to answer."""
+    with pytest.raises(RegistryError, match="is in production"):
+        retire(two, name="belt", version="1")
+
+
+def test_a_model_is_shown_to_programs(
+    two: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what its sealed headers say, or why they say nothing, and where a rollback goes."""
+    promote(two, name="belt", version="2")
+    (two.models_folder / "belt-1.sealed").unlink()
+    capsys.readouterr()
+    show_model(two, name="belt", as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["name"], shown["rollback_to"]) == ("belt", "1")
+    one, second = shown["versions"]
+    assert "cannot read" in one["file_fault"]
+    assert (second["stage"], second["gates"], second["decode"]) == (
+        "production", {"parity": "passed"}, "full",
+    )  # fmt: skip
+    assert second["made_with"] == {"openvino": "2026"}
+
+
+def test_a_model_is_shown_to_people(
+    two: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Line by line."""
+    show_model(two, name="belt", as_json=False)
+    out = capsys.readouterr().out
+    assert "belt@2" in out
+    assert "  gates: parity passed" in out
+    assert "a rollback goes to: nothing, none was in production before" in out
+
+
+def test_a_model_that_is_not_there_is_not_shown(settings: GatewaySettings) -> None:
+    """Its name is told."""
+    with pytest.raises(RegistryError, match="no version of gate is registered"):
+        show_model(settings, name="gate", as_json=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.errors import Code, RegistryError, ServiceError
+from gateway.errors import Code, RequestError, ServiceError
 from gateway.models.directory import Directory
 from gateway.models.served import ServedVersion
 from gateway.models.watch import LoadFailure, RegistryWatch
@@ -49,11 +49,11 @@ class Catalog:
         return [self._status(name, versions) for name, versions in sorted(by_name.items())]
 
     async def find(self, name: str) -> ModelStatus:
-        """One model. Raises RegistryError with MODEL_UNKNOWN if it has no version, ServiceError."""
+        """One model. Raises RequestError with MODEL_UNKNOWN if it has no version, ServiceError."""
         versions = await self._load(name)
         if not versions:
             message = f"no version of {name} is registered: GET /v1/models lists what is"
-            raise RegistryError(Code.MODEL_UNKNOWN, message)
+            raise RequestError(Code.MODEL_UNKNOWN, message)
         return self._status(name, versions)
 
     async def _load(self, name: str | None) -> list[ModelVersion]:

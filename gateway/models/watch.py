@@ -108,7 +108,11 @@ class RegistryWatch:
     async def run(self) -> None:
         """Look once a second until cancelled."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # The watch outlives whatever a later release or a hand wrote into the registry.
+                log.exception("registry_not_followed")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:

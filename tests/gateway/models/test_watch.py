@@ -356,3 +356,27 @@ async def test_a_default_without_production_is_refused(sqlite_engine: Engine, wo
     world.watch._names = replace(world.watch._names, default="absent")
     with pytest.raises(RegistryError, match="no version of 'absent' is in production"):
         world.watch.load_default()
+
+
+async def test_a_row_that_cannot_be_read_does_not_end_the_watch(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later release may write stages that this one does not know."""
+    with write_transaction(world.store) as connection:
+        connection.exec_driver_sql("UPDATE model_versions SET traffic = 'x' WHERE version = '2'")
+    with pytest.raises(ValueError, match="'x' is not a valid Traffic") as caught:
+        await world.watch.look()
+    has_looked_again = asyncio.Event()
+    errors = [caught.value]
+
+    async def look() -> None:
+        if errors:
+            raise errors.pop()
+        has_looked_again.set()
+
+    monkeypatch.setattr("gateway.models.watch.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(world.watch, "look", look)
+    watching = asyncio.create_task(world.watch.run())
+    await asyncio.wait_for(has_looked_again.wait(), 20)
+    watching.cancel()
+    assert "registry_not_followed" in caplog.text

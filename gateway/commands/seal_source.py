@@ -7,7 +7,7 @@ only here, by somebody who trusts it; what a step cannot do it says, and nothing
 import hashlib
 import importlib.util
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -187,26 +187,23 @@ def _quantised(
             "int8 needs images of the kind that will be seen: name a folder with --calibration, "
             "a few hundred of them, labelled if possible"
         )
-    with steps.counted(f"quantising on {len(calibration)} images") as report:
-        samples = _canvases(calibration, size, limits, report)
-        return quantise_int8(onnx, samples=samples)
+    with steps.step(f"quantising on {len(calibration)} images"):
+        return quantise_int8(onnx, samples=_canvases(calibration, size, limits))
 
 
 def _canvases(
     images: Sequence[LabelledImage],
     size: tuple[int, int],
     limits: ImageLimits,
-    report: Callable[[int, int], None],
 ) -> Iterator[NDArray[np.uint8]]:
     canvas = Canvas(size)
-    for done, image in enumerate(images, start=1):
+    for image in images:
         try:
             decoded = decode_image(image.read(), limits)
         except DecodeError as exc:
             raise _unsupported(f"{image.path}: {exc.message}; mend it or take it away") from exc
         canvas.place(decoded, image_shape=(decoded.shape[0], decoded.shape[1]))
         yield canvas.pixels.copy()
-        report(done, len(images))
 
 
 def _read(file: Path) -> bytes:

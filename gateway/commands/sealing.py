@@ -180,6 +180,7 @@ class _Proved:
                 self._prepared.source,
                 is_pickle=self._prepared.is_pickle,
                 image_size=self._prepared.network.input_size,
+                head=self._order.head,
             )
         images = _read_all(list(self._images.values())) or synthetic_images(
             self._prepared.network.input_size

@@ -1,12 +1,12 @@
 """Showing whoever waits at a terminal what a long command does, and how long each step took."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import track
 
 Item = TypeVar("Item")
 
@@ -28,13 +28,6 @@ class Steps:
     def each(self, what: str, items: Iterable[Item], *, total: int) -> Iterator[Item]:
         """The items, with a bar."""
         yield from track(items, what, total=total, console=self._console)
-
-    @contextmanager
-    def counted(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar for a step that calls back with how much of how much is done."""
-        with Progress(console=self._console) as progress:
-            task = progress.add_task(what, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
 
     def say(self, what: str) -> None:
         """Print one line."""

@@ -1,5 +1,6 @@
 """Engines by the name that stands in a sealed header; only the one that is asked for is imported."""
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -12,6 +13,8 @@ _ENGINES = {
     "onnxruntime": ("onnxruntime", "OnnxRuntimeEngine", "onnxruntime"),
     "ultralytics": ("ultralytics", "UltralyticsEngine", "seal"),
 }
+# Read by ONNX Runtime when it is loaded: else it keeps an id of this machine in the home folder and reports to its maker.
+_SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 def open_engine(
@@ -31,6 +34,7 @@ def open_engine(
         known = ", ".join(_ENGINES)
         raise unsupported_model(f"it is sealed for the engine {name[:32]!r}, there are {known}")
     module_name, class_name, extra = _ENGINES[name]
+    os.environ.update(_SILENT)
     try:
         module = import_module(f"gateway.inference.engines.{module_name}")
     except ImportError as exc:

@@ -1,0 +1,70 @@
+"""Engines by name: what is loaded, and what is said where it cannot be."""
+
+import os
+
+import pytest
+
+from gateway.errors import Code, OperatorError
+from gateway.inference.engine import Network
+from gateway.inference.engines import opening
+from gateway.inference.engines.opening import open_engine
+
+NETWORK = Network(
+    weights=b"",
+    task="detect",
+    class_names=("bolt",),
+    input_size=(32, 32),
+    is_dynamic=False,
+    stride_pixels=32,
+    precision="f32",
+)
+
+
+@pytest.fixture
+def imported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is imported, with ONNX Runtime's telemetry switch at that moment; nothing is installed."""
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    seen: list[tuple[str, str]] = []
+
+    def load(name: str) -> object:
+        seen.append((name, os.environ["ORT_DISABLE_TELEMETRY"]))
+        raise ImportError(name="the_library")
+
+    monkeypatch.setattr(opening, "import_module", load)
+    return seen
+
+
+def test_onnx_runtime_is_told_to_stay_silent_before_it_is_loaded(
+    imported: list[tuple[str, str]],
+) -> None:
+    """Whatever stood in the environment."""
+    with pytest.raises(OperatorError, match="not installed"):
+        open_engine("onnxruntime", NETWORK, workers=1)
+    assert [("gateway.inference.engines.onnxruntime", "1")] == imported
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("openvino", "install gatewatch again"),
+        ("onnxruntime", "pip install 'gatewatch[onnxruntime]'"),
+        ("ultralytics", "pip install 'gatewatch[seal]'"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    imported: list[tuple[str, str]], name: str, fix: str
+) -> None:
+    """Only the engine that was asked for is loaded."""
+    with pytest.raises(OperatorError) as caught:
+        open_engine(name, NETWORK, workers=1)
+    assert caught.value.code is Code.MODEL_UNSUPPORTED
+    assert "whose library the_library is not installed" in caught.value.message
+    assert caught.value.message.endswith(fix)
+    assert 1 == len(imported)
+
+
+def test_an_unknown_engine_is_refused(imported: list[tuple[str, str]]) -> None:
+    """A header may say anything that is a word; nothing is imported by it."""
+    with pytest.raises(OperatorError, match="there are openvino, onnxruntime, ultralytics"):
+        open_engine("os", NETWORK, workers=1)
+    assert [] == imported

@@ -167,8 +167,8 @@ def _version(status: VersionStatus) -> dict[str, Any]:
         content["madeWith"] = dict(served.header.made_with)
         content["gates"] = dict(served.header.gates)
     if failure is not None:
-        told = {"code": failure.code.value, "message": failure.message}
-        content["loadFailure"] = {**told, "attempts": failure.attempts}
+        # Whoever may read models is told the kind; the message may name files and is in the log and the ledger.
+        content["loadFailure"] = {"code": failure.code.value, "attempts": failure.attempts}
     return content
 
 

@@ -39,7 +39,6 @@ class LoadFailure:
     """Why a version that the registry wants served is not. retry_at: monotonic seconds."""
 
     code: Code
-    message: str
     attempts: int
     retry_at: float
 
@@ -227,10 +226,14 @@ class RegistryWatch:
         attempts = 1 if before is None else before.attempts + 1
         delay_seconds = min(2.0**attempts, MAX_BACK_OFF_SECONDS)
         self._failures[wanted.name, wanted.version] = LoadFailure(
-            exc.code, exc.message, attempts, self._monotonic() + delay_seconds
+            exc.code, attempts, self._monotonic() + delay_seconds
         )
         log.warning(
-            "model_not_loaded model=%s code=%s reason=%s", wanted.label, exc.code, exc.reason
+            "model_not_loaded model=%s code=%s reason=%s: %s",
+            wanted.label,
+            exc.code,
+            exc.reason,
+            exc.message,
         )
         if before is None:
             # Tried again for ever: the ledger hears of it once.

@@ -25,6 +25,7 @@ from gateway.dev.certificates import are_current, create_certificates
 from gateway.dev.claim import unusable
 from gateway.errors import Code, KeyFileError, OperatorError, RegistryError, SettingsError
 from gateway.identity.keysets import load_keyset
+from gateway.sealing.container import MAGIC
 from gateway.settings import GatewaySettings
 from gateway.store.queries.models import find_production_version, list_model_versions
 
@@ -166,6 +167,12 @@ def _lacks_demo_model(settings: GatewaySettings) -> bool:
             f"{settings.models_folder.parent} to start anew (its keys, samples and ledger are lost)"
         )
         raise RegistryError(Code.MODEL_UNKNOWN, message)
+    if not file.read_bytes().startswith(MAGIC):
+        message = (
+            f"{file} has the format of another release: delete {settings.models_folder.parent} to start anew "
+            "(its keys, samples and ledger are lost), or seal the demo again under a new version and promote it"
+        )
+        raise RegistryError(Code.SEALED_MODEL_REFUSED, message, reason="magic")
     return False
 
 

@@ -13,7 +13,7 @@ _ENGINES = {
     "onnxruntime": ("onnxruntime", "OnnxRuntimeEngine", "onnxruntime"),
     "ultralytics": ("ultralytics", "UltralyticsEngine", "seal"),
 }
-# Read by ONNX Runtime when it is loaded: else it keeps an id of this machine in the home folder and reports to its maker.
+# Read by ONNX Runtime when it is loaded: else it keeps an id of this machine in the home folder and reports home.
 _SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
 

@@ -139,6 +139,17 @@ def test_what_cannot_be_made_again_is_refused(
     assert before == contents(layout.state)
 
 
+def test_a_model_in_another_releases_format_is_named(
+    layout: Layout, settings: GatewaySettings
+) -> None:
+    """A home that an earlier release made does not end in a refusal that says nothing."""
+    prepared(layout, settings)
+    file = layout.state / "models" / "conveyor-1.sealed"
+    file.write_bytes(b"\x89SEAL1\r\n" + file.read_bytes()[8:])
+    with pytest.raises(OperatorError, match=r"has the format of another release: delete .*/home"):
+        prepared(layout, settings)
+
+
 def test_a_broken_key_set_is_named_with_its_path(layout: Layout, settings: GatewaySettings) -> None:
     """And with a way out."""
     prepared(layout, settings)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from gateway.errors import Code, OperatorError, SealError
 from gateway.sealing.container import (
@@ -18,7 +20,7 @@ from gateway.sealing.container import (
 )
 from gateway.sealing.keys import Kek, RandomBytes
 from gateway.sealing.payload import Payload, pack_payload
-from gateway.sealing.refusals import MESSAGE
+from gateway.sealing.refusals import MESSAGE, Refusal
 from gateway.sealing.sealed_model import OpenedModel, open_model, read_header, seal_model
 from gateway.sealing.signers import Signer, TrustedSigner
 
@@ -341,6 +343,24 @@ def test_no_flipped_bit_opens(sealed: bytes, refusal_of: RefusalOf) -> None:
         changed[bit // 8] ^= 1 << bit % 8
         refused += bool(refusal_of(bytes(changed)))
     assert body_start * 8 + 600 == refused
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_edited_file_opens_and_none_crashes(
+    sealed: bytes, refusal_of: RefusalOf, data: st.DataObject
+) -> None:
+    """Whatever is cut out, put in, repeated or moved: one refusal, with a reason of the closed set."""
+    changed = sealed
+    for _ in range(data.draw(st.integers(1, 3))):
+        # Half of the edits in the header, which is a fiftieth of the file.
+        limit = data.draw(st.sampled_from([1000, len(changed)]))
+        start = data.draw(st.integers(0, limit))
+        end = min(start + data.draw(st.integers(0, 64)), len(changed))
+        piece = data.draw(st.binary(max_size=64) | st.just(changed[start:end] * 2))
+        changed = changed[:start] + piece + changed[end:]
+    assume(changed != sealed)
+    assert refusal_of(changed) in set(Refusal)
 
 
 def test_the_header_reads_without_a_kek(sealed: bytes, signer: Signer) -> None:

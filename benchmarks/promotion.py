@@ -55,7 +55,6 @@ else:
 
 CONVEYOR = Path(__file__).resolve().parents[1] / "examples" / "conveyor"
 CONNECTIONS = 8
-CALM_SECONDS = 3.0
 VERSIONS = ("one", "two")
 
 
@@ -143,7 +142,8 @@ def _register(home: Home, sealed: bytes, version: str, names: tuple[str, ...]) -
 def torture(home: Home, served: Served, image: bytes, rounds: int) -> dict[str, Any]:
     """Swap under load; the figures of the line."""
     with _client(home, served, "operator") as operator, loaded(home, served, image) as load:
-        time.sleep(CALM_SECONDS)
+        calm_seconds = 3.0 if rounds >= 10 else 1.0
+        time.sleep(calm_seconds)
         _swap(operator, "promote", {"version": VERSIONS[1]})
         _swap(operator, "rollback", {})
         rss_before = resident_mb(served.process_id)
@@ -153,7 +153,7 @@ def torture(home: Home, served: Served, image: bytes, rounds: int) -> dict[str, 
             seconds.append(_swap(operator, "promote", {"version": VERSIONS[1]}))
             seconds.append(_swap(operator, "rollback", {}))
         ended = time.monotonic()
-        time.sleep(CALM_SECONDS)
+        time.sleep(calm_seconds)
         rss_after = resident_mb(served.process_id)
     calm = [took for at, took in load.calls if at > ended]
     during = [took for at, took in load.calls if began <= at <= ended]

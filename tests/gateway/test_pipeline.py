@@ -2,18 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import cast
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.audit.chain import canonical_body
 from gateway.audit.events import Action, AuditEvent, Outcome
-from gateway.audit.writer import AuditLog
 from gateway.errors import (
     AuditUnavailableError,
     AuthnError,
@@ -22,62 +17,29 @@ from gateway.errors import (
     DecodeError,
     GatewayError,
     OverloadedError,
-    RegistryError,
     RequestError,
-    RunnerError,
     ServiceError,
 )
-from gateway.identity.authenticate import Authenticator
 from gateway.identity.policy import Permission
-from gateway.identity.principal import Principal
-from gateway.inference.postprocess import Thresholds
-from gateway.inference.runner import InferenceResult
 from gateway.metrics import GatewayMetrics
-from gateway.models.directory import Answered, Directory, Lineup, Shared
-from gateway.models.shadow import Shadows
 from gateway.pipeline import (
     HASH_ON_LOOP_BYTES,
-    Call,
-    Change,
-    Changed,
-    Pipeline,
     Prediction,
-    PredictRequest,
 )
-from gateway.sampling.sampler import Offer, Sampler
-from gateway.store.records import Detections, SampleMode
-from tests.gateway.versions import fake_version, served_by
+from tests.gateway.pipeline_world import (
+    ANSWER_SHA256,
+    BODY,
+    BODY_SHA256,
+    CALL,
+    LATER,
+    NOW,
+    RESULT,
+    TOKEN,
+    World,
+    unavailable,
+)
 
 pytestmark = pytest.mark.anyio
-
-NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
-LATER = datetime(2031, 5, 6, 7, 8, 10, tzinfo=UTC)
-TOKEN = "Bearer the-secret-token"
-BODY = b"the bytes of an image"
-BODY_SHA256 = "c4cb58a7ced38a9c5f95c3035efa9e5a0d1be6bf7c28dc83377398eef1632ad4"
-ANSWER_SHA256 = "a566cacfc66fe381fec920ad9dcfc4a4bb0c791bda11f8be8f234f9e0b5220af"
-CALL = Call(
-    request_id="request-1",
-    received_at=NOW,
-    action=Action.PREDICT,
-    permission=Permission.PREDICT,
-    method="POST",
-    route="/predict",
-    address="192.0.2.7",
-    unverified_authorization=(TOKEN,),
-    model_name="belt",
-)
-RESULT = InferenceResult(
-    detections=Detections(
-        np.ones((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int64)
-    ),
-    image=np.zeros((4, 4, 3), np.uint8),
-    image_shape=(4, 4),
-    decode_milliseconds=1.0,
-    preprocess_milliseconds=1.0,
-    inference_milliseconds=1.0,
-    postprocess_milliseconds=1.0,
-)
 
 
 @pytest.fixture
@@ -86,91 +48,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class World:
-    """Everything around the pipeline; `steps` is the order in which it was used."""
-
-    def __init__(self) -> None:
-        self.steps: list[str] = []
-        self.events: list[AuditEvent] = []
-        self.offers: list[Offer] = []
-        self.principal = Principal(
-            "issuer", "camera-7", "conveyor", frozenset({"client"}), "t", LATER
-        )
-        self.fails: dict[str, BaseException] = {}
-        self.body = BODY
-        self.metrics = GatewayMetrics(CollectorRegistry())
-        self.served = served_by(self)
-        self.directory = Directory()
-        self.directory.swap("belt", Lineup(self.served))
-        sampler = cast("Sampler", self)
-        self.pipeline = Pipeline(
-            authenticator=cast("Authenticator", self),
-            audit=cast("AuditLog", self),
-            directory=self.directory,
-            shadows=Shadows(directory=self.directory, sampler=sampler, metrics=self.metrics),
-            sampler=sampler,
-            metrics=self.metrics,
-            clock=lambda: LATER,
-        )
-
-    def authenticate(self, authorization_header_values: Sequence[str], now: datetime) -> Principal:
-        """The principal of TOKEN."""
-        assert (authorization_header_values, now) == ((TOKEN,), NOW)
-        self._step("authenticate")
-        return self.principal
-
-    async def read(self) -> PredictRequest:
-        """The body."""
-        self._step("read")
-        return PredictRequest(self.body, Thresholds(confidence=0.5), 320)
-
-    async def append(self, event: AuditEvent) -> int:
-        """Durable only when it returns, which is after other tasks ran."""
-        step = f"record {event.outcome.value}"
-        self.steps.append(f"begin {step}")
-        await asyncio.sleep(0)
-        self._step(step)
-        self.events.append(event)
-        return len(self.events)
-
-    async def detect(
-        self, body: bytes, thresholds: Thresholds, image_size_pixels: int | None
-    ) -> InferenceResult:
-        """Two boxes."""
-        assert (body, thresholds, image_size_pixels) == (self.body, Thresholds(confidence=0.5), 320)
-        self._step("detect")
-        return RESULT
-
-    def render(self, answered: Answered) -> bytes:
-        """The answer."""
-        assert answered.mode is SampleMode.CANARY or answered.result is RESULT
-        self._step("render")
-        return b'{"the":"answer"}'
-
-    def offer(self, offer: Offer) -> None:
-        """Documented never to raise."""
-        self._step("offer")
-        self.offers.append(offer)
-
-    def _step(self, name: str) -> None:
-        self.steps.append(name)
-        if name in self.fails:
-            raise self.fails[name]
-
-    async def predict(self, call: Call = CALL) -> Prediction:
-        """One prediction."""
-        return await self.pipeline.predict(call, self.read, self.render)
-
-
 @pytest.fixture
 def world() -> World:
     """A world in which everything works."""
     return World()
-
-
-def unavailable() -> AuditUnavailableError:
-    """What the ledger raises when it cannot write."""
-    return AuditUnavailableError(Code.AUDIT_UNAVAILABLE, "m")
 
 
 async def test_steps_come_in_the_order_that_security_rests_on(world: World) -> None:
@@ -429,130 +310,3 @@ async def test_waiting_for_the_ledger_is_measured(world: World) -> None:
     world.pipeline._metrics = metrics
     await world.predict()
     assert metrics.registry.get_sample_value("gateway_audit_append_duration_seconds_count") == 2
-
-
-def give_canary(world: World, runner_error: Exception | None = None) -> None:
-    """Let version 4 answer every request."""
-    canary = fake_version("4")
-    canary.runner.error = runner_error
-    world.directory.swap("belt", Lineup(world.served, canary=Shared(canary.served, 1.0)))
-
-
-async def test_records_and_samples_name_the_canary_that_answered(world: World) -> None:
-    """And so does the answer."""
-    give_canary(world)
-    assert (await world.predict()).model_label == "belt@4"
-    assert [(e.outcome, e.model_version) for e in world.events] == [
-        ("admitted", "4"), ("answered", "4"),
-    ]  # fmt: skip
-    (offer,) = world.offers
-    assert (offer.model_version, offer.mode) == ("4", SampleMode.CANARY)
-
-
-async def test_production_answers_for_a_canary_that_fails(world: World) -> None:
-    """Its caller notices nothing; ledger, sample and counter do."""
-    give_canary(world, RunnerError(Code.RUNNER_FAILED, "m"))
-    assert (await world.predict()).model_label == "belt@3"
-    assert [(e.outcome, e.model_version, e.reason) for e in world.events] == [
-        ("admitted", "4", None), ("answered", "3", "in place of belt@4"),
-    ]  # fmt: skip
-    assert world.offers[0].mode is SampleMode.SERVED
-    assert world.metrics.registry.get_sample_value("gateway_canary_fallbacks_total") == 1
-
-
-async def test_a_shadow_gets_the_request_after_the_answer(world: World) -> None:
-    """What it finds is sampled beside what was served."""
-    shadow = fake_version("4")
-    world.directory.swap("belt", Lineup(world.served, shadow=Shared(shadow.served, 1.0)))
-    world.queue_depth = 0  # type: ignore[attr-defined]  # the world is its own runner
-    await world.predict()
-    assert [offer.model_version for offer in world.offers] == ["3"]
-    await shadow.served.drain(timeout_seconds=5)
-    assert shadow.runner.bodies == [BODY]
-    assert [(o.request_id, o.model_version, o.mode) for o in world.offers] == [
-        ("request-1", "3", SampleMode.SERVED), ("request-1", "4", SampleMode.SHADOW),
-    ]  # fmt: skip
-
-
-async def test_a_model_that_is_not_served_reads_no_body(world: World) -> None:
-    """Whoever may ask for it hears that it is not here, on record."""
-    with pytest.raises(RequestError) as caught:
-        await world.predict(replace(CALL, model_name="gate"))
-    assert caught.value.code is Code.MODEL_UNKNOWN
-    assert "read" not in world.steps
-    assert [(e.outcome, e.model_name, e.model_version) for e in world.events] == [
-        ("refused", "gate", None)
-    ]
-
-
-async def test_a_role_for_one_model_opens_no_other(world: World) -> None:
-    """The name in the path is what roles are compared with."""
-    world.principal = replace(world.principal, roles=frozenset({"client:gate"}))
-    with pytest.raises(AuthzError):
-        await world.predict()
-
-
-CHANGE = replace(CALL, action=Action.MODELS_PROMOTE, permission=Permission.MODELS_WRITE)
-
-
-class Operator:
-    """Changes what it is asked to change, as the world lets it."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        world.principal = replace(world.principal, roles=frozenset({"operator"}))
-
-    async def read(self) -> Change:
-        """What is asked."""
-        self.world._step("read")
-        return Change(version="4", detail="why")
-
-    async def act(self, asked: Change) -> Changed:
-        """Do it."""
-        assert asked.version == "4"
-        self.world._step("act")
-        return Changed("4", b"done")
-
-    async def change(self) -> bytes:
-        """One change."""
-        return await self.world.pipeline.change(CHANGE, self.read, self.act)
-
-
-async def test_a_change_is_on_record_before_it_is_made(world: World) -> None:
-    """And after, with the version that it is about."""
-    assert await Operator(world).change() == b"done"
-    assert [step for step in world.steps if not step.startswith("begin")] == [
-        "authenticate", "read", "record admitted", "act", "record answered",
-    ]  # fmt: skip
-    assert [(e.action, e.outcome, e.model_version, e.reason) for e in world.events] == [
-        ("models.promote", "admitted", "4", "why"), ("models.promote", "answered", "4", "why"),
-    ]  # fmt: skip
-
-
-async def test_a_change_that_is_not_recorded_is_not_made(world: World) -> None:
-    """Fails closed."""
-    world.fails["record admitted"] = unavailable()
-    with pytest.raises(AuditUnavailableError):
-        await Operator(world).change()
-    assert "act" not in world.steps
-
-
-async def test_a_change_that_fails_is_on_record_with_its_cause(world: World) -> None:
-    """Code and reason."""
-    world.fails["act"] = RegistryError(Code.GOLDEN_FAILED, "m", reason="bus.jpg: 0 of 3 boxes")
-    with pytest.raises(RegistryError):
-        await Operator(world).change()
-    last = world.events[-1]
-    assert (last.outcome, last.code, last.reason) == (
-        "failed", "golden_failed", "bus.jpg: 0 of 3 boxes",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("role", ["client", "analyst", "auditor", "metrics", "operator:gate"])
-async def test_a_change_needs_an_operator(world: World, role: str) -> None:
-    """Of this model."""
-    operator = Operator(world)
-    world.principal = replace(world.principal, roles=frozenset({role}))
-    with pytest.raises(AuthzError):
-        await operator.change()
-    assert "read" not in world.steps

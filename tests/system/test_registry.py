@@ -12,9 +12,11 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from gateway.dev.plan import free_port
 from gateway.store.database import open_database
 from gateway.store.tables import samples
 from tests.system.conftest import Running, started
+from tests.system.test_postgres import serving
 
 pytestmark = pytest.mark.system
 
@@ -98,6 +100,20 @@ def test_a_running_gateway_follows_what_commands_do(home: Running, frame: bytes)
 
 def _is_of(label: str) -> Callable[[httpx.Response], bool]:
     return lambda answer: answer.headers["x-model-version"] == label
+
+
+def test_a_second_gateway_follows_what_the_first_is_told(home: Running, frame: bytes) -> None:
+    """Replicas on one database agree within about a second."""
+    environment = home.environment | {"GATEWAY_METRICS_PORT": str(free_port())}
+    with serving(environment) as port, home.client("operator") as operator, home.client() as client:
+        url = f"https://127.0.0.1:{port}/predict"
+        promoted = operator.post("/v1/models/conveyor/promote", json={"version": "2"})
+        assert 200 == promoted.status_code
+        answer = client.post("/predict", content=frame)
+        assert "conveyor@2" == answer.headers["x-model-version"]
+        until(lambda: client.post(url, content=frame), _is_of("conveyor@2"))
+        assert 200 == operator.post("/v1/models/conveyor/rollback").status_code
+        until(lambda: client.post(url, content=frame), _is_of("conveyor@1"))
 
 
 def test_a_canary_answers_and_a_shadow_only_looks(home: Running, frame: bytes) -> None:

@@ -139,11 +139,9 @@ def seal(
 ) -> None:
     """Prepare, prove, encrypt and sign a model, and register it as a candidate.
 
-    Examples:
+    Example: gateway seal best.pt --name belt --version 3 --golden photographs/ --promote
 
-    gateway seal best.pt --name belt --version 3 --golden photographs/ --promote
-
-    gateway seal best.pt --name belt --version 3-int8 --precision int8 --calibration photographs/ --obfuscate
+    Smaller and faster: gateway seal best.pt --name belt --version 3-int8 --precision int8 --calibration photographs/
     """
     from gateway.commands.opening import settings_of_process
     from gateway.commands.seal_order import SealOrder

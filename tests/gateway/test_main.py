@@ -15,7 +15,7 @@ from gateway.errors import Code, OperatorError
 from gateway.sealing.refusals import Refusal, refused
 
 COMMANDS = {
-    "serve", "dev", "seal", "features", "models list", "models show", "models promote",
+    "serve", "dev", "seal", "doctor", "features", "models list", "models show", "models promote",
     "models rollback", "models retire", "models traffic", "keys create",
     "keys list", "keys rotate",
     "token issue", "audit show", "audit verify", "db upgrade", "samples image",

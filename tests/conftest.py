@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from gateway.commands import process_memory
 from gateway.store.database import open_database
 from gateway.store.tables import metadata
 from gateway.ultralytics_offline import import_ultralytics
@@ -17,6 +19,22 @@ from monitor import tables as _monitor_tables  # noqa: F401  (registers the moni
 from tests.softhsm import SoftHsm, SoftHsmMissingError, make_softhsm
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keeps_core_files() -> Iterator[None]:
+    """Commands that run inside this process leave its own limits alone: children inherit them, and some must dump."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_limit = resource.setrlimit
+
+        def set_unless_final(kind: int, limits: tuple[int, int]) -> None:
+            # Once lowered, a hard limit stays low.
+            if (kind, limits) != (resource.RLIMIT_CORE, (0, 0)):
+                set_limit(kind, limits)
+
+        patch.setattr(resource, "setrlimit", set_unless_final)
+        patch.setattr(process_memory, "dump_nothing", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

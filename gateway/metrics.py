@@ -32,7 +32,7 @@ class GatewayMetrics:
         )
         self.stage_seconds = Histogram(
             "gateway_stage_duration_seconds",
-            "Time in the runner by stage: queue, decode, preprocess, inference, postprocess.",
+            "Time of an answer by stage: queue, decode, preprocess, inference, postprocess, audit.",
             ["stage"],
             buckets=STAGE_BUCKETS_SECONDS,
             registry=registry,

@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import perf_counter
 from typing import Any, TypeVar
@@ -73,10 +73,11 @@ class PredictRequest:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A rendered answer and the NAME@VERSION that made it."""
+    """A rendered answer, the NAME@VERSION that made it, and how long its records took to become durable."""
 
     answer: bytes
     model_label: str
+    audit_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class _Trail:
     """What is known of a call for its records; each step adds what it learnt."""
 
     event: AuditEvent
+    audit_seconds: float = 0.0
 
     def add(self, **fields: Any) -> None:
         self.event = replace(self.event, **fields)
@@ -158,7 +160,7 @@ class Pipeline:
         offer = _offer(call, request, answered, principal, trail.event)
         self._sampler.offer(offer)
         self._shadows.offer(AnsweredRequest(offer, request.thresholds, request.image_size_pixels))
-        return Prediction(answer, answered.served.label)
+        return Prediction(answer, answered.served.label, trail.audit_seconds)
 
     async def describe(self, call: Call, produce: Callable[[], Awaitable[bytes]]) -> bytes:
         """What the gateway says about its models, for principals that may read it, recorded."""
@@ -223,7 +225,9 @@ class Pipeline:
     async def _record(self, trail: _Trail, outcome: Outcome) -> None:
         started = perf_counter()
         await self._audit.append(replace(trail.event, outcome=outcome, recorded_at=self._clock()))
-        self._metrics.audit_seconds.observe(perf_counter() - started)
+        seconds = perf_counter() - started
+        trail.audit_seconds += seconds
+        self._metrics.audit_seconds.observe(seconds)
 
     async def _record_failure(self, trail: _Trail, error: Exception) -> None:
         if isinstance(error, AuditUnavailableError):

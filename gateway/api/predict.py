@@ -1,6 +1,7 @@
 """The prediction routes: an image in, the answer of the version that answers for the model out."""
 
 import time
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,12 +16,14 @@ from gateway.models.served import ServedVersion
 from gateway.pipeline import Call, PredictRequest
 
 MODEL_HEADER = "X-Model-Version"
+TIMING_HEADER = "Server-Timing"
 
 
 async def predict(request: Request, call: Call, edge: Edge) -> Response:
     """Answer one image."""
     started = time.perf_counter()
     parsed = None
+    milliseconds: dict[str, float] = {}
 
     async def read() -> PredictRequest:
         nonlocal parsed
@@ -35,7 +38,7 @@ async def predict(request: Request, call: Call, edge: Edge) -> Response:
     def render(answered: Answered) -> bytes:
         if parsed is None:
             raise RuntimeError("internal: an answer was rendered before its request was read")
-        _observe_stages(edge.metrics, answered.result)
+        milliseconds.update(_stages(answered.result))
         return render_answer(
             answered.result,
             parsed.parameters,
@@ -46,7 +49,9 @@ async def predict(request: Request, call: Call, edge: Edge) -> Response:
 
     with ending_with_its_caller(request) as watch_for_hangup:
         prediction = await edge.pipeline.predict(call, read, render)
-    headers = {MODEL_HEADER: prediction.model_label}
+    milliseconds["audit"] = prediction.audit_seconds * 1e3
+    _observe(edge.metrics, milliseconds)
+    headers = {MODEL_HEADER: prediction.model_label, TIMING_HEADER: _timing(milliseconds)}
     return Response(prediction.answer, media_type="application/json", headers=headers)
 
 
@@ -61,13 +66,21 @@ def _facts(served: ServedVersion, gateway_version: str) -> AnswerFacts:
     )
 
 
-def _observe_stages(metrics: GatewayMetrics, result: InferenceResult) -> None:
-    stages = {
+def _stages(result: InferenceResult) -> dict[str, float]:
+    return {
         "queue": result.queue_milliseconds,
         "decode": result.decode_milliseconds,
         "preprocess": result.preprocess_milliseconds,
         "inference": result.inference_milliseconds,
         "postprocess": result.postprocess_milliseconds,
     }
-    for stage, milliseconds in stages.items():
-        metrics.stage_seconds.labels(stage).observe(milliseconds / 1000)
+
+
+def _observe(metrics: GatewayMetrics, milliseconds: Mapping[str, float]) -> None:
+    for stage, taken in milliseconds.items():
+        metrics.stage_seconds.labels(stage).observe(taken / 1000)
+
+
+def _timing(milliseconds: Mapping[str, float]) -> str:
+    # Source: W3C Server Timing, section 3; durations in milliseconds.
+    return ", ".join(f"{stage};dur={taken:.3f}" for stage, taken in milliseconds.items())

@@ -78,6 +78,24 @@ async def test_an_image_is_answered_and_recorded(
     }  # fmt: skip
 
 
+async def test_each_answer_says_where_its_time_went(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """In milliseconds, the records that the caller waited for included; the histogram has the same."""
+    answer = await client.post("/predict", content=b"image", headers=bearer("client"))
+    *stages, audit = answer.headers["server-timing"].split(", ")
+    assert [
+        "queue;dur=5.000", "decode;dur=1.000", "preprocess;dur=2.000", "inference;dur=3.000",
+        "postprocess;dur=4.000",
+    ] == stages  # fmt: skip
+    name, taken = audit.split(";dur=")
+    counted = gateway.metrics.registry.get_sample_value(
+        "gateway_stage_duration_seconds_sum", {"stage": "audit"}
+    )
+    assert ("audit", pytest.approx(counted, abs=1e-6)) == (name, float(taken) / 1e3)
+    assert float(taken) > 0
+
+
 async def test_each_request_has_an_id_of_its_own(client: httpx.AsyncClient) -> None:
     """Also when the caller sends one: a chosen id could hide a call among others."""
     chosen = {"X-Request-Id": "chosen"}

@@ -1,0 +1,1 @@
+"""Parsing of the larger command groups; gateway.commands does the work."""

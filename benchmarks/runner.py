@@ -27,11 +27,11 @@ from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
 from gateway.inference.accuracy import EVALUATION, average_precision
 from gateway.inference.decode import ImageLimits
-from gateway.inference.engine import Network
 from gateway.inference.engines.opening import open_engine
 from gateway.inference.labelled import LabelledImage, read_labelled_folder
 from gateway.inference.lane_pool import LanePool
 from gateway.inference.postprocess import Thresholds
+from gateway.models.loading import network_of
 from gateway.sealing.files import read_sealed_model
 from gateway.sealing.sealed_model import OpenedModel, open_model
 from gateway.ultralytics_offline import import_ultralytics
@@ -145,18 +145,10 @@ def _in_process(
 
 
 def _pool(opened: OpenedModel, engine: str, workers: int) -> LanePool:
-    header = opened.header
-    network = Network(
-        weights=opened.payload.weights,
-        task=header.task,
-        class_names=opened.payload.names,
-        input_size=header.input_size,
-        is_dynamic=header.dynamic,
-        stride_pixels=header.stride,
-        precision=header.precision,
-    )
     return LanePool(
-        open_engine(engine, network, workers=workers), workers=workers, limits=ImageLimits()
+        open_engine(engine, network_of(opened), workers=workers),
+        workers=workers,
+        limits=ImageLimits(),
     )
 
 

@@ -52,6 +52,14 @@ class GatewayMetrics:
         self.queue_depth = Gauge(
             "gateway_queue_depth", "Images waiting for a worker.", registry=registry
         )
+        self.ready = Gauge("gateway_ready", "1 while the gateway takes calls.", registry=registry)
+        self.build_info = Gauge(
+            "gateway_build_info", "1 for the running version.", ["version"], registry=registry
+        )
+        self._add_samples(registry)
+        self._add_models(registry)
+
+    def _add_samples(self, registry: CollectorRegistry) -> None:
         self.samples = Counter(
             "gateway_samples", "Samples by what became of them.", ["outcome"], registry=registry
         )
@@ -65,7 +73,8 @@ class GatewayMetrics:
             "How long the oldest sample has waited to be stored.",
             registry=registry,
         )
-        self.ready = Gauge("gateway_ready", "1 while the gateway takes calls.", registry=registry)
+
+    def _add_models(self, registry: CollectorRegistry) -> None:
         self.model_info = Gauge(
             "gateway_model_info",
             "1 for each model version that is loaded.",
@@ -88,9 +97,6 @@ class GatewayMetrics:
             "Requests for a shadow by outcome: answered, skipped, failed.",
             ["outcome"],
             registry=registry,
-        )
-        self.build_info = Gauge(
-            "gateway_build_info", "1 for the running version.", ["version"], registry=registry
         )
 
     def count_refusal(self, error: GatewayError) -> None:

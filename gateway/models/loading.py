@@ -115,17 +115,7 @@ class Loader:
         return opened
 
     def _compile(self, opened: OpenedModel) -> Engine:
-        header = opened.header
-        network = Network(
-            weights=opened.payload.weights,
-            task=header.task,
-            class_names=opened.payload.names,
-            input_size=header.input_size,
-            is_dynamic=header.dynamic,
-            stride_pixels=header.stride,
-            precision=header.precision,
-            is_decode_reduced=header.decode == "reduced",
-        )
+        header, network = opened.header, network_of(opened)
         sizes = [header.input_size]
         if header.dynamic:
             sizes += [(side, side) for side in self.further_sizes]
@@ -148,6 +138,21 @@ class Loader:
                 "`gateway doctor` compares this machine with the one it was sealed on"
             )
             raise RegistryError(Code.GOLDEN_FAILED, message, reason=differences[0])
+
+
+def network_of(opened: OpenedModel) -> Network:
+    """What an engine needs to know of an opened model; its weights are zeros once that is closed."""
+    header = opened.header
+    return Network(
+        weights=opened.payload.weights,
+        task=header.task,
+        class_names=opened.payload.names,
+        input_size=header.input_size,
+        is_dynamic=header.dynamic,
+        stride_pixels=header.stride,
+        precision=header.precision,
+        is_decode_reduced=header.decode == "reduced",
+    )
 
 
 def _running(registered: ModelVersion, step: Callable[[], None]) -> None:

@@ -33,6 +33,10 @@ def open_engine(
     if name not in _ENGINES:
         known = ", ".join(_ENGINES)
         raise unsupported_model(f"it is sealed for the engine {name[:32]!r}, there are {known}")
+    if name != "ultralytics" and network.task != "detect":
+        raise unsupported_model(
+            f"the engine {name} runs detectors only, not {network.task[:32]!r}: seal its .pt, which Ultralytics runs"
+        )
     module_name, class_name, extra = _ENGINES[name]
     os.environ.update(_SILENT)
     try:

@@ -12,10 +12,10 @@ from gateway.commands.opening import open_keks, open_trusted_signers
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
 from gateway.inference.decode import ImageLimits
-from gateway.inference.engine import Network
 from gateway.inference.engines.opening import open_engine
 from gateway.inference.postprocess import Thresholds
 from gateway.inference.runner import Runner
+from gateway.models.loading import network_of
 from gateway.sealing.sealed_model import OpenedModel, open_model
 from gateway.settings import GatewaySettings
 
@@ -37,18 +37,8 @@ def opened(settings: GatewaySettings, sealed: bytes) -> OpenedModel:
 
 def served(model: OpenedModel) -> Runner:
     """A runner as the gateway would start it."""
-    header = model.header
-    network = Network(
-        weights=model.payload.weights,
-        task=header.task,
-        class_names=model.payload.names,
-        input_size=header.input_size,
-        is_dynamic=header.dynamic,
-        stride_pixels=header.stride,
-        precision=header.precision,
-    )
     return Runner(
-        engine=open_engine(header.engine, network, workers=1),
+        engine=open_engine(model.header.engine, network_of(model), workers=1),
         workers=1,
         queue_size=1,
         limits=ImageLimits(),
@@ -71,7 +61,8 @@ def test_a_pt_of_another_task_is_sealed_and_served(
     """From the file to an answer with the task's shapes; its golden set is recorded and reproduced on the way."""
     source = tmp_path / "weights.pt"
     source.write_bytes(pt_weights(architecture))
-    path = seal(settings, replace(order, source_file=source), console=Console(quiet=True))
+    order = replace(order, source_file=source, is_parity_skipped=False)
+    path = seal(settings, order, console=Console(quiet=True))
     model = opened(settings, path.read_bytes())
     assert ("ultralytics", task, (128, 128)) == (
         model.header.engine,
@@ -79,6 +70,7 @@ def test_a_pt_of_another_task_is_sealed_and_served(
         model.header.input_size,
     )
     assert source.read_bytes() == bytes(model.payload.weights)
+    assert model.header.gates["parity"].startswith("passed: the same ")
     assert model.payload.golden is not None
     runner = served(model)
     runner.warm_up()

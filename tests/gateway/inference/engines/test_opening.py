@@ -1,6 +1,7 @@
 """Engines by name: what is loaded, and what is said where it cannot be."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -67,4 +68,14 @@ def test_an_unknown_engine_is_refused(imported: list[tuple[str, str]]) -> None:
     """A header may say anything that is a word; nothing is imported by it."""
     with pytest.raises(OperatorError, match="there are openvino, onnxruntime, ultralytics"):
         open_engine("os", NETWORK, workers=1)
+    assert [] == imported
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_engines_for_detectors_take_no_other_task(
+    imported: list[tuple[str, str]], name: str
+) -> None:
+    """Their heads would be read as boxes."""
+    with pytest.raises(OperatorError, match="runs detectors only, not 'segment'"):
+        open_engine(name, replace(NETWORK, task="segment"), workers=1)
     assert [] == imported

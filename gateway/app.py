@@ -41,6 +41,7 @@ from gateway.models.directory import Directory
 from gateway.models.loading import loader_of
 from gateway.models.names import served_names
 from gateway.models.operations import Operations
+from gateway.models.served import ServedVersion
 from gateway.models.shadow import Shadows
 from gateway.models.watch import RegistryWatch
 from gateway.pipeline import Pipeline
@@ -62,11 +63,16 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the commands open before anything is built."""
+    """What the commands open before anything is built.
+
+    keks: the first wraps what is new. first: waits for the default model's version in production, where loading it has
+    begun already.
+    """
 
     store: Engine
-    keks: Sequence[KeyProvider]  # the first wraps what is new
+    keks: Sequence[KeyProvider]
     trusted_signers: list[TrustedSigner]
+    first: Callable[[], ServedVersion] | None = None
 
 
 @contextmanager
@@ -117,7 +123,7 @@ def _build(
     authenticator = _authenticator(settings)
     directory = Directory()
     watch = _watch(settings, opened, directory, metrics, audit, clock)
-    watch.load_default()
+    watch.load_default(opened.first)
     sampler = _sampler(settings, opened, metrics, clock=clock)
     stack.callback(sampler.close)
     shadows = Shadows(directory=directory, sampler=sampler, metrics=metrics)

@@ -11,10 +11,9 @@ from rich.progress import track
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.process_memory import protect_process
 from gateway.errors import Code, DecodeError, OperatorError
-from gateway.inference.lane_pool import LanePool
 from gateway.inference.postprocess import Thresholds
 from gateway.models.changes import find_production
-from gateway.models.loading import Loader, ProvedVersion, loader_of
+from gateway.models.loading import ProvedVersion, loader_of
 from gateway.sampling.measure import measure
 from gateway.settings import GatewaySettings
 
@@ -37,16 +36,16 @@ def print_features(settings: GatewaySettings, folder: Path) -> None:
             settings, keks=open_keks(settings), trusted_signers=open_trusted_signers(settings)
         )
         proved = loader.prove(find_production(store, settings.model_name))
-        lines = _measure_all(loader, proved, files, console)
+        lines = _measure_all(proved, files, console)
         for line in track(lines, total=len(files), description="measuring", console=console):
             if line is not None:
                 sys.stdout.write(line)
 
 
 def _measure_all(
-    loader: Loader, proved: ProvedVersion, files: list[Path], console: Console
+    proved: ProvedVersion, files: list[Path], console: Console
 ) -> Iterator[str | None]:
-    pool = LanePool(proved.engine, workers=loader.workers, limits=loader.limits)
+    pool = proved.pool
 
     def measure_one(file: Path) -> str | None:
         body = file.read_bytes()

@@ -2,11 +2,13 @@
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
-from gateway.api.server import bind, build_server, tls_context
-from gateway.app import Opened, built
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.process_memory import protect_process
+from gateway.models.changes import find_production
+from gateway.models.loading import loader_of
+from gateway.models.served import ServedVersion
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -19,9 +21,20 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
     this process waits on it. Raises OperatorError if something needed is missing or wrong.
     """
     log.info("memory_protection %s", protect_process())
-    context = tls_context(settings.tls_certificate_file, settings.tls_key_file)
-    with opened_store(settings) as store:
-        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
+    with opened_store(settings) as store, ThreadPoolExecutor(1, "first-version") as thread:
+        keks, signers = open_keks(settings), open_trusted_signers(settings)
+
+        def load_first() -> ServedVersion:
+            loader = loader_of(settings, keks=keks, trusted_signers=signers)
+            return loader.load(find_production(store, settings.model_name))
+
+        # Compiling the network leaves the interpreter free: half a second of imports goes on beside it.
+        first = thread.submit(load_first)
+        from gateway.api.server import bind, build_server, tls_context
+        from gateway.app import Opened, built
+
+        context = tls_context(settings.tls_certificate_file, settings.tls_key_file)
+        opened = Opened(store, keks, signers, first.result)
         with (
             built(settings, opened, clock=utc_now) as app,
             bind(settings.host, settings.port) as socket,

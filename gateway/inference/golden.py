@@ -60,6 +60,8 @@ class Answer(Protocol):
 
 
 Detect = Callable[[bytes, Thresholds], Answer]
+# How work is applied to all images of a set: one after the other, or several at a time; answers keep the order.
+Each = Callable[[Callable[[GoldenImage], Answer], Iterable[GoldenImage]], Iterable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +109,22 @@ def record_golden(images: Mapping[str, bytes], detect: Detect, *, precision: str
     return pack_golden(golden)
 
 
-def check_golden(content: bytes | memoryview, detect: Detect, *, precision: str) -> list[str]:
+def check_golden(
+    content: bytes | memoryview, detect: Detect, *, precision: str, each: Each = map
+) -> list[str]:
     """How the answers differ from those recorded, naming the image; empty if they are reproduced.
 
     Costs one inference an image. precision: what the model is sealed for, f32, bf16 or int8; a set recorded in bf16
-    is also reproduced by f32, not the other way round. Raises OperatorError with MODEL_UNSUPPORTED if the set cannot
+    is also reproduced by f32, not the other way round. each: how detect is applied to all images; it keeps their
+    order. Raises OperatorError with MODEL_UNSUPPORTED if the set cannot
     be read. Errors of `detect` pass.
     """
     limits = _PRECISIONS[precision]
     differences: list[tuple[str, Difference]] = []
     boxes = 0
-    for golden in parse_golden(content):
-        answer = detect(golden.image, golden.thresholds)
+    images = parse_golden(content)
+    answers = each(lambda golden: detect(golden.image, golden.thresholds), images)
+    for golden, answer in zip(images, answers, strict=True):
         found = _compare(golden, answer, limits)
         differences += [(golden.name, difference) for difference in found]
         boxes += len(golden.detections)

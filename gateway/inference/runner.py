@@ -7,6 +7,7 @@ return is reported, not waited for. All methods but the workers' own run on one 
 """
 
 import asyncio
+import itertools
 import logging
 import math
 import threading
@@ -84,12 +85,14 @@ class Runner:
         limits: ImageLimits,
         infer_timeout_seconds: float,
         request_timeout_seconds: float = math.inf,
+        warm_lanes: Sequence[Lane] = (),
     ) -> None:
         """Open the engine's lanes; nothing runs yet.
 
         workers: >= 1, as many as the engine was compiled for. queue_size: images that wait while all workers are
         busy, >= 1. infer_timeout_seconds: from a worker's start on an image to its answer. request_timeout_seconds:
-        from detect's call to a worker's start, where the call does not say.
+        from detect's call to a worker's start, where the call does not say. warm_lanes: lanes for the default size that
+        are open and have run, taken over in place of new ones.
         """
         # OpenCV would spread one resize over all cores, which the other workers are using.
         cv2.setNumThreads(1)
@@ -100,8 +103,15 @@ class Runner:
         self._timeout_seconds = infer_timeout_seconds
         self._deadline_seconds = request_timeout_seconds
         self._sizes = engine.input_sizes
+        self._warm_lanes = tuple(warm_lanes)
+        default_lanes = itertools.chain(
+            warm_lanes, map(engine.open_lane, itertools.repeat(self._sizes[0]))
+        )
         self._workers = [
-            _Worker({size: engine.open_lane(size) for size in engine.input_sizes})
+            _Worker(
+                {self._sizes[0]: next(default_lanes)}
+                | {size: engine.open_lane(size) for size in self._sizes[1:]}
+            )
             for _ in range(workers)
         ]
         self._condition = threading.Condition()
@@ -132,7 +142,8 @@ class Runner:
         """
         for worker in self._workers:
             for lane in worker.lanes.values():
-                lane.warm_up()
+                if lane not in self._warm_lanes:
+                    lane.warm_up()
         for number, worker in enumerate(self._workers):
             # A daemon: a thread that hangs in the engine must not keep the process from ending.
             worker.thread = threading.Thread(

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from gateway.errors import Code, DecodeError, RegistryError, RunnerError, SettingsError
 from gateway.inference.decode import ImageLimits
-from gateway.inference.detect import detect_one
 from gateway.inference.engine import Engine, Network
 from gateway.inference.engines.opening import open_engine
 from gateway.inference.golden import check_golden
+from gateway.inference.lane_pool import LanePool
 from gateway.inference.runner import Runner
 from gateway.models.served import ServedVersion
 from gateway.sealing.container import SealedHeader
@@ -33,12 +33,16 @@ _PIXELS = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class ProvedVersion:
-    """A version that opens, compiles and reproduces its golden set on this machine. class_names: by class id."""
+    """A version that opens, compiles and reproduces its golden set on this machine, and has run in each of its lanes.
+
+    class_names: by class id.
+    """
 
     version: ModelVersion
     header: SealedHeader
     class_names: tuple[str, ...]
     engine: Engine
+    pool: LanePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Loader:
         proved = self.prove(registered)
         runner = Runner(
             engine=proved.engine,
+            warm_lanes=proved.pool.lanes,
             workers=self.workers,
             queue_size=self.queue_size,
             limits=self.limits,
@@ -88,10 +93,12 @@ class Loader:
         """The version, checked as for serving, without threads of its own. Raises as load does."""
         with self._open(registered) as opened:
             engine = self._compile(opened)
-            _running(registered, lambda: self._reproduce(registered, opened, engine))
+            pool = LanePool(engine, workers=self.workers, limits=self.limits)
+            _running(registered, lambda: self._reproduce(registered, opened, pool))
+            _running(registered, pool.warm_up)
         # What the engine's parser left behind, freed but not yet given back, held weights too.
         return_freed_memory()
-        return ProvedVersion(registered, opened.header, opened.payload.names, engine)
+        return ProvedVersion(registered, opened.header, opened.payload.names, engine, pool)
 
     def _open(self, registered: ModelVersion) -> OpenedModel:
         unverified = read_sealed_model(
@@ -121,16 +128,13 @@ class Loader:
             sizes += [(side, side) for side in self.further_sizes]
         return open_engine(header.engine, network, workers=self.workers, input_sizes=sizes)
 
-    def _reproduce(self, registered: ModelVersion, opened: OpenedModel, engine: Engine) -> None:
+    def _reproduce(self, registered: ModelVersion, opened: OpenedModel, pool: LanePool) -> None:
         """Answer the golden images as was answered at sealing; a model that was sealed without any proves nothing."""
         golden = opened.payload.golden
         if golden is None:
             return
-        lane = engine.open_lane(opened.header.input_size)
         differences = check_golden(
-            golden,
-            lambda image, thresholds: detect_one(lane, image, thresholds, limits=self.limits),
-            precision=opened.header.precision,
+            golden, pool.detect, precision=opened.header.precision, each=pool.map
         )
         if differences:
             message = (

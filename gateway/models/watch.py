@@ -93,14 +93,15 @@ class RegistryWatch:
         """Whether this gateway serves a model of this name if one is in production."""
         return self._names.includes(name)
 
-    def load_default(self) -> None:
+    def load_default(self, begun: Callable[[], ServedVersion] | None = None) -> None:
         """Load the default model's version in production, before there is an event loop; the rest follows later.
 
-        Raises RegistryError if there is none, and as Loader.load does.
+        begun: waits for a load that has begun already. Raises RegistryError if there is none in production, and as
+        Loader.load does.
         """
         name = self._names.default
-        registered = find_production(self._store, name)
-        served = self._loader.load(registered)
+        load = begun or (lambda: self._loader.load(find_production(self._store, name)))
+        served = load()
         self._directory.swap(name, Lineup(served))
         self._show(served, 1)
 

@@ -104,7 +104,7 @@ def _change_a_record(database: Path) -> None:
     ("arguments", "code", "told"),
     [
         (["models", "list"], 1, "[settings_invalid]"),
-        (["serve"], 1, "[key_invalid]"),
+        (["serve"], 1, "[settings_invalid]"),
         (["samples", "image", "r", "--out", "seen.jpg"], 1, "create it with `gateway db upgrade`"),
         (["token", "issue", "--role", "client"], 1, "var/keys/token.key"),
         (["token", "issue"], 2, "--role"),

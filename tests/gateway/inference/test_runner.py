@@ -622,6 +622,31 @@ def test_a_second_hang_is_found_after_quiet_time() -> None:
     asyncio.run(scenario())
 
 
+def test_lanes_that_have_run_are_taken_over_and_not_run_again() -> None:
+    """The golden set has warmed them; only what is missing is opened and run."""
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        engine.gate.set()
+        lane = engine.open_lane(engine.input_sizes[0])
+        runner = Runner(
+            engine=engine,
+            workers=2,
+            queue_size=1,
+            limits=ImageLimits(),
+            infer_timeout_seconds=WAIT_SECONDS,
+            warm_lanes=[lane],
+        )
+        sizes = len(engine.input_sizes)
+        assert 2 * sizes == engine.opened
+        runner.warm_up()
+        assert 2 * sizes - 1 == len(engine.seen)
+        assert await submit(runner, 10) == 10
+        await runner.close()
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_taken_before_warm_up_or_after_close() -> None:
     """Refused with a reason that a load balancer understands."""
 

@@ -76,10 +76,13 @@ def serve(
     """
     # A start imports hundreds of modules and makes no garbage: looking for some would take a tenth of its time.
     gc.disable()
-    from gateway.commands.opening import settings_of_process
-    from gateway.commands.serve import serve as run
+    try:
+        from gateway.commands.opening import settings_of_process
+        from gateway.commands.serve import serve as run
 
-    run(settings_of_process(), ready_descriptor=ready_descriptor)
+        run(settings_of_process(), ready_descriptor=ready_descriptor)
+    finally:
+        gc.enable()
 
 
 @app.command()

@@ -21,6 +21,7 @@ from gateway.inference.decode import ImageLimits, decode_image
 from gateway.inference.engine import Network, OnnxFacts
 from gateway.inference.engines.openvino import inspect_onnx
 from gateway.inference.labelled import LabelledImage
+from gateway.inference.onnx_scan import check_self_contained
 from gateway.inference.preprocess import Canvas
 
 _DETECT = "detect"
@@ -59,6 +60,8 @@ def prepare(
         task = _task_of_pickle(source, order)
         if order.engine == "ultralytics" or task != _DETECT:
             return _as_it_came(source, order)
+    else:
+        check_self_contained(source)
     onnx = _exported(order, steps) if is_pickle else source
     facts = inspect_onnx(onnx)
     _check_task(order, facts.task)

@@ -1,9 +1,10 @@
 """ONNX Runtime: the engine for NVIDIA GPUs and a second opinion on CPUs, and the only home of onnxruntime.
 
-Rules: weights come as bytes and go nowhere (no optimised model, engine or timing cache on disk); precision is stated
-(TF32, CUDA's default for f32, is off); inputs and outputs go by place, because sealed graphs have no names; one
-session serves all workers, each on its own thread, so parallel requests do not share a core, and no thread spins while
-it waits. Whatever provider is installed and starts is used, the fastest first, and answers say which one it is.
+Rules: weights come as bytes, all of them, and go nowhere (no optimised model, engine or timing cache on disk);
+precision is stated (TF32, CUDA's default for f32, is off); inputs and outputs go by place, because sealed graphs have
+no names; one session serves all workers, each on its own thread, so parallel requests do not share a core, and no
+thread spins while it waits. Whatever provider is installed and starts is used, the fastest first, and answers say which
+one it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from gateway.errors import Code, RunnerError
 from gateway.inference.canvas_lane import CanvasLane, Outputs
 from gateway.inference.engine import Network, check_outputs, chosen_sizes, unsupported_model
+from gateway.inference.onnx_scan import check_self_contained
 from gateway.inference.preprocess import Canvas
 
 # Fastest first; each takes what those before it leave.
@@ -64,6 +66,7 @@ class OnnxRuntimeEngine:
         self.input_sizes = chosen_sizes(network, input_sizes)
         # Not the network itself: its weights are to be gone once they are compiled.
         self._is_decode_reduced = network.is_decode_reduced
+        check_self_contained(network.weights)
         # The library takes bytes and nothing else.
         weights = bytes(network.weights)
         _check_precision(network.precision, weights)
@@ -135,6 +138,8 @@ def _session(weights: bytes, precision: str) -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Else bytes with its mark are read in a format of its own, which can refer to other files.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # What it has to say about somebody's graph would go to standard error, names and all.
     options.log_severity_level = _FATAL
     available = onnxruntime.get_available_providers()

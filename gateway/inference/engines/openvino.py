@@ -1,11 +1,11 @@
 """OpenVINO on the CPU: the default engine, and the only home of openvino.
 
-Rules: weights come as bytes and go nowhere (no CACHE_DIR: it would write them to disk in the clear); precision is
-stated and what was compiled is looked at, because on processors with bfloat16 the library's default is not f32 and
-elsewhere a wish is dropped in silence; inputs and outputs go by place, because sealed graphs have no names; shapes are
-static and calls synchronous (AsyncInferQueue can hang for ever: Ultralytics issue 25923); one stream of one thread a
-worker, so parallel requests do not share a core. The change of bytes to RGB, 0..1, planar happens inside the compiled
-graph.
+Rules: weights come as bytes, all of them, and go nowhere (no CACHE_DIR: it would write them to disk in the clear);
+precision is stated and what was compiled is looked at, because on processors with bfloat16 the library's default is not
+f32 and elsewhere a wish is dropped in silence; inputs and outputs go by place, because sealed graphs have no names;
+shapes are static and calls synchronous (AsyncInferQueue can hang for ever: Ultralytics issue 25923); one stream of one
+thread a worker, so parallel requests do not share a core. The change of bytes to RGB, 0..1, planar happens inside the
+compiled graph.
 """
 
 import sys
@@ -27,6 +27,7 @@ from gateway.inference.engine import (
     read_facts,
     unsupported_model,
 )
+from gateway.inference.onnx_scan import check_self_contained
 from gateway.inference.preprocess import Canvas
 
 
@@ -69,6 +70,7 @@ _NEEDED = {
 
 def inspect_onnx(onnx: bytes) -> OnnxFacts:
     """What an ONNX file says about itself. Raises OperatorError with MODEL_UNSUPPORTED if it is no detector."""
+    check_self_contained(onnx)
     return _facts(_read(openvino.Core(), onnx))
 
 
@@ -94,6 +96,7 @@ class OpenVinoEngine:
         self._is_decode_reduced = network.is_decode_reduced
         core = openvino.Core()
         _check_machine(core, network.precision)
+        check_self_contained(network.weights)
         # The library takes bytes and nothing else.
         weights = bytes(network.weights)
         self._compiled = {

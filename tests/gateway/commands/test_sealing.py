@@ -19,6 +19,7 @@ from gateway.settings import GatewaySettings
 from gateway.store.database import write_transaction
 from gateway.store.queries.models import list_model_versions
 from gateway.store.tables import model_versions
+from tests.gateway.inference.engines.graphs import split_onnx
 
 QUIET = Console(quiet=True)
 Ledger = Callable[[], list[dict[str, Any]]]
@@ -143,6 +144,21 @@ def test_a_source_that_is_no_network_is_refused(
     source = tmp_path / "bad.onnx"
     source.write_bytes(content)
     assert isinstance(refusal(settings, replace(order, source_file=source)), OperatorError)
+    assert not (settings.models_folder / "belt-2.sealed").exists()
+
+
+def test_a_source_whose_weights_lie_in_other_files_is_refused(
+    settings: GatewaySettings,
+    order: SealOrder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They would stay in the clear; where the libraries for changing graphs are missing it is told all the same."""
+    source = tmp_path / "split.onnx"
+    source.write_bytes(split_onnx(order.source_file.read_bytes(), tmp_path))
+    monkeypatch.chdir(tmp_path)
+    error = refusal(settings, replace(order, source_file=source))
+    assert "its weights lie in other files: save it as one file" in error.message
     assert not (settings.models_folder / "belt-2.sealed").exists()
 
 

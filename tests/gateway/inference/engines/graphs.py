@@ -1,5 +1,7 @@
 """Small networks that several engines are asked to run."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,18 @@ def quantised_onnx() -> bytes:
     helper.set_model_props(model, METADATA | {"names": "{0: 'a', 1: 'b'}"})
     serialized: bytes = model.SerializeToString()
     return serialized
+
+
+def split_onnx(whole: bytes, folder: Path) -> bytes:
+    """The same network with its weights in a file w.bin of this folder."""
+    onnx = pytest.importorskip("onnx")
+    file = folder / "split.onnx"
+    onnx.save_model(
+        onnx.load_model_from_string(whole),
+        file,
+        save_as_external_data=True,
+        location="w.bin",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    return file.read_bytes()

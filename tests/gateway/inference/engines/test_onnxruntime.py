@@ -20,7 +20,7 @@ from gateway.inference.engine import Network, network_of
 from gateway.inference.engines.opening import open_engine
 from gateway.inference.engines.openvino import OpenVinoEngine, inspect_onnx
 from gateway.inference.postprocess import Thresholds
-from tests.gateway.inference.engines.graphs import quantised_onnx
+from tests.gateway.inference.engines.graphs import quantised_onnx, split_onnx
 
 pytest.importorskip("onnxruntime")
 
@@ -286,9 +286,32 @@ def test_a_quantised_graph_gives_openvinos_numbers() -> None:
 @pytest.mark.parametrize("weights", [b"", b"garbage", b"examples/conveyor/conveyor.onnx"])
 def test_bytes_that_are_no_model_are_refused(weights: bytes) -> None:
     """Nor are they taken for a path."""
+    assert "it is not an ONNX file: export it" in refusal(replace(tiny(), weights=weights))
+
+
+def test_a_model_that_the_library_does_not_run_is_refused() -> None:
+    """A graph with nothing in it."""
     assert "it is not an ONNX file that ONNX Runtime runs" in refusal(
-        replace(tiny(), weights=weights)
+        replace(tiny(), weights=b"\x08\x08\x3a\x00")
     )
+
+
+def test_the_librarys_own_format_is_not_read() -> None:
+    """It is told by four letters, which can stand in a producer's name, and it can refer to other files."""
+    weights = b"\x12\x06\x00\x00ORTM" + tiny_onnx()
+    assert OnnxRuntimeEngine(replace(tiny(), weights=weights), workers=1).precision == "f32"
+
+
+def test_weights_in_other_files_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are where the library would find them, and nobody has signed them."""
+    split = split_onnx(tiny_onnx(), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for weights in (split, memoryview(bytearray(split))):
+        assert "its weights lie in other files: save it as one file" in refusal(
+            replace(tiny(), weights=weights)
+        )
 
 
 def test_heads_of_another_type_are_refused() -> None:

@@ -28,7 +28,7 @@ from gateway.inference.engines.openvino import (
     inspect_onnx,
 )
 from gateway.inference.postprocess import Thresholds
-from tests.gateway.inference.engines.graphs import METADATA, quantised_onnx
+from tests.gateway.inference.engines.graphs import METADATA, quantised_onnx, split_onnx
 
 CONVEYOR = Path(__file__).parents[4] / "examples" / "conveyor" / "conveyor.onnx"
 
@@ -356,12 +356,33 @@ def test_sizes_have_to_be_multiples_of_the_stride(size: tuple[int, int]) -> None
 @pytest.mark.parametrize("onnx", [b"", b"garbage", b"examples/conveyor/conveyor.onnx"])
 def test_bytes_that_are_no_model_are_refused(onnx: bytes) -> None:
     """Nor are they taken for a path."""
-    assert "it is not an ONNX file that OpenVINO reads" in refusal(onnx)
+    assert "it is not an ONNX file: export it" in refusal(onnx)
+
+
+def test_a_model_that_the_library_does_not_read_is_refused() -> None:
+    """One node with an operator that there is not."""
+    node = b"\x12\x01y\x22\x04None"
+    graph = b"\x0a" + bytes([len(node)]) + node
+    assert "it is not an ONNX file that OpenVINO reads" in refusal(
+        b"\x08\x08\x3a" + bytes([len(graph)]) + graph
+    )
 
 
 def test_a_truncated_model_is_refused(conveyor: bytes) -> None:
     """Sealing would not let it come so far; the engine does not rely on that."""
-    assert "it is not an ONNX file that OpenVINO reads" in refusal(conveyor[: len(conveyor) // 2])
+    assert "it is not an ONNX file: export it" in refusal(conveyor[: len(conveyor) // 2])
+
+
+def test_weights_in_other_files_are_not_read(
+    conveyor: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are where the library would find them, and nobody has signed them."""
+    network = network_of(conveyor, inspect_onnx(conveyor), precision="f32")
+    split = split_onnx(conveyor, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "its weights lie in other files: save it as one file" in refusal(split)
+    with pytest.raises(OperatorError, match="its weights lie in other files"):
+        OpenVinoEngine(replace(network, weights=memoryview(bytearray(split))), workers=1)
 
 
 def test_models_without_metadata_are_refused() -> None:

@@ -1,10 +1,14 @@
 """A folder for the plaintext that exporters insist on writing as files: in memory where possible, overwritten after.
 
 Rules: only this user can enter; it lies on a tmpfs or ramfs with room, else in the temporary folder; whatever is
-inside at the end is overwritten and removed, also where the work failed; links inside are removed, never followed.
+inside at the end is overwritten and removed, also where the work failed or SIGTERM or SIGHUP ended it; links inside are
+removed, never followed. Its process holds a lock on the folder, which ends with the process however that ends: what
+nobody holds was left by a process that was killed, and the next one destroys it.
 """
 
 import contextlib
+import fcntl
+import logging
 import os
 import re
 import stat
@@ -13,9 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.errors import Code, OperatorError
+from gateway.sealing.termination import signals_deferred, unwinding_on_signals
+
+_log = logging.getLogger(__name__)
 
 # A small network's weights, its export and a copy of each.
 _NEEDED_BYTES = 64 * 1024**2
+_PREFIX = "gatewatch-private-"
 _MOUNTS = Path("/proc/self/mounts")
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -30,22 +38,91 @@ def private_folder(*, needed_bytes: int = _NEEDED_BYTES) -> Iterator[Path]:
     needed_bytes: room that a file system in memory must have to be chosen.
     On a tmpfs the content never reaches a disk unless the machine swaps. Elsewhere overwriting is the best that can
     be done and no guarantee: copy-on-write and journaling file systems, snapshots and SSDs keep old blocks.
-    Nothing is destroyed if the process is killed meanwhile.
-    Raises OperatorError if no folder can be made, or something inside could not be overwritten and removed.
+    SIGTERM and SIGHUP raise TerminatedError inside the block. What a process that was killed left behind is destroyed
+    first. Raises OperatorError if no folder can be made, or something inside could not be overwritten and removed.
     """
+    destroy_leftovers()
     parent = folder_in_memory(needed_bytes=needed_bytes)
+    with contextlib.ExitStack() as steps:
+        steps.enter_context(unwinding_on_signals())
+        try:
+            folder = _make_locked(parent, steps)
+        except OSError as exc:
+            raise OperatorError(
+                Code.MODEL_UNSUPPORTED,
+                f"cannot make a private folder in {parent or tempfile.gettempdir()}: {exc.strerror};"
+                " set TMPDIR to a folder that you can write",
+            ) from exc
+        try:
+            yield folder
+        finally:
+            with signals_deferred():
+                _destroy(folder)
+
+
+def find_leftovers() -> list[Path]:
+    """The private folders of this user whose process is gone; what they hold is plaintext."""
+    return [folder for folder in _candidates() if _is_left_over(folder)]
+
+
+def destroy_leftovers() -> None:
+    """Overwrite and remove what `find_leftovers` finds; one that cannot be is logged, for `gateway doctor` names it."""
+    for folder in _candidates():
+        try:
+            with _locked_if_left_over(folder) as is_left_over, signals_deferred():
+                if is_left_over:
+                    _destroy(folder)
+        except OperatorError as exc:
+            _log.warning("%s", exc.message)
+
+
+def _make_locked(parent: Path | None, steps: contextlib.ExitStack) -> Path:
+    while True:
+        # The number is for people; what counts is the lock, which no reused number and no container can fake.
+        made = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+        folder = Path(made).resolve()
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(folder, _OPEN_FOLDER)
+            steps.callback(os.close, descriptor)
+            # Where the file system has no locks, none is ever taken for left over.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Before it was locked, another process may have taken it for left over.
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return folder
+
+
+def _candidates() -> list[Path]:
+    named = (*_folders_of_session(), Path(tempfile.gettempdir()))
+    parents = dict.fromkeys(path.resolve() for path in named if path.is_absolute())
+    return sorted(folder for parent in parents for folder in parent.glob(f"{_PREFIX}*"))
+
+
+def _is_left_over(folder: Path) -> bool:
+    with _locked_if_left_over(folder) as is_left_over:
+        return is_left_over
+
+
+@contextlib.contextmanager
+def _locked_if_left_over(folder: Path) -> Iterator[bool]:
     try:
-        folder = Path(tempfile.mkdtemp(prefix="gatewatch-private-", dir=parent)).resolve()
-    except OSError as exc:
-        raise OperatorError(
-            Code.MODEL_UNSUPPORTED,
-            f"cannot make a private folder in {parent or tempfile.gettempdir()}: {exc.strerror};"
-            " set TMPDIR to a folder that you can write",
-        ) from exc
+        descriptor = os.open(folder, _OPEN_FOLDER)
+    except OSError:
+        # Another user's, no folder, or gone meanwhile.
+        yield False
+        return
     try:
-        yield folder
+        yield os.fstat(descriptor).st_uid == os.geteuid() and _lock_at_once(descriptor)
     finally:
-        _destroy(folder)
+        os.close(descriptor)
+
+
+def _lock_at_once(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -77,11 +154,15 @@ def folder_in_memory(*, needed_bytes: int) -> Path | None:
         mounts = parse_mounts(_MOUNTS.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError:
         return None
-    named = (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108  (its entry is made by mkdtemp)
-    for candidate in (Path(name) for name in named if name):
+    for candidate in _folders_of_session():
         if candidate.is_absolute() and _fits(candidate, mounts, needed_bytes):
             return candidate
     return None
+
+
+def _folders_of_session() -> list[Path]:
+    named = (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108  (its entry is made by mkdtemp)
+    return [Path(name) for name in named if name]
 
 
 def parse_mounts(text: str) -> dict[str, str]:

@@ -1,7 +1,12 @@
 """The folder for plaintext: where it lies, who may enter, and that nothing of its content remains."""
 
 import os
+import signal
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,8 @@ from hypothesis import strategies as st
 from gateway.errors import OperatorError
 from gateway.sealing import private_folder as module
 from gateway.sealing.private_folder import (
+    destroy_leftovers,
+    find_leftovers,
     folder_in_memory,
     parse_mounts,
     private_folder,
@@ -193,3 +200,84 @@ def test_writes_are_confined_and_the_process_is_put_back(tmp_path: Path) -> None
         work()
     assert (tmp_path / "relative").exists()
     assert before == (Path.cwd(), tempfile.gettempdir(), os.environ.get("TMPDIR"))
+
+
+_WORK = """
+import sys, tempfile
+from pathlib import Path
+from gateway.sealing import private_folder as module
+tempfile.tempdir = sys.argv[1]
+module._MOUNTS = Path(sys.argv[1]) / "absent"
+with module.private_folder() as folder:
+    (folder / "weights").write_bytes(b"the weights " * 1000)
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def working(home: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process with weights in a private folder, and the folder."""
+    arguments = [sys.executable, "-c", _WORK, str(home)]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -2)]
+)
+def test_a_process_that_is_told_to_end_leaves_nothing(
+    on_disk: Path, number: signal.Signals, exit_code: int
+) -> None:
+    """The content is overwritten, and the exit says which signal it was."""
+    with working(on_disk) as (process, folder), (folder / "weights").open("rb") as held:
+        process.send_signal(number)
+        assert exit_code == process.wait(timeout=30)
+        assert bytes(12_000) == held.read()
+    assert list(on_disk.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_destroyed_by_the_next(on_disk: Path) -> None:
+    """Overwritten too; until then it is found."""
+    with working(on_disk) as (process, folder), (folder / "weights").open("rb") as held:
+        process.kill()
+        process.wait(timeout=30)
+        assert folder in find_leftovers()
+        with private_folder() as mine:
+            assert [mine] == list(on_disk.iterdir())
+        assert bytes(12_000) == held.read()
+    assert list(on_disk.iterdir()) == []
+
+
+def test_what_a_living_process_holds_is_left_alone(on_disk: Path) -> None:
+    """Whatever number its name carries; nor does a process take its own for left over."""
+    with working(on_disk) as (_, folder), private_folder() as mine:
+        renamed = folder.rename(on_disk / "gatewatch-private-4999999-x")
+        destroy_leftovers()
+        assert {mine, renamed} == set(on_disk.iterdir())
+        assert {mine, renamed}.isdisjoint(find_leftovers())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_left_alone(on_disk: Path) -> None:
+    """It is not ours to judge."""
+    folder = on_disk / "gatewatch-private-1-x"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    destroy_leftovers()
+    assert [folder] == list(on_disk.iterdir())
+
+
+def test_a_link_that_looks_like_a_leftover_is_not_followed(on_disk: Path, tmp_path: Path) -> None:
+    """In a folder that everybody may write, somebody may have put it there."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kept").write_bytes(b"kept")
+    (on_disk / "gatewatch-private-1-x").symlink_to(tmp_path / "mine")
+    destroy_leftovers()
+    assert (tmp_path / "mine" / "kept").read_bytes() == b"kept"

@@ -27,6 +27,7 @@ from gateway.errors import Code, GatewayError, RegistryError
 from gateway.models import changes
 from gateway.models.loading import loader_of
 from gateway.sealing.files import read_sealed_model
+from gateway.sealing.kek_specs import KekOpener
 from gateway.sealing.sealed_model import read_header
 from gateway.sealing.signers import TrustedSigner
 from gateway.settings import GatewaySettings
@@ -86,11 +87,18 @@ def promote(settings: GatewaySettings, *, name: str, version: str) -> None:
         promote_in(store, settings, name, version)
 
 
-def promote_in(store: Engine, settings: GatewaySettings, name: str, version: str) -> None:
-    """The same on an open store."""
+def promote_in(
+    store: Engine,
+    settings: GatewaySettings,
+    name: str,
+    version: str,
+    *,
+    opener: KekOpener | None = None,
+) -> None:
+    """The same on an open store. opener: what this process has opened KEKs with."""
     protect_process()
     with _recorded(store, settings, Action.MODELS_PROMOTE, name, version):
-        _prove(settings, changes.find_version(store, name, version))
+        _prove(settings, changes.find_version(store, name, version), opener=opener)
         changes.promote(store, name, version, clock=utc_now)
 
 
@@ -98,11 +106,19 @@ def roll_back(settings: GatewaySettings, *, name: str) -> str:
     """Put the version before the one in production back; which that is. Raises as promote does."""
     protect_process()
     with opened_store(settings) as store:
-        target = changes.find_rollback(store, name).version
+        target = _rollback_target(store, settings, name)
         with _recorded(store, settings, Action.MODELS_ROLLBACK, name, target):
             _prove(settings, changes.find_version(store, name, target))
             changes.undo_promotion(store, name, expected=target, clock=utc_now)
     return target
+
+
+def _rollback_target(store: Engine, settings: GatewaySettings, name: str) -> str:
+    try:
+        return changes.find_rollback(store, name).version
+    except RegistryError:
+        with _recorded(store, settings, Action.MODELS_ROLLBACK, name, None):
+            raise
 
 
 def retire(settings: GatewaySettings, *, name: str, version: str) -> None:
@@ -138,7 +154,7 @@ def _recorded(
     settings: GatewaySettings,
     action: Action,
     name: str,
-    version: str,
+    version: str | None,
     *,
     detail: str | None = None,
 ) -> AbstractContextManager[None]:
@@ -146,9 +162,13 @@ def _recorded(
     return recorded(store, settings, replace(event, reason=detail))
 
 
-def _prove(settings: GatewaySettings, version: ModelVersion) -> None:
+def _prove(
+    settings: GatewaySettings, version: ModelVersion, *, opener: KekOpener | None = None
+) -> None:
     loader = loader_of(
-        settings, keks=open_keks(settings), trusted_signers=open_trusted_signers(settings)
+        settings,
+        keks=open_keks(settings, opener=opener),
+        trusted_signers=open_trusted_signers(settings),
     )
     loader.prove(version)
 

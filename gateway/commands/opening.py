@@ -14,11 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
 from gateway.errors import Code, GatewayError, OperatorError, SettingsError
+from gateway.sealing.kek_specs import KekOpener, split_specs
 from gateway.sealing.kek_specs import open_keks as open_specs
-from gateway.sealing.kek_specs import split_specs
 from gateway.sealing.keys import KeyProvider
 from gateway.sealing.public_files import why_changeable
 from gateway.sealing.signers import TrustedSigner, load_trusted_signer
+from gateway.sealing.termination import signals_deferred, unwinding_on_signals
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import open_database
 from gateway.store.environment import EnvironmentInvalidError, read_environment
@@ -68,12 +69,13 @@ def opened_store(settings: GatewaySettings) -> Iterator[Engine]:
         engine.dispose()
 
 
-def open_keks(settings: GatewaySettings) -> list[KeyProvider]:
-    """The KEKs that are configured, the one that wraps what is new first; once a process, see open_specs.
+def open_keks(settings: GatewaySettings, *, opener: KekOpener | None = None) -> list[KeyProvider]:
+    """The KEKs that are configured, the one that wraps what is new first.
 
+    opener: shared by whatever else opens KEKs in this process, for a secret variable can be taken only once.
     Raises KeyFileError.
     """
-    return open_specs(split_specs(settings.keks))
+    return open_specs(split_specs(settings.keks), opener=opener)
 
 
 def open_trusted_signers(settings: GatewaySettings) -> list[TrustedSigner]:
@@ -105,9 +107,10 @@ def _check_signers_folder(folder: Path) -> None:
 
 @contextmanager
 def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> Iterator[None]:
-    """Run an operator's action between two durable records: that it began, and how it ended.
+    """Run an operator's action between two durable records: that it began, and how it ended, whatever ended it.
 
-    Raises AuditUnavailableError before the action if it cannot be recorded.
+    SIGTERM and SIGHUP raise TerminatedError inside the block. Raises AuditUnavailableError before the action if it
+    cannot be recorded.
     """
     log = AuditLog(
         engine=engine,
@@ -115,16 +118,30 @@ def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> It
         timeout_seconds=settings.audit_timeout_seconds,
     )
     try:
-        log.append_blocking(event)
-        try:
-            yield
-        except GatewayError as exc:
-            failed = replace(event, outcome=Outcome.FAILED, code=exc.code, reason=exc.reason)
-            log.append_blocking(replace(failed, recorded_at=utc_now()))
-            raise
-        log.append_blocking(replace(event, outcome=Outcome.ANSWERED, recorded_at=utc_now()))
+        with unwinding_on_signals():
+            log.append_blocking(event)
+            try:
+                yield
+            except BaseException as exc:
+                _record_end(log, _failed(event, exc))
+                raise
+            _record_end(log, replace(event, outcome=Outcome.ANSWERED))
     finally:
         log.close()
+
+
+def _record_end(log: AuditLog, event: AuditEvent) -> None:
+    with signals_deferred():
+        log.append_blocking(replace(event, recorded_at=utc_now()))
+
+
+def _failed(event: AuditEvent, exc: BaseException) -> AuditEvent:
+    if isinstance(exc, GatewayError):
+        code, reason = exc.code, exc.reason
+    else:
+        # Its text may hold anything.
+        code, reason = Code.INTERNAL, type(exc).__name__
+    return replace(event, outcome=Outcome.FAILED, code=code, reason=reason)
 
 
 def operator_event(

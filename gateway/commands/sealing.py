@@ -41,9 +41,11 @@ from gateway.inference.lane_pool import LanePool
 from gateway.models.loading import image_limits, worker_count
 from gateway.sealing.container import ModelFacts, SealedHeader
 from gateway.sealing.files import read_sealed_model, sealed_file_name, write_sealed_model
+from gateway.sealing.kek_specs import KekOpener, split_specs
 from gateway.sealing.kek_specs import open_keks as open_keks_of
 from gateway.sealing.keys import KeyProvider
 from gateway.sealing.payload import Payload
+from gateway.sealing.private_folder import destroy_leftovers
 from gateway.sealing.sealed_model import open_model, read_header, seal_model
 from gateway.sealing.signers import Signer, TrustedSigner, load_signer
 from gateway.settings import GatewaySettings
@@ -67,22 +69,26 @@ def seal(settings: GatewaySettings, order: SealOrder, *, console: Console) -> Pa
     Raises OperatorError naming the cause: an unreadable source, a key, a name that is taken, a gate that failed.
     """
     protect_process()
+    destroy_leftovers()
+    opener = KekOpener()
     with opened_store(settings) as store:
         event = operator_event(
             Action.MODELS_SEAL, model_name=order.name, model_version=order.version
         )
         with recorded(store, settings, event):
-            path = _seal(settings, order, store, console)
+            path = _seal(settings, order, store, console, opener)
         if order.is_promoted:
-            promote_in(store, settings, order.name, order.version)
+            promote_in(store, settings, order.name, order.version, opener=opener)
             console.print(f"in production: {order.name}@{order.version}", markup=False)
     return path
 
 
-def _seal(settings: GatewaySettings, order: SealOrder, store: Engine, console: Console) -> Path:
+def _seal(
+    settings: GatewaySettings, order: SealOrder, store: Engine, console: Console, opener: KekOpener
+) -> Path:
     file_name = sealed_file_name(order.name, order.version)
     _refuse_registered(store, order)
-    keys = _open_keys(settings, order)
+    keys = _open_keys(settings, order, opener)
     steps = Steps(console)
     golden = _images(order.golden_folder)
     calibration = _images(order.calibration_folder) or golden
@@ -201,9 +207,12 @@ class _Proved:
         return check_loss(loss, is_accepted=self._order.is_loss_accepted)
 
 
-def _open_keys(settings: GatewaySettings, order: SealOrder) -> _Keys:
+def _open_keys(settings: GatewaySettings, order: SealOrder, opener: KekOpener) -> _Keys:
     signer = load_signer(order.signer_file)
-    keks = open_keks_of(order.kek_specs) if order.kek_specs else open_keks(settings)
+    keks = open_keks_of(order.kek_specs or split_specs(settings.keks), opener=opener)
+    if order.is_promoted:
+        # Promoting opens the file as a gateway will, with the configured KEKs.
+        open_keks(settings, opener=opener)
     trusted = open_trusted_signers(settings)
     if signer.signer_id not in {t.signer_id for t in trusted}:
         message = f"{order.signer_file} is not trusted: put its public key into {settings.trusted_signers_folder}"

@@ -102,6 +102,7 @@ class KekOpener:
         self._take_variable = take_variable
         self._tokens = Tokens()
         self._opened: dict[KekSpec, KeyProvider] = {}
+        self._pins: dict[str, str] = {}
 
     def open(self, spec: KekSpec) -> KeyProvider:
         """The KEK that a spec names, the same for the same spec. Raises KeyFileError."""
@@ -138,9 +139,11 @@ class KekOpener:
             # Read anew for each login: a token that was reset may have got another PIN.
             return lambda: _pin_of(read_private_file(Path(rest)), source=uri.pin_source)
         check_variable_name(rest)
-        pin = _pin_of(
-            self._take_variable(rest).encode("utf-8", "surrogateescape"), source=uri.pin_source
-        )
+        # Several keys of a token name the same variable, which can be taken only once.
+        if rest not in self._pins:
+            taken = self._take_variable(rest).encode("utf-8", "surrogateescape")
+            self._pins[rest] = _pin_of(taken, source=uri.pin_source)
+        pin = self._pins[rest]
         return lambda: pin
 
 

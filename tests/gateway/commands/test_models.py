@@ -107,7 +107,7 @@ def two(settings: GatewaySettings) -> GatewaySettings:
 
 
 def test_a_rollback_goes_one_promotion_back(two: GatewaySettings, ledger: Ledger) -> None:
-    """And is refused when there is none."""
+    """And is refused when there is none, which is on record."""
     promote(two, name="belt", version="2")
     assert roll_back(two, name="belt") == "1"
     assert stages(two) == {"1": "production", "2": "retired"}
@@ -118,6 +118,11 @@ def test_a_rollback_goes_one_promotion_back(two: GatewaySettings, ledger: Ledger
     with pytest.raises(RegistryError, match="promote the one you want") as caught:
         roll_back(two, name="belt")
     assert caught.value.code is Code.MODEL_CONFLICT
+    refused = [(r["action"], r["outcome"], r["model_name"], r["code"]) for r in ledger()][-2:]
+    assert refused == [
+        ("models.rollback", "admitted", "belt", None),
+        ("models.rollback", "failed", "belt", "model_conflict"),
+    ]
 
 
 def test_traffic_is_given_and_taken(two: GatewaySettings, ledger: Ledger) -> None:
@@ -167,7 +172,7 @@ def test_a_model_is_shown_to_programs(
     shown = json.loads(capsys.readouterr().out)
     assert (shown["name"], shown["rollback_to"]) == ("belt", "1")
     one, second = shown["versions"]
-    assert "cannot read" in one["file_fault"]
+    assert "cannot be read" in one["file_fault"]
     assert (second["stage"], second["gates"], second["decode"]) == (
         "production", {"parity": "passed"}, "full",
     )  # fmt: skip

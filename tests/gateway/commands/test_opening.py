@@ -2,7 +2,10 @@
 
 import os
 import pwd
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +157,54 @@ def test_an_action_that_fails_is_recorded_with_its_reason(
     assert (last["outcome"], last["code"], last["reason"]) == (
         "failed", "model_unknown", "the-reason",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
+def test_an_action_that_ends_otherwise_is_recorded_too(
+    settings: GatewaySettings, ledger: Ledger, error: type[BaseException]
+) -> None:
+    """By the name of what ended it; its text may hold anything."""
+    with (
+        opened_store(settings) as store,
+        pytest.raises(error),
+        recorded(store, settings, operator_event(Action.MODELS_SEAL)),
+    ):
+        raise error("secret")
+    last = ledger()[-1]
+    assert (last["outcome"], last["code"], last["reason"]) == (
+        "failed", "internal", error.__name__,
+    )  # fmt: skip
+
+
+_SEALING = """
+import sys
+from gateway.audit.events import Action
+from gateway.commands.opening import opened_store, operator_event, recorded
+from gateway.settings import read_settings
+settings = read_settings({}, database_url=sys.argv[1])
+with opened_store(settings) as store, recorded(store, settings, operator_event(Action.MODELS_SEAL)):
+    print("began", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_command_that_is_told_to_end_records_it(
+    settings: GatewaySettings, ledger: Ledger, number: signal.Signals, exit_code: int
+) -> None:
+    """As a supervisor ends it, or a terminal that is closed."""
+    arguments = [sys.executable, "-c", _SEALING, settings.database_url]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "began\n"
+        process.send_signal(number)
+        assert exit_code == process.wait(timeout=30)
+    assert [(r["outcome"], r["reason"]) for r in ledger()][-2:] == [
+        ("admitted", None),
+        ("failed", "TerminatedError"),
+    ]
 
 
 def test_an_action_that_cannot_be_recorded_does_not_run(settings: GatewaySettings) -> None:

@@ -48,12 +48,8 @@ def read_sealed_file(path: Path, *, max_bytes: int) -> bytes:
     Raises RegistryError if it cannot be read, SealError if it is longer than max_bytes.
     """
 
-    def check(status: os.stat_result) -> None:
-        if status.st_size > max_bytes:
-            raise refused(Refusal.FILE_TOO_LARGE)
-
     try:
-        return read_regular(path, check=check)
+        return _read(path, max_bytes=max_bytes)
     except OSError as exc:
         message = f"cannot read {path}: {exc.strerror}; restore it, or move it out of the folder"
         raise RegistryError(Code.MODEL_UNKNOWN, message) from exc
@@ -74,15 +70,20 @@ def read_sealed_model(folder: Path, *, name: str, version: str, max_bytes: int) 
     Raises RegistryError if there is no such file or it cannot be read, SealError if it is longer than max_bytes.
     """
     path = folder / sealed_file_name(name, version)
+    try:
+        return _read(path, max_bytes=max_bytes)
+    except OSError as exc:
+        # Operators read this over HTTPS too: where the file lies stands in the reason, which stays in log and ledger.
+        raise RegistryError(
+            Code.MODEL_UNKNOWN,
+            f"the sealed file of {name}@{version} cannot be read: restore it, or seal and promote another version",
+            reason=f"file_unreadable: {path}: {exc.strerror}",
+        ) from exc
 
+
+def _read(path: Path, *, max_bytes: int) -> bytes:
     def check(status: os.stat_result) -> None:
         if status.st_size > max_bytes:
             raise refused(Refusal.FILE_TOO_LARGE)
 
-    try:
-        return read_regular(path, check=check)
-    except OSError as exc:
-        message = (
-            f"cannot read {path}: {exc.strerror}; restore it, or seal and promote another version"
-        )
-        raise RegistryError(Code.MODEL_UNKNOWN, message) from exc
+    return read_regular(path, check=check)

@@ -62,6 +62,8 @@ def test_a_missing_version_is_unknown(tmp_path: Path) -> None:
     """What is no file is no model, and neither is a FIFO."""
     os.mkfifo(tmp_path / "a-2.sealed")
     for version in "12":
-        with pytest.raises(RegistryError, match="cannot read") as caught:
+        with pytest.raises(RegistryError, match=f"of a@{version} cannot be read") as caught:
             read_sealed_model(tmp_path, name="a", version=version, max_bytes=9)
         assert Code.MODEL_UNKNOWN is caught.value.code
+        assert str(tmp_path) not in caught.value.message
+        assert str(tmp_path / f"a-{version}.sealed") in caught.value.reason

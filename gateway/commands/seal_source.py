@@ -23,6 +23,7 @@ from gateway.inference.engines.openvino import inspect_onnx
 from gateway.inference.labelled import LabelledImage
 from gateway.inference.onnx_scan import check_self_contained
 from gateway.inference.preprocess import Canvas
+from gateway.sealing.payload import check_class_names
 
 _DETECT = "detect"
 _PICKLE_SUFFIX = ".pt"
@@ -65,6 +66,7 @@ def prepare(
     onnx = _exported(order, steps) if is_pickle else source
     facts = inspect_onnx(onnx)
     _check_task(order, facts.task)
+    check_class_names(facts.class_names)
     if order.engine == "ultralytics":
         raise _unsupported("the ultralytics engine runs a .pt: seal that instead of the ONNX file")
     reference = _network(_with_feature(onnx, steps), facts)
@@ -103,6 +105,7 @@ def _as_it_came(source: bytes, order: SealOrder) -> Prepared:
     if order.engine not in (None, "ultralytics"):
         raise _unsupported(f"the engine {order.engine} runs detectors only: leave --engine out")
     facts = read_pt_facts(source)
+    check_class_names(facts.names)
     side = order.image_size_pixels or facts.input_size[0]
     network = Network(
         weights=source,

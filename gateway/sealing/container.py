@@ -99,10 +99,7 @@ def encode_core(header: SealedHeader) -> bytes:
     ]
     if mistakes:
         raise _unsealable("; ".join(mistakes))
-    try:
-        return encode_canonical(core)
-    except CanonicalError as exc:
-        raise _unsealable(str(exc)) from exc
+    return encode_canonical(core)
 
 
 def context_of(core: bytes) -> bytes:
@@ -261,13 +258,13 @@ def _is_wrap(value: object) -> bool:
     )
 
 
-_LINE = _matching(r"[^\x00-\x1f\x7f-\x9f]{1,512}", "")
+_LINE = _Rule(lambda v: type(v) is str and 1 <= len(v) <= 512 and v.isprintable(), "")
 _TOKEN = _matching(
     r"[a-z0-9][a-z0-9_-]{0,31}", "must be a word of at most 32 characters from a-z 0-9 _ -"
 )
 _STATEMENTS = _Rule(
     _is_statements,
-    f"must be at most {_MAX_STATEMENTS} words, each with 1 to 512 characters, none of them a control character",
+    f"must be at most {_MAX_STATEMENTS} words, each with 1 to 512 printable characters",
 )
 # Hex has one spelling here: bytes.fromhex alone would also take upper case and spaces, so changed bytes would pass.
 _SHA256 = _matching(r"[0-9a-f]{64}", "must be 64 lower-case hex digits")

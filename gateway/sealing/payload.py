@@ -4,8 +4,7 @@ Rules: one plaintext, so that no part can be exchanged for another file's; a rea
 knows, each once, filling the plaintext to its last byte. Parts are views: nothing of the plaintext is copied.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +18,14 @@ MAX_MANIFEST_BYTES = 4 << 20  # Ten thousand class names of the longest kind.
 
 _LENGTH_BYTES = 4
 _WEIGHTS, _GOLDEN = "weights", "golden"
-_CLASS_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,256}")
+_MAX_NAME_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
     """A network with what only those who may run it should know; never shown.
 
-    names: class names in the order of class ids, 1 to 256 characters without control characters each. weights: the
+    names: class names in the order of class ids, 1 to 256 printable characters each. weights: the
     network as its engine reads it. golden: images and what the network finds in them, if there are any.
     """
 
@@ -37,12 +36,7 @@ class Payload:
 
 def pack_payload(payload: Payload) -> bytes:
     """The plaintext of a body. Raises OperatorError if the class names cannot be sealed."""
-    if not _are_names(list(payload.names)):
-        raise OperatorError(
-            Code.MODEL_UNSUPPORTED,
-            "no sealed model can be made: names must be class names of 1 to 256 characters, none of them a control "
-            "character; rename the classes in the weights",
-        )
+    check_class_names(payload.names)
     parts = {_WEIGHTS: payload.weights}
     if payload.golden is not None:
         parts[_GOLDEN] = payload.golden
@@ -52,7 +46,20 @@ def pack_payload(payload: Payload) -> bytes:
             "parts": [{"name": name, "length": len(part)} for name, part in parts.items()],
         }
     )
+    if len(manifest) > MAX_MANIFEST_BYTES:
+        raise _unsealable(
+            f"its class names are longer than {MAX_MANIFEST_BYTES} bytes together; shorten them in the weights"
+        )
     return b"".join((len(manifest).to_bytes(_LENGTH_BYTES, "big"), manifest, *parts.values()))
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raise OperatorError unless these class names can be sealed."""
+    if not _are_names(list(names)):
+        raise _unsealable(
+            f"class names must be there, and each of 1 to {_MAX_NAME_CHARACTERS} characters that can be printed, "
+            "without line ends and marks that turn or hide text; rename the classes in the weights"
+        )
 
 
 def unpack_payload(plaintext: Plaintext) -> Payload:
@@ -86,11 +93,12 @@ def _read_manifest(view: memoryview) -> tuple[Mapping[str, Any], int]:
 
 
 def _are_names(value: object) -> bool:
-    return (
-        type(value) is list
-        and bool(value)
-        and all(type(name) is str and _CLASS_NAME.fullmatch(name) for name in value)
-    )
+    return type(value) is list and bool(value) and all(_is_name(name) for name in value)
+
+
+def _is_name(value: object) -> bool:
+    # Names are shown on terminals and in logs, where marks of direction and line ends would forge what stands there.
+    return type(value) is str and 1 <= len(value) <= _MAX_NAME_CHARACTERS and value.isprintable()
 
 
 def _are_parts(value: object) -> bool:
@@ -106,3 +114,7 @@ def _is_part(value: object) -> bool:
         and type(value["length"]) is int
         and value["length"] >= 0
     )
+
+
+def _unsealable(why: str) -> OperatorError:
+    return OperatorError(Code.MODEL_UNSUPPORTED, f"no sealed model can be made: {why}")

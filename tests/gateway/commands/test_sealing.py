@@ -162,6 +162,23 @@ def test_a_source_whose_weights_lie_in_other_files_is_refused(
     assert not (settings.models_folder / "belt-2.sealed").exists()
 
 
+@pytest.mark.parametrize("class_name", ["\\ud800", "\\u202e", "a\\u2028b", "a\\nb"])
+def test_class_names_that_forge_what_is_shown_are_refused(
+    settings: GatewaySettings, order: SealOrder, tmp_path: Path, class_name: str
+) -> None:
+    """Before the long part begins; escapes in the metadata are read as what they stand for."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(order.source_file)
+    for entry in model.metadata_props:
+        if entry.key == "names":
+            entry.value = entry.value.replace("bolt", class_name, 1)
+    source = tmp_path / "named.onnx"
+    onnx.save_model(model, source)
+    error = refusal(settings, replace(order, source_file=source))
+    assert "rename the classes in the weights" in error.message
+    assert not (settings.models_folder / "belt-2.sealed").exists()
+
+
 @pytest.mark.parametrize("name", ["../belt", "Belt", "", "a/b", "a b"])
 def test_a_name_that_is_no_file_name_is_refused(
     settings: GatewaySettings, order: SealOrder, name: str

@@ -29,7 +29,7 @@ def is_refused(plaintext: bytes) -> bool:
 
 
 @given(
-    st.lists(st.text(st.characters(min_codepoint=160, codec="utf-8"), min_size=1), min_size=1),
+    st.lists(st.text(min_size=1).filter(str.isprintable), min_size=1),
     st.binary(),
     st.none() | st.binary(),
 )
@@ -56,8 +56,22 @@ def test_parts_are_views() -> None:
     assert b"xyz" == bytes(weights)
 
 
+UNPRINTABLE = [
+    "\n",
+    "\x1b[31m",
+    "\x7f",
+    "\x9f",
+    "\u200b",
+    "\u202e",
+    "\u2028",
+    "\u2029",
+    "\u2066",
+    "\ufeff",
+]
+
+
 @pytest.mark.parametrize(
-    "names", [(), ("",), ("a\nb",), ("\x1b[31m",), ("n" * 257,), ("a", "\x9f")]
+    "names", [(), ("",), ("n" * 257,), ("\ud800",), *((f"a{c}", "b") for c in UNPRINTABLE)]
 )
 def test_class_names_that_no_terminal_should_see_are_not_sealed(names: tuple[str, ...]) -> None:
     """Whoever seals is told what to do."""
@@ -74,7 +88,8 @@ def test_class_names_that_no_terminal_should_see_are_not_sealed(names: tuple[str
         {"names": [], "parts": [PART]},
         {"names": "a", "parts": [PART]},
         {"names": [1], "parts": [PART]},
-        {"names": ["\n"], "parts": [PART]},
+        {"names": ["n" * 257], "parts": [PART]},
+        *({"names": [f"a{character}b"], "parts": [PART]} for character in UNPRINTABLE),
         {"names": ["a"], "parts": {}},
         {"names": ["a"], "parts": []},
         {"names": ["a"], "parts": [1]},
@@ -95,9 +110,16 @@ def test_another_manifest_is_refused(manifest: dict[str, Any]) -> None:
     assert is_refused(plaintext_of(manifest))
 
 
-def test_the_smallest_manifest_is_read() -> None:
-    """The refusals above are for what they change."""
-    assert not is_refused(plaintext_of({"names": ["a"], "parts": [PART]}))
+@pytest.mark.parametrize("name", ["a", "n" * 256, "größe 2", "螺丝", "\U0001f529"])
+def test_the_smallest_manifest_is_read(name: str) -> None:
+    """The refusals above are for what they change; names are in any script."""
+    assert not is_refused(plaintext_of({"names": [name], "parts": [PART]}))
+
+
+def test_more_names_than_a_reader_takes_are_not_sealed() -> None:
+    """The manifest has an end; nobody could open what was sealed."""
+    with pytest.raises(OperatorError, match="class names are longer than 4194304 bytes together"):
+        pack_payload(Payload(("\U0001f529" * 256,) * 4200, b""))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,16 @@ from pathlib import Path
 from rich.console import Console
 
 from gateway.commands.opening import opened_store
+from gateway.commands.process_memory import protect_process
 from gateway.errors import KeyFileError, SealError
 from gateway.sealing.files import list_sealed_files
 from gateway.sealing.kek_specs import KekOpener, parse_spec, split_specs
+from gateway.sealing.models_folder import find_unfinished
 from gateway.sealing.rotation import HEAD_BYTES, unverified_kek_ids
 from gateway.settings import GatewaySettings
 from gateway.store.queries.sample_keys import list_sample_keys
+
+_NO_SPEC = "(not shown)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,21 @@ class ListedKek:
 
 def list_keks(settings: GatewaySettings, *, as_json: bool) -> None:
     """Print every KEK and every sealed file; a KEK can go when nothing needs it."""
+    protect_process()
     files, unreadable = _wrapped_files(settings.models_folder)
     with opened_store(settings) as store, store.connect() as connection:
         sample_keys = Counter(record.kek_id for record in list_sample_keys(connection))
     listed = _listed(settings, files, sample_keys)
+    unfinished = [path.name for path in find_unfinished(settings.models_folder)]
     if as_json:
-        print(json.dumps(_as_json(listed, files, unreadable)))
+        print(json.dumps(_as_json(listed, files, unreadable) | {"unfinished": unfinished}))
         return
     console = Console()
-    for text in (*map(_lines, listed), *_file_lines(files, unreadable)):
+    cut_short = [
+        f"{name}: its writing was cut short; `gateway keys rotate` removes it"
+        for name in unfinished
+    ]
+    for text in (*map(_lines, listed), *_file_lines(files, unreadable), *cut_short):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -96,7 +106,7 @@ def _configured(specs: Sequence[str]) -> list[tuple[str | None, str | None, str 
             # Read first: what is no spec may hold a secret that somebody put there, and is not shown.
             spec = parse_spec(text)
         except KeyFileError as exc:
-            found.append(("(wrong)", None, exc.message))
+            found.append((_NO_SPEC, None, exc.message))
             continue
         try:
             found.append((str(spec), opener.open(spec).kek_id, None))
@@ -106,18 +116,17 @@ def _configured(specs: Sequence[str]) -> list[tuple[str | None, str | None, str 
 
 
 def _lines(kek: ListedKek) -> str:
-    counts = (
-        f"    wraps {len(kek.files)} sealed files, {len(kek.sole_files)} of which no other KEK here opens, "
-        f"and {kek.sample_keys} sample keys"
-    )
+    if kek.problem is not None:
+        # One that was not opened has no id, so what it wraps is unknown: the cause is all there is to say.
+        return f"(cannot be opened)  {kek.spec}: {kek.problem}"
     return (
-        f"{kek.kek_id or '(unknown)'}  {kek.spec or 'not configured'}\n{counts}\n    {_state(kek)}"
+        f"{kek.kek_id}  {kek.spec or 'not configured'}\n"
+        f"    wraps {len(kek.files)} sealed files, {len(kek.sole_files)} of which no other KEK here opens, "
+        f"and {kek.sample_keys} sample keys\n    {_state(kek)}"
     )
 
 
 def _state(kek: ListedKek) -> str:
-    if kek.problem is not None:
-        return f"cannot be opened: {kek.problem}"
     if not kek.sole_files and not kek.sample_keys:
         return "nothing needs it"
     return "needed" if kek.spec is not None else "needed, and not configured"

@@ -1,7 +1,8 @@
 """`gateway keys rotate`: every sealed file and every sample key, wrapped for exactly the KEKs that are wanted.
 
 Rules: nothing is changed before every new KEK was opened and every file could be; each file is replaced whole or not
-at all, and one that is done is left alone, so the command can be run again after a crash; bodies are not touched.
+at all, and one that is done is left alone, so the command can be run again after a crash; bodies are not touched; of
+two rotations at once one is refused.
 """
 
 import json
@@ -19,6 +20,7 @@ from gateway.commands.opening import (
     opened_store,
     operator_event,
     recorded,
+    utc_now,
 )
 from gateway.commands.process_memory import protect_process
 from gateway.commands.steps import Steps
@@ -26,6 +28,7 @@ from gateway.errors import Code, GatewayError, KeyFileError, OperatorError, Seal
 from gateway.sealing.files import list_sealed_files, read_sealed_file, replace_sealed_file
 from gateway.sealing.kek_specs import KekOpener, open_keks, parse_spec, split_specs
 from gateway.sealing.keys import KeyProvider
+from gateway.sealing.models_folder import find_unfinished, remove_unfinished, rotating_alone
 from gateway.sealing.rotation import is_wrapped_for, rewrap
 from gateway.sealing.sample_keys import rewrap_sample_key
 from gateway.sealing.signers import TrustedSigner
@@ -55,11 +58,12 @@ class _SampleKeys:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to be changed, and what is left alone."""
+    """What is to be changed, what is left alone, and what killed processes left, which is removed."""
 
     files: Sequence[Path]
     files_done: Sequence[Path]
     samples: _SampleKeys
+    unfinished: Sequence[Path]
 
 
 def rotate(
@@ -72,20 +76,38 @@ def rotate(
 ) -> None:
     """Wrap every data key for exactly these KEKs; without any, for those of GATEWAY_KEKS.
 
-    Raises OperatorError, and changes nothing, if a new KEK cannot be opened or a sealed file is opened by none of the
-    old and new ones.
+    Raises OperatorError, and changes nothing, if a new KEK cannot be opened, a sealed file is opened by none of the
+    old and new ones, or another rotation is at work.
     """
     protect_process()
     steps = Steps(console)
-    keys = _open_keys(settings, specs, steps)
     with opened_store(settings) as store:
-        plan = _plan(settings, keys, store, steps)
-        if not is_dry_run:
-            ids = " ".join(kek.kek_id for kek in keys.new)
-            event = operator_event(Action.KEYS_ROTATE)
-            with recorded(store, settings, replace(event, reason=f"to {ids}")):
-                _carry_out(settings, keys, plan, store, steps)
+        if is_dry_run:
+            keys = _open_keys(settings, specs, steps)
+            plan = _plan(settings, keys, store, steps)
+        else:
+            keys, plan = _rotate(settings, specs, store, steps)
     _report(keys, plan, is_dry_run=is_dry_run, as_json=as_json, steps=steps)
+
+
+def _rotate(
+    settings: GatewaySettings, specs: Sequence[str], store: Engine, steps: Steps
+) -> tuple[_Keys, _Plan]:
+    event = operator_event(Action.KEYS_ROTATE)
+    try:
+        keys = _open_keys(settings, specs, steps)
+    except GatewayError:
+        # Without the KEKs there are no ids to record, but the attempt is.
+        with recorded(store, settings, event):
+            raise
+    ids = " ".join(kek.kek_id for kek in keys.new)
+    with (
+        recorded(store, settings, replace(event, recorded_at=utc_now(), reason=f"to {ids}")),
+        rotating_alone(settings.models_folder),
+    ):
+        plan = _plan(settings, keys, store, steps)
+        _carry_out(settings, keys, plan, store, steps)
+    return keys, plan
 
 
 def _open_keys(settings: GatewaySettings, specs: Sequence[str], steps: Steps) -> _Keys:
@@ -126,6 +148,7 @@ def _plan(settings: GatewaySettings, keys: _Keys, store: Engine, steps: Steps) -
         files=[path for path in paths if path not in done],
         files_done=done,
         samples=_plan_sample_keys(keys, store),
+        unfinished=find_unfinished(settings.models_folder),
     )
 
 
@@ -133,7 +156,9 @@ def _carry_out(
     settings: GatewaySettings, keys: _Keys, plan: _Plan, store: Engine, steps: Steps
 ) -> None:
     # If the process dies between two files, those before are wrapped for the new KEKs and those after for the old
-    # ones: all of them open while both are configured, and the next run does the rest.
+    # ones: all of them open while both are configured, and the next run does the rest. What it was writing then stays
+    # as a file of its own, which opens with a KEK that may be on its way out.
+    remove_unfinished(settings.models_folder)
     for path in steps.each("wrapping", plan.files, total=len(plan.files)):
         unverified = read_sealed_file(path, max_bytes=settings.max_model_bytes)
         rewrapped = rewrap(
@@ -184,6 +209,9 @@ def _report(keys: _Keys, plan: _Plan, *, is_dry_run: bool, as_json: bool, steps:
     steps.say(
         f"left alone, as they were done: {len(plan.files_done)} sealed files, {plan.samples.done} sample keys"
     )
+    for path in plan.unfinished:
+        verb = "would be removed" if is_dry_run else "removed"
+        steps.say(f"{verb}, as its writing was cut short: {path}")
     for record in plan.samples.shut:
         steps.say(
             f"left alone, as no KEK here opens it: sample key {record.key_id}, wrapped for {record.kek_id}"
@@ -197,6 +225,7 @@ def _as_json(keys: _Keys, plan: _Plan, *, is_dry_run: bool) -> dict[str, object]
         "files": {
             "wrapped": [str(path) for path in plan.files],
             "left_alone": [str(path) for path in plan.files_done],
+            "unfinished": [str(path) for path in plan.unfinished],
         },
         "sample_keys": {
             "wrapped": len(plan.samples.changed),

@@ -1,5 +1,6 @@
 """`gateway keys rotate` and `gateway keys list`: everything is exchanged or nothing, and it can be run again."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from gateway.commands.opening import open_trusted_signers, opened_store
 from gateway.errors import KeyFileError, OperatorError
 from gateway.sealing.container import parse_container
 from gateway.sealing.keys import Kek, load_kek
+from gateway.sealing.models_folder import rotating_alone
 from gateway.sealing.sample_keys import create_sample_key, open_sample_key
 from gateway.sealing.sealed_model import open_model
 from gateway.settings import GatewaySettings
@@ -27,6 +29,7 @@ from gateway.store.database import write_transaction
 from gateway.store.queries.sample_keys import insert_sample_key, list_sample_keys
 from tests.softhsm import SoftHsm
 
+Ledger = Callable[[], list[dict[str, Any]]]
 NOW = datetime(2031, 5, 6, tzinfo=UTC)
 
 
@@ -146,7 +149,11 @@ def test_a_second_run_leaves_everything_alone(
     run(both)
     assert before == state_of(both, two_files)
     found = json.loads(capsys.readouterr().out)
-    assert found["files"] == {"wrapped": [], "left_alone": [str(path) for path in two_files]}
+    assert found["files"] == {
+        "wrapped": [],
+        "left_alone": [str(path) for path in two_files],
+        "unfinished": [],
+    }
     assert found["sample_keys"] == {"wrapped": 0, "left_alone": 1, "not_opened": []}
 
 
@@ -326,9 +333,8 @@ def test_a_list_needs_no_key(
     list_keks(wrong, as_json=False)
     said = capsys.readouterr().out
     for expected in (
-        f"(unknown)  {settings.keks}",
-        "cannot be opened: key file",
-        "(wrong)",
+        f"(cannot be opened)  {settings.keks}: key file",
+        "(cannot be opened)  (not shown): ",
         "holds a PIN",
         "needed, and not configured",
         "belt-2.sealed: no sealed model of this format",
@@ -352,3 +358,66 @@ def test_a_kek_moves_into_a_token(
     assert sample_kek_ids(alone) == [kek_id]
     with pytest.raises(OperatorError, match="nothing was changed"):
         run(settings)
+
+
+@pytest.fixture
+def unfinished(two_files: list[Path]) -> Path:
+    """What a rotation leaves that is killed before it renames."""
+    part = two_files[0].with_name(".belt-1.sealed.k3jx9a2b.part")
+    part.write_bytes(two_files[0].read_bytes())
+    return part
+
+
+def test_what_a_killed_rotation_left_is_named_and_removed(
+    both: GatewaySettings, unfinished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may open with a KEK that is on its way out."""
+    list_keks(both, as_json=False)
+    assert f"{unfinished.name}: its writing was cut short" in capsys.readouterr().out
+    run(both, is_dry_run=True)
+    assert json.loads(capsys.readouterr().out)["files"]["unfinished"] == [str(unfinished)]
+    assert unfinished.exists()
+    list_keks(both, as_json=True)
+    assert json.loads(capsys.readouterr().out)["unfinished"] == [unfinished.name]
+    run(both)
+    assert not unfinished.exists()
+
+
+def test_what_is_being_written_is_left_alone(both: GatewaySettings, unfinished: Path) -> None:
+    """Its writer holds it."""
+    with unfinished.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        run(both)
+        assert unfinished.exists()
+
+
+def test_of_two_rotations_one_is_refused(
+    both: GatewaySettings, two_files: list[Path], ledger: Ledger
+) -> None:
+    """The refusal is on record; when the other is done, it goes."""
+    before = state_of(both, two_files)
+    with rotating_alone(both.models_folder), pytest.raises(OperatorError, match="another rotation"):
+        run(both)
+    assert before == state_of(both, two_files)
+    assert [(r["action"], r["outcome"], r["code"]) for r in ledger()][-2:] == [
+        ("keys.rotate", "admitted", None),
+        ("keys.rotate", "failed", "model_conflict"),
+    ]
+    run(both)
+    assert before != state_of(both, two_files)
+
+
+def test_a_rotation_that_is_refused_is_recorded(
+    settings: GatewaySettings, new: str, two_files: list[Path], ledger: Ledger
+) -> None:
+    """Whether a KEK or a file is the cause."""
+    with pytest.raises(KeyFileError):
+        run(settings, f"{new}-absent")
+    with pytest.raises(OperatorError, match="nothing was changed"):
+        run(settings.model_copy(update={"keks": new}))
+    assert [(r["action"], r["outcome"], r["code"]) for r in ledger()][-4:] == [
+        ("keys.rotate", "admitted", None),
+        ("keys.rotate", "failed", "key_invalid"),
+        ("keys.rotate", "admitted", None),
+        ("keys.rotate", "failed", "sealed_model_refused"),
+    ]

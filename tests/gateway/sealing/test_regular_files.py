@@ -1,11 +1,18 @@
 """Durable creation and strict reading, with every step failing in turn."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from gateway.sealing.regular_files import create_durably, read_regular, replace_durably
+from gateway.sealing.regular_files import (
+    create_durably,
+    find_abandoned_parts,
+    read_regular,
+    replace_durably,
+)
 
 
 def fail(*_args: object, **_kwargs: object) -> None:
@@ -166,3 +173,42 @@ def test_only_what_is_there_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         replace_durably(tmp_path / "f", b"new")
     assert [] == list(tmp_path.iterdir())
+
+
+_WRITE = """
+import os, sys
+from pathlib import Path
+from gateway.sealing.regular_files import replace_durably
+real = os.fsync
+def stop(descriptor):
+    print(flush=True)
+    sys.stdin.read()
+os.fsync = stop
+replace_durably(Path(sys.argv[1]), b"new")
+"""
+
+
+def test_what_a_killed_writer_left_is_found_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    """By the lock, which ends with the process."""
+    (tmp_path / "f").write_bytes(b"old")
+    arguments = [sys.executable, "-c", _WRITE, str(tmp_path / "f")]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        assert 2 == len(list(tmp_path.iterdir()))
+        assert [] == find_abandoned_parts(tmp_path, of="f")
+        process.kill()
+        process.wait(timeout=30)
+    (part,) = find_abandoned_parts(tmp_path, of="f")
+    assert part.name.startswith(".f.")
+    assert [] == find_abandoned_parts(tmp_path, of="g")
+
+
+def test_what_only_looks_like_a_part_is_not_one(tmp_path: Path) -> None:
+    """A link, a pipe and a folder stay."""
+    (tmp_path / ".f.a.part").symlink_to("nowhere")
+    os.mkfifo(tmp_path / ".f.b.part")
+    (tmp_path / ".f.c.part").mkdir()
+    assert [] == find_abandoned_parts(tmp_path, of="f")

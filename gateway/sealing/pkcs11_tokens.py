@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from gateway.errors import Code, KeyFileError
 from gateway.sealing.pkcs11_uris import Pkcs11Uri
-from gateway.sealing.public_files import why_changeable
+from gateway.sealing.public_files import why_changeable, why_path_changeable
 
 AES_256_KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -200,6 +200,7 @@ def _library(uri: Pkcs11Uri) -> Any:
     pkcs11 = _pkcs11()
     try:
         fault = why_changeable(uri.module_path.stat(), safe_mode=0o755)
+        fault = fault or why_path_changeable(uri.module_path)
     except OSError as exc:
         raise _invalid(
             uri, f"module {uri.module_path}: {exc.strerror}; correct module-path"

@@ -247,3 +247,13 @@ def test_a_missing_library_names_the_extra(uri: Pkcs11Uri, monkeypatch: pytest.M
     """Only whoever names a token needs it."""
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     assert fault_of(uri).endswith("pip install 'gatewatch[pkcs11]'")
+
+
+def test_a_module_in_a_folder_that_others_may_write_is_not_loaded(
+    uri: Pkcs11Uri, tmp_path: Path
+) -> None:
+    """They could put one of their own in its place, which would get the PIN."""
+    tmp_path.chmod(0o777)
+    with pytest.raises(KeyFileError) as caught:
+        opened(uri)
+    assert f"module {tmp_path}/m.so in {tmp_path}, which can be changed" in caught.value.message

@@ -25,6 +25,8 @@ from gateway.models.loading import Loader, loader_of
 from gateway.sealing.container import SealedHeader
 from gateway.sealing.files import read_sealed_model
 from gateway.sealing.keys import KeyProvider
+from gateway.sealing.models_folder import find_unfinished
+from gateway.sealing.private_folder import find_leftovers
 from gateway.sealing.sealed_model import read_header
 from gateway.sealing.signers import TrustedSigner
 from gateway.settings import GatewaySettings
@@ -76,6 +78,7 @@ def _show(finding: Finding) -> None:
 def _examine(settings: GatewaySettings, protection: MemoryProtection) -> Iterator[Finding]:
     yield _good("settings", "read without mistakes")
     yield from _memory(protection)
+    yield from _left_over(settings)
     yield _certificate(settings, utc_now())
     keks = _attempt("keys", lambda: open_keks(settings))
     signers = _attempt("trusted signers", lambda: open_trusted_signers(settings))
@@ -98,6 +101,21 @@ def _memory(protection: MemoryProtection) -> Iterator[Finding]:
         yield _good("memory", "weights are neither dumped nor swapped")
     for gap in gaps:
         yield Finding("memory", Mark.DOUBTFUL, gap)
+
+
+def _left_over(settings: GatewaySettings) -> Iterator[Finding]:
+    for folder in find_leftovers():
+        said = (
+            f"{folder} holds what a sealing that was killed had in the clear, weights perhaps: the next "
+            "`gateway seal` overwrites and removes it"
+        )
+        yield Finding("plaintext", Mark.BROKEN, said)
+    for file in find_unfinished(settings.models_folder):
+        said = (
+            f"the writing of {file} was cut short, and it may open with a KEK that is no longer wanted: "
+            "`gateway keys rotate` removes it"
+        )
+        yield Finding("models folder", Mark.DOUBTFUL, said)
 
 
 def _certificate(settings: GatewaySettings, now: datetime) -> Finding:

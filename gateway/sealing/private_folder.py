@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _NEEDED_BYTES = 64 * 1024**2
 _PREFIX = "gatewatch-private-"
 _MOUNTS = Path("/proc/self/mounts")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (its entry is made by mkdtemp)
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _ZEROS = bytes(1024**2)
@@ -161,8 +162,8 @@ def folder_in_memory(*, needed_bytes: int) -> Path | None:
 
 
 def _folders_of_session() -> list[Path]:
-    named = (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108  (its entry is made by mkdtemp)
-    return [Path(name) for name in named if name]
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    return [*([Path(session)] if session else []), _SHARED_MEMORY]
 
 
 def parse_mounts(text: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The examination of a home: a good one, and one with each fault."""
 
 import json
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from gateway.commands.made_with import facts_of_machine
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
 from gateway.dev.certificates import create_certificates
+from gateway.sealing import private_folder
 from gateway.settings import GatewaySettings
 
 
@@ -22,6 +24,17 @@ def settings(settings: GatewaySettings, home: Path) -> GatewaySettings:
     """The settings of a home with a certificate."""
     create_certificates(home / "certs", now=datetime.now(UTC))
     return settings
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files in which no process of this machine has left anything."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(private_folder, "_SHARED_MEMORY", folder)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return folder
 
 
 def marks(
@@ -157,3 +170,23 @@ def test_candidates_without_traffic_are_left_alone(
     seal(settings, replace(order, version="2"), console=Console(quiet=True))
     subjects = {subject for subject, _, _ in marks(settings, capsys, is_broken=False)}
     assert ("belt@1" in subjects, "belt@2" in subjects) == (True, False)
+
+
+def test_what_killed_processes_left_is_told(
+    settings: GatewaySettings,
+    capsys: pytest.CaptureFixture[str],
+    temporary: Path,
+) -> None:
+    """Plaintext is broken, a sealed file that was never finished doubtful; each with what removes it."""
+    folder = temporary / "gatewatch-private-1-x"
+    folder.mkdir()
+    part = settings.models_folder / ".belt-1.sealed.x.part"
+    part.touch()
+    found = {
+        subject: (mark, said) for subject, mark, said in marks(settings, capsys, is_broken=True)
+    }
+    mark, said = found["plaintext"]
+    assert (mark, str(folder) in said, "`gateway seal`" in said) == ("broken", True, True)
+    mark, said = found["models folder"]
+    assert (mark, str(part) in said, "`gateway keys rotate`" in said) == ("doubtful", True, True)
+    assert (folder.exists(), part.exists()) == (True, True)

@@ -134,7 +134,7 @@ def test_keks_can_be_given(
     assert json.loads(capsys.readouterr().out) == {
         "dry_run": False,
         "keks": [new_id],
-        "files": {"wrapped": [str(path) for path in two_files], "left_alone": []},
+        "files": {"wrapped": [str(path) for path in two_files], "left_alone": [], "unfinished": []},
         "sample_keys": {"wrapped": 1, "left_alone": 0, "not_opened": []},
     }
 

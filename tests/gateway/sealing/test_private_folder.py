@@ -34,6 +34,8 @@ def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(home))
     monkeypatch.setattr(module, "_MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(module, "_SHARED_MEMORY", tmp_path / "no-memory")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     return home
 
 
@@ -207,7 +209,7 @@ import sys, tempfile
 from pathlib import Path
 from gateway.sealing import private_folder as module
 tempfile.tempdir = sys.argv[1]
-module._MOUNTS = Path(sys.argv[1]) / "absent"
+module._MOUNTS = module._SHARED_MEMORY = Path(sys.argv[1]) / "absent"
 with module.private_folder() as folder:
     (folder / "weights").write_bytes(b"the weights " * 1000)
     print(folder, flush=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gateway.audit.events import Action
 from gateway.commands.opening import open_keks, opened_store, operator_event, recorded
+from gateway.commands.process_memory import protect_process
 from gateway.errors import Code, OperatorError
 from gateway.sealing.sample_keys import open_sample_image, open_sample_key
 from gateway.settings import GatewaySettings
@@ -20,6 +21,7 @@ def write_image(settings: GatewaySettings, request_id: str, out: Path) -> None:
 
     Raises OperatorError if none was kept or out exists, SealError if it was changed.
     """
+    protect_process()
     event = replace(operator_event(Action.SAMPLES_VIEW), request_id=request_id)
     with opened_store(settings) as store, recorded(store, settings, event):
         with store.connect() as connection:

@@ -10,10 +10,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.commands import features, sealing, serve
+from gateway.commands import (
+    doctor,
+    features,
+    kek_listing,
+    kek_rotation,
+    models,
+    samples,
+    sealing,
+    serve,
+)
 from gateway.commands.process_memory import MemoryProtection
 from gateway.commands.seal_order import SealOrder
 from gateway.settings import GatewaySettings
+from gateway.store.records import Traffic
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc are Linux's")
 
@@ -133,21 +143,42 @@ def _stop() -> None:
     raise StoppedError
 
 
-@pytest.mark.parametrize("command", ["serve", "seal", "features"])
-def test_commands_that_hold_weights_protect_themselves_first(
+@pytest.mark.parametrize(
+    "command",
+    [
+        "serve", "seal", "features", "doctor", "models promote", "models rollback", "models traffic",
+        "keys list", "keys rotate", "samples image",
+    ],
+)  # fmt: skip
+def test_commands_that_open_keys_protect_themselves_first(
     settings: GatewaySettings,
     order: SealOrder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: str,
 ) -> None:
-    """Before they read a key."""
-    for module in (serve, sealing, features):
+    """Before they read one."""
+    modules = (serve, sealing, features, doctor, models, kek_listing, kek_rotation, samples)
+    for module in modules:
         monkeypatch.setattr(module, "protect_process", _stop)
+    # What opens a key, were it reached, would say that there is none.
+    without = settings.model_copy(update={"keks": f"file:{tmp_path}/absent"})
+    quiet = Console(quiet=True)
     run: dict[str, Callable[[], object]] = {
-        "serve": lambda: serve.serve(settings, ready_descriptor=None),
-        "seal": lambda: sealing.seal(settings, order, console=Console(quiet=True)),
-        "features": lambda: features.print_features(settings, tmp_path),
+        "serve": lambda: serve.serve(without, ready_descriptor=None),
+        "seal": lambda: sealing.seal(without, order, console=quiet),
+        "features": lambda: features.print_features(without, tmp_path),
+        "doctor": lambda: doctor.examine(without, as_json=True),
+        "models promote": lambda: models.promote(without, name="belt", version="1"),
+        "models rollback": lambda: models.roll_back(without, name="belt"),
+        "models traffic": lambda: models.direct_traffic(
+            without, name="belt", version="1", traffic=Traffic.SHADOW, share=1.0
+        ),
+        "keys list": lambda: kek_listing.list_keks(without, as_json=True),
+        "keys rotate": lambda: kek_rotation.rotate(
+            without, specs=[], is_dry_run=True, as_json=True, console=quiet
+        ),
+        "samples image": lambda: samples.write_image(without, "request-1", tmp_path / "out"),
     }
     with pytest.raises(StoppedError):
         run[command]()

@@ -8,7 +8,6 @@ here.
 import importlib.util
 import io
 import os
-import pickle
 import sys
 import warnings
 from importlib.machinery import ModuleSpec
@@ -20,20 +19,6 @@ from numpy.typing import NDArray
 
 from gateway.errors import Code, OperatorError
 from gateway.store.records import ClassRanking, Detections
-
-# What unpickling somebody's file raises in practice; all of it means that the file is not usable.
-UNUSABLE_WEIGHTS = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ImportError,
-    EOFError,
-    AssertionError,
-    pickle.UnpicklingError,
-)
 
 # Read by Ultralytics while it is imported.
 _QUIET_AND_OFFLINE = {
@@ -90,7 +75,8 @@ def load_network(weights: bytes | memoryview) -> Any:
         warnings.simplefilter("ignore")
         try:
             return _prepare(_unpickle(weights))
-        except UNUSABLE_WEIGHTS as exc:
+        except Exception as exc:
+            # A pickle runs code, whose exceptions can be of any class.
             raise OperatorError(
                 Code.MODEL_UNSUPPORTED,
                 f"the weights cannot be loaded ({type(exc).__name__}): are they an Ultralytics .pt file?",

@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.errors import Code, OperatorError
 from gateway.sealing.private_folder import private_folder, writes_confined_to
-from gateway.ultralytics_offline import UNUSABLE_WEIGHTS, import_ultralytics
+from gateway.ultralytics_offline import import_ultralytics
 
 HEADS = ("auto", "nms_free", "dense")
 
@@ -66,7 +66,10 @@ def export_onnx(
         try:
             with writes_confined_to(folder):
                 return _export(ultralytics.YOLO(str(private_path)), image_size, head)
-        except UNUSABLE_WEIGHTS as exc:
+        except OperatorError:
+            raise
+        except Exception as exc:
+            # The exporters have exceptions of no common class, and a pickle runs code that can raise any.
             raise _unsupported(
                 f"{weights_path} cannot be exported ({type(exc).__name__}): is it an Ultralytics .pt file?"
             ) from exc

@@ -14,7 +14,6 @@ from gateway.errors import Code, OperatorError
 from gateway.sealing.private_folder import private_folder, writes_confined_to
 from gateway.store.records import Detections
 from gateway.ultralytics_offline import (
-    UNUSABLE_WEIGHTS,
     import_ultralytics,
     load_network,
     to_detections,
@@ -76,11 +75,14 @@ class UltralyticsOracle:
             try:
                 with writes_confined_to(folder):
                     (result,) = self._predictor(str(path))
-            except UNUSABLE_WEIGHTS as exc:
+            except OperatorError:
+                raise
+            except Exception as exc:
+                # The libraries below it have exceptions of no common class.
                 raise OperatorError(
                     Code.MODEL_UNSUPPORTED,
                     f"Ultralytics cannot predict an image ({type(exc).__name__}): take other images,"
-                    " or seal without the comparison",
+                    " or seal without the comparison, --skip-parity",
                 ) from exc
         return to_detections(result, self._task)
 
@@ -132,7 +134,10 @@ def _loading(weights: bytes) -> Iterator[None]:
     with _quiet():
         try:
             yield
-        except UNUSABLE_WEIGHTS as exc:
+        except OperatorError:
+            raise
+        except Exception as exc:
+            # The libraries below it have exceptions of no common class, and a pickle runs code that can raise any.
             raise OperatorError(
                 Code.MODEL_UNSUPPORTED,
                 f"Ultralytics cannot load these {len(weights)} bytes of weights ({type(exc).__name__}):"

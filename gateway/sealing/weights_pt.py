@@ -39,6 +39,15 @@ def read_pt_facts(weights: bytes) -> WeightsFacts:
     the `seal` extra is not installed.
     """
     network = load_network(weights)
+    try:
+        return _facts_of(network)
+    except (AttributeError, TypeError, ValueError, LookupError, OverflowError) as exc:
+        raise _unsupported(
+            f"it does not say what Ultralytics' own weights say ({type(exc).__name__}): take a .pt as it was trained"
+        ) from exc
+
+
+def _facts_of(network: Any) -> WeightsFacts:
     task = str(network.task)
     if task not in TASKS:
         raise _unsupported(f"its task is {task[:32]!r}, there are {', '.join(TASKS)}")

@@ -73,6 +73,15 @@ def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
         export_onnx(tmp_path / "x.pt", image_size=(640, 640))
 
 
+@pytest.mark.needs_seal
+@pytest.mark.usefixtures("ultralytics")
+def test_a_pickle_that_raises_what_it_likes_is_refused(tmp_path: Path) -> None:
+    """This one divides by zero: it runs code, whose exceptions can be of any class."""
+    (tmp_path / "x.pt").write_bytes(b"coperator\nfloordiv\n(I1\nI0\ntR.")
+    with pytest.raises(OperatorError, match=r"x\.pt cannot be exported \(ZeroDivisionError\)"):
+        export_onnx(tmp_path / "x.pt", image_size=(640, 640))
+
+
 def run(core: Any, onnx: bytes, image: Any) -> Any:
     """The network's first output for this image, computed in 32-bit floats."""
     compiled = core.compile_model(core.read_model(onnx), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

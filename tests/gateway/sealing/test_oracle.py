@@ -10,6 +10,9 @@ from gateway.errors import OperatorError
 from gateway.inference.postprocess import Thresholds
 from gateway.sealing.oracle import UltralyticsOracle
 
+# The pickle of 1 // 0.
+DIVIDES_BY_ZERO = b"coperator\nfloordiv\n(I1\nI0\ntR."
+
 pytestmark = [pytest.mark.needs_seal, pytest.mark.usefixtures("ultralytics")]
 
 
@@ -53,11 +56,36 @@ def test_it_answers_as_ultralytics_does_for_the_files(
     assert list((tmp_path / "here").iterdir()) == []
 
 
+def test_a_pickle_that_raises_what_it_likes_is_refused() -> None:
+    """It runs code, whose exceptions can be of any class."""
+    with pytest.raises(OperatorError, match=r"cannot be loaded \(ZeroDivisionError\): are they an"):
+        UltralyticsOracle(DIVIDES_BY_ZERO, is_pickle=True, image_size=(640, 640))
+
+
 @pytest.mark.parametrize("is_pickle", [True, False])
 def test_what_is_no_weights_is_refused(*, is_pickle: bool) -> None:
     """The message says what was expected."""
     with pytest.raises(OperatorError, match=r"Ultralytics \.pt|\.pt or ONNX file"):
         UltralyticsOracle(b"not weights", is_pickle=is_pickle, image_size=(640, 640))
+
+
+def test_a_network_that_onnx_runtime_does_not_load_is_refused() -> None:
+    """The exceptions of that library have no class in common with others."""
+    with pytest.raises(OperatorError, match=r"cannot load these 4 bytes of weights \(.*ONNX file"):
+        UltralyticsOracle(b"\x08\x08\x3a\x00", is_pickle=False, image_size=(640, 640))
+
+
+def test_a_network_that_fails_on_an_image_is_told(test_data: Path) -> None:
+    """Its metadata states another size than its graph takes, which ONNX Runtime finds at the first image only."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(test_data / "yolov8n_coco.onnx")
+    for entry in model.metadata_props:
+        if entry.key == "imgsz":
+            entry.value = "[320, 320]"
+    photograph = min((test_data / "coco50").glob("*.jpg"))
+    oracle = UltralyticsOracle(model.SerializeToString(), is_pickle=False, image_size=(320, 320))
+    with pytest.raises(OperatorError, match=r"cannot predict an image \(.*--skip-parity"):
+        oracle.predict(photograph.read_bytes(), Thresholds())
 
 
 def test_what_is_no_image_is_told(test_data: Path) -> None:

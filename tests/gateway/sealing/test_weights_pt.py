@@ -86,3 +86,22 @@ def test_other_tasks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_facts_are_read_from_the_bytes(pt_weights: Callable[[str], bytes]) -> None:
     """Of a file of the fewest classes."""
     assert WeightsFacts("pose", ("0",), 32, (128, 128)) == read_pt_facts(pt_weights("yolov8n-pose"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"names": None},
+        {"names": 7},
+        {"stride": None},
+        {"stride": SimpleNamespace(max=lambda: "wide")},
+        {"stride": SimpleNamespace(max=lambda: float("inf"))},
+        {"args": None},
+    ],
+)
+def test_a_network_without_the_facts_is_refused(
+    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever module the file holds, what it lacks is told in words."""
+    with pytest.raises(OperatorError, match="it does not say what Ultralytics' own weights say"):
+        facts(monkeypatch, **said)

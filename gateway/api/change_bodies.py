@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import Code, RequestError
+from gateway.models.changes import SHARE_RULE, why_share_unfit
 from gateway.models.names import is_model_version
 from gateway.pipeline import Change
 from gateway.store.records import Traffic
@@ -26,7 +27,7 @@ class VersionChange(Change):
 
 @dataclass(frozen=True, slots=True)
 class TrafficChange(VersionChange):
-    """What a version is to get. share: 0 < share <= 1, or 0 without traffic."""
+    """What a version is to get. share: MIN_SHARE to 1, or 0 without traffic."""
 
     traffic: Traffic = Traffic.NONE
     share: float = 0.0
@@ -52,14 +53,6 @@ def parse_traffic_change(unverified_body: bytes) -> TrafficChange:
     share = _share(members, traffic)
     detail = f"traffic={traffic.value} share={share:g}"
     return TrafficChange(version=version, detail=detail, traffic=traffic, share=share)
-
-
-def check_share(traffic: Traffic, share: float) -> str | None:
-    """Why a share does not fit the traffic, or None."""
-    if traffic is Traffic.NONE:
-        return None if share == 0 else "leave the share out to take the traffic away"
-    # Written so that NaN does not pass.
-    return None if 0 < share <= 1 else "the share must be a number over 0 and up to 1"
 
 
 def _members(
@@ -112,8 +105,8 @@ def _share(members: dict[str, Any], traffic: Traffic) -> float:
     share = members.get("share", 0)
     # bool is an int to Python.
     if type(share) is not float and type(share) is not int:
-        raise _invalid("the share must be a number over 0 and up to 1")
-    mistake = check_share(traffic, share)
+        raise _invalid(SHARE_RULE)
+    mistake = why_share_unfit(traffic, share)
     if mistake is not None:
         raise _invalid(mistake)
     return float(share)

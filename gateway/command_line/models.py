@@ -64,7 +64,7 @@ def models_traffic(
     version: str,
     mode: Annotated[str, typer.Argument(help="shadow, canary or none.")],
     share: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Of the requests; 1 is all.")
+        float | None, typer.Option(help="Of the requests, 0.0001 to 1; 1 is all.")
     ] = None,
 ) -> None:
     """Let a candidate look at a share of the requests, or answer it.
@@ -73,19 +73,19 @@ def models_traffic(
 
     Example: gateway models traffic belt 2 canary --share 0.05
     """
-    from gateway.commands.models import direct_traffic
+    from gateway.commands.models import direct_traffic, share_text
     from gateway.commands.opening import settings_of_process
+    from gateway.models.changes import why_share_unfit
     from gateway.store.records import Traffic
 
     if mode not in list(Traffic):
         raise typer.BadParameter(f"{mode!r} is none of {', '.join(Traffic)}")
-    if (mode == Traffic.NONE) is bool(share):
-        raise typer.BadParameter("shadow and canary need a --share over 0, none takes none")
-    traffic = Traffic(mode)
-    direct_traffic(
-        settings_of_process(), name=name, version=version, traffic=traffic, share=share or 0.0
-    )
-    _tell(f"{name}@{version}: {mode}" + (f" {share:.0%}" if share else ""))
+    traffic, share = Traffic(mode), share or 0.0
+    mistake = why_share_unfit(traffic, share)
+    if mistake is not None:
+        raise typer.BadParameter(f"--share: {mistake}")
+    direct_traffic(settings_of_process(), name=name, version=version, traffic=traffic, share=share)
+    _tell(f"{name}@{version}: {mode}" + (f" {share_text(share)}" if share else ""))
 
 
 def _tell(change: str) -> None:

@@ -133,7 +133,7 @@ def retire(settings: GatewaySettings, *, name: str, version: str) -> None:
 def direct_traffic(
     settings: GatewaySettings, *, name: str, version: str, traffic: Traffic, share: float
 ) -> None:
-    """Give a version that is not in production its share of the requests, 0 < share <= 1, or none.
+    """Give a version that is not in production its share of the requests, which the caller has checked, or none.
 
     Raises as promote does, and RegistryError if another version has that traffic.
     """
@@ -207,7 +207,12 @@ def _header(
 def _traffic(version: ModelVersion) -> str:
     if version.traffic is Traffic.NONE:
         return ""
-    return f"{version.traffic.value} {version.share:.0%}"
+    return f"{version.traffic.value} {share_text(version.share)}"
+
+
+def share_text(share: float) -> str:
+    """A share of the requests, 0..1, in per cent; a small one keeps its digits."""
+    return f"{100 * share:.6g}%"
 
 
 def _words(value: object) -> str:

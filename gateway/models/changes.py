@@ -25,6 +25,10 @@ from gateway.store.records import ModelVersion, Stage, Traffic
 
 Clock = Callable[[], datetime]
 
+# Less is a slip of the pen: a version that answers one request of a billion proves nothing.
+MIN_SHARE = 0.0001
+SHARE_RULE = f"the share must be a number from {MIN_SHARE} to 1"
+
 
 def find_version(store: Engine, name: str, version: str) -> ModelVersion:
     """One registered version. Raises RegistryError if it is unknown."""
@@ -94,10 +98,18 @@ def retire(store: Engine, name: str, version: str, *, clock: Clock) -> None:
         retire_version(connection, name, version, now=clock())
 
 
+def why_share_unfit(traffic: Traffic, share: float) -> str | None:
+    """Why a share of the requests does not fit the traffic, or None."""
+    if traffic is Traffic.NONE:
+        return None if share == 0 else "leave the share out to take the traffic away"
+    # Written so that NaN does not pass.
+    return None if MIN_SHARE <= share <= 1 else SHARE_RULE
+
+
 def direct_traffic(
     store: Engine, name: str, version: str, *, traffic: Traffic, share: float
 ) -> None:
-    """Give a version its share of the requests, 0 < share <= 1, or none at all.
+    """Give a version its share of the requests, which fits as `why_share_unfit` says, or none at all.
 
     Raises RegistryError if it is unknown or in production, nothing of its name is, or another version has that traffic.
     """

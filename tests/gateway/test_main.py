@@ -112,6 +112,9 @@ def _change_a_record(database: Path) -> None:
         (["models", "traffic", "belt", "2", "all"], 2, "'all' is none of none, shadow, canary"),
         (["models", "traffic", "belt", "2", "canary"], 2, "--share"),
         (["models", "traffic", "belt", "2", "none", "--share", "0.5"], 2, "--share"),
+        (["models", "traffic", "belt", "2", "canary", "--share", "1e-320"], 2, "from 0.0001 to 1"),
+        (["models", "traffic", "belt", "2", "shadow", "--share", "nan"], 2, "from 0.0001 to 1"),
+        (["models", "traffic", "belt", "2", "shadow", "--share", "1.5"], 2, "from 0.0001 to 1"),
         (["seal", "a.onnx"], 2, "--name"),
     ],
 )

@@ -69,7 +69,8 @@ def test_members_that_are_missing_unknown_or_wrong_are_refused(body: bytes) -> N
     "members",
     [
         '"mode":"canary"', '"mode":"canary","share":0', '"mode":"shadow","share":-0.1',
-        '"mode":"canary","share":1.01', '"mode":"canary","share":true', '"mode":"canary","share":"1"',
+        '"mode":"canary","share":1.01', '"mode":"canary","share":0.00009', '"mode":"canary","share":1e-320',
+        '"mode":"canary","share":true', '"mode":"canary","share":"1"',
         '"mode":"canary","share":1e999', '"mode":"canary","share":null', '"mode":"none","share":0.5',
         '"mode":"Canary","share":0.5', '"mode":"all","share":0.5', '"mode":1,"share":0.5',
         '"share":0.5', '"mode":["canary"],"share":0.5',

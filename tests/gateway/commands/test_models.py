@@ -13,6 +13,7 @@ from gateway.commands.models import (
     promote,
     retire,
     roll_back,
+    share_text,
     show_model,
 )
 from gateway.commands.opening import opened_store
@@ -135,6 +136,15 @@ def test_traffic_is_given_and_taken(two: GatewaySettings, ledger: Ledger) -> Non
         ("models.traffic", "traffic=canary share=0.05"),
         ("models.retire", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0001, "0.01%"), (0.05, "5%"), (1 / 3, "33.3333%"), (0.999999, "99.9999%")],
+)
+def test_a_share_is_shown_with_the_digits_that_it_has(share: float, text: str) -> None:
+    """A small one is not nothing, and a large one not everything."""
+    assert text == share_text(share)
 
 
 def test_a_version_that_does_not_open_gets_no_requests(

@@ -137,3 +137,18 @@ def test_many_operators_at_once_leave_one_version_in_production(store: Engine) -
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(promote, range(18)))
     assert sum("production" in line for line in picture(store)) == 1
+
+
+@pytest.mark.parametrize(
+    ("traffic", "share", "is_fit"),
+    [
+        (Traffic.CANARY, 0.0001, True), (Traffic.SHADOW, 1.0, True), (Traffic.NONE, 0.0, True),
+        (Traffic.CANARY, 0.00009, False), (Traffic.CANARY, 1e-320, False), (Traffic.SHADOW, 1.01, False),
+        (Traffic.SHADOW, float("nan"), False), (Traffic.NONE, 0.5, False),
+    ],
+)  # fmt: skip
+def test_a_share_is_of_a_size_that_shows_something(
+    traffic: Traffic, share: float, is_fit: bool
+) -> None:
+    """For commands and callers alike."""
+    assert is_fit == (changes.why_share_unfit(traffic, share) is None)

@@ -7,6 +7,7 @@ is wrong under a good end. Reading is recorded before anything is shown.
 import json
 from dataclasses import replace
 from datetime import UTC
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -108,8 +109,14 @@ def _request_member(request_id: str) -> str:
 def _line(record: AuditRecord) -> str:
     body = json.loads(record.body)
     time = record.recorded_at.astimezone(UTC).isoformat(timespec="milliseconds")
-    members = [body.get(name) for name in ("action", "outcome", "subject", "code", "reason")]
+    members = [body.get(name) for name in ("action", "outcome", "subject")]
+    members += [_model(body), body.get("code"), body.get("reason")]
     return "  ".join([time, *("-" if m is None else _shown(m) for m in members)])
+
+
+def _model(body: dict[str, Any]) -> str | None:
+    named = [body.get(member) for member in ("model_name", "model_version")]
+    return "@".join(str(part) for part in named if part is not None) or None
 
 
 def _shown(unverified_member: object) -> str:

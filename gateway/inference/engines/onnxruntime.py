@@ -30,9 +30,10 @@ _PROVIDERS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("CUDAExecutionProvider", {"use_tf32": "0"}),
     ("CPUExecutionProvider", {}),
 )
-# The library's exceptions have no class in common.
+# The library's exceptions have no class in common, and what repeats a graph's text fails where that is no UTF-8.
 _FAILURES = (
     RuntimeError,
+    UnicodeDecodeError,
     failures.EPFail,
     failures.Fail,
     failures.InvalidArgument,
@@ -149,14 +150,18 @@ def _session(weights: bytes, precision: str) -> Any:
             chosen["trt_int8_enable"] = "1" if precision == "int8" else "0"
     try:
         session = onnxruntime.InferenceSession(weights, options, providers=providers)
+        _check_ports(session.get_inputs(), session.get_outputs())
     except _FAILURES as exc:
         raise unsupported_model("it is not an ONNX file that ONNX Runtime runs") from exc
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+    return session
+
+
+def _check_ports(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     if len(inputs) != 1 or not outputs:
         raise unsupported_model("it has not one input and an output")
-    if any(port.type != "tensor(float)" for port in (*inputs, *outputs[:2])):
-        raise unsupported_model("its input or outputs are not float32")
-    return session
+    # Names are bound to, so they have to be texts: reading one that is no UTF-8 raises.
+    if any(port.type != "tensor(float)" or not port.name for port in (*inputs, *outputs[:2])):
+        raise unsupported_model("its input or outputs are not float32, or have no names")
 
 
 def _output_shapes(session: Any, size: tuple[int, int]) -> list[tuple[int, ...]]:

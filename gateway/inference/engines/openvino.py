@@ -51,6 +51,8 @@ with _absent("openvino.tools.ovc"):
     from openvino.preprocess import ColorFormat, PrePostProcessor
 
 HEAD_NAME = "output0"
+# An error of the library that repeats a graph's text is another one where that text is no UTF-8.
+_FAILURES = (RuntimeError, UnicodeDecodeError)
 _METADATA = ["framework"]
 # What is asked of the library for what a header declares; a quantised graph says itself where it is int8.
 _HINTS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16, "int8": openvino.Type.f32}
@@ -71,7 +73,13 @@ _NEEDED = {
 def inspect_onnx(onnx: bytes) -> OnnxFacts:
     """What an ONNX file says about itself. Raises OperatorError with MODEL_UNSUPPORTED if it is no detector."""
     check_self_contained(onnx)
-    return _facts(_read(openvino.Core(), onnx))
+    model = _read(openvino.Core(), onnx)
+    try:
+        return _facts(model)
+    except UnicodeDecodeError as exc:
+        raise unsupported_model(
+            "its metadata or its outputs' names are no UTF-8 text: export it again"
+        ) from exc
 
 
 class OpenVinoEngine:
@@ -130,7 +138,7 @@ class OpenVinoRequest:
         """The network's numbers for the canvas as it is now, valid until the next call. Raises RunnerError."""
         try:
             self._request.infer(share_outputs=True)
-        except RuntimeError as exc:
+        except _FAILURES as exc:
             raise RunnerError(
                 Code.RUNNER_FAILED,
                 "the detector failed on this image",
@@ -142,7 +150,7 @@ class OpenVinoRequest:
 def _read(core: Any, onnx: bytes) -> Any:
     try:
         return core.read_model(onnx)
-    except RuntimeError as exc:
+    except _FAILURES as exc:
         raise unsupported_model("it is not an ONNX file that OpenVINO reads") from exc
 
 
@@ -200,7 +208,7 @@ def _compile(core: Any, model: Any, network: Network, size: tuple[int, int], wor
                 "INFERENCE_NUM_THREADS": workers,
             },
         )
-    except RuntimeError as exc:
+    except _FAILURES as exc:
         raise unsupported_model(
             f"OpenVINO does not compile it for {size[0]}x{size[1]} pixels"
         ) from exc

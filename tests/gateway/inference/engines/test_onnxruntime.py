@@ -296,6 +296,17 @@ def test_a_model_that_the_library_does_not_run_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "other"), [(b"\x0a\x01a", b"\x0a\x01\xff"), (b"Concat", b"\xffoncat")]
+)
+def test_text_that_is_no_utf_8_is_refused(text: bytes, other: bytes) -> None:
+    """The name of the input, which the library gives, and an operator, which its own error repeats."""
+    weights = tiny_onnx().replace(text, other)
+    assert "it is not an ONNX file that ONNX Runtime runs" in refusal(
+        replace(tiny(), weights=weights)
+    )
+
+
 def test_the_librarys_own_format_is_not_read() -> None:
     """It is told by four letters, which can stand in a producer's name, and it can refer to other files."""
     weights = b"\x12\x06\x00\x00ORTM" + tiny_onnx()

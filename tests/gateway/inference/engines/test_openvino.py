@@ -368,6 +368,18 @@ def test_a_model_that_the_library_does_not_read_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"Concat", "it is not an ONNX file that OpenVINO reads"),
+        (b"'b'}", "are no UTF-8 text: export"),
+    ],
+)
+def test_text_that_is_no_utf_8_is_refused(text: bytes, said: str) -> None:
+    """An operator, which the library's own error repeats, and a class name."""
+    assert said in refusal(tiny_onnx(64).replace(text, b"\xff" + text[1:]))
+
+
 def test_a_truncated_model_is_refused(conveyor: bytes) -> None:
     """Sealing would not let it come so far; the engine does not rely on that."""
     assert "it is not an ONNX file: export it" in refusal(conveyor[: len(conveyor) // 2])

@@ -147,6 +147,20 @@ def test_a_source_that_is_no_network_is_refused(
     assert not (settings.models_folder / "belt-2.sealed").exists()
 
 
+def test_a_source_that_is_cut_is_refused(
+    settings: GatewaySettings, order: SealOrder, tmp_path: Path
+) -> None:
+    """Wherever that is, in words, and nothing is left."""
+    content = order.source_file.read_bytes()
+    source = tmp_path / "cut.onnx"
+    before = sorted(settings.models_folder.iterdir())
+    for size in (*range(1, len(content), len(content) // 8), len(content) - 1):
+        source.write_bytes(content[:size])
+        error = refusal(settings, replace(order, source_file=source))
+        assert "it is not an ONNX file: export it" in error.message
+    assert before == sorted(settings.models_folder.iterdir())
+
+
 def test_a_source_whose_weights_lie_in_other_files_is_refused(
     settings: GatewaySettings,
     order: SealOrder,

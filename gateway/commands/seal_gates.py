@@ -75,7 +75,7 @@ def check_parity(
         # What names classes only answers with a ranking of them.
         count += len(expected) or int(expected.ranking is not None)
     if not count:
-        return f"not proved: nothing was found in {len(chosen)} images; name images with --golden"
+        return f"not proved: nothing was found in {len(chosen)} images; name some in which it finds something"
     return f"passed: the same {count} detections as Ultralytics in {len(chosen)} images"
 
 

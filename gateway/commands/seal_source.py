@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.commands.seal_order import DEFAULT_IMAGE_SIZE_PIXELS, PRECISIONS, SealOrder
+from gateway.commands.seal_order import DEFAULT_IMAGE_SIZE_PIXELS, SealOrder
 from gateway.commands.steps import Steps
-from gateway.errors import Code, DecodeError, OperatorError
+from gateway.errors import Code, OperatorError
 from gateway.inference.decode import ImageLimits, decode_image
 from gateway.inference.engine import Network, OnnxFacts
 from gateway.inference.engines.openvino import inspect_onnx
@@ -26,7 +26,7 @@ from gateway.inference.preprocess import Canvas
 from gateway.sealing.payload import check_class_names
 
 _DETECT = "detect"
-_PICKLE_SUFFIX = ".pt"
+_ZIP = b"PK\x03\x04"  # what torch.save writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,15 @@ def prepare(
 
     Raises OperatorError naming the cause: an unreadable source, an unfit combination, a missing extra.
     """
-    if order.precision not in PRECISIONS:
-        raise _unsupported(
-            f"there is no precision {order.precision!r}: choose {', '.join(PRECISIONS)}"
-        )
     with steps.step(f"reading {order.source_file}"):
         source = _read(order.source_file)
-    is_pickle = order.source_file.suffix == _PICKLE_SUFFIX
+    is_pickle = order.is_pickle
     if is_pickle:
         task = _task_of_pickle(source, order)
         if order.engine == "ultralytics" or task != _DETECT:
             return _as_it_came(source, order)
+    elif source.startswith(_ZIP):
+        raise _unsupported(f"{order.source_file} looks like a .pt: give it that name")
     else:
         check_self_contained(source)
     onnx = _exported(order, steps) if is_pickle else source
@@ -188,11 +186,6 @@ def _quantised(
 ) -> bytes:
     from gateway.sealing.quantise import quantise_int8
 
-    if not calibration:
-        raise _unsupported(
-            "int8 needs images of the kind that will be seen: name a folder with --calibration, "
-            "a few hundred of them, labelled if possible"
-        )
     with steps.step(f"quantising on {len(calibration)} images"):
         return quantise_int8(onnx, samples=_canvases(calibration, size, limits))
 
@@ -204,10 +197,7 @@ def _canvases(
 ) -> Iterator[NDArray[np.uint8]]:
     canvas = Canvas(size)
     for image in images:
-        try:
-            decoded = decode_image(image.read(), limits)
-        except DecodeError as exc:
-            raise _unsupported(f"{image.path}: {exc.message}; mend it or take it away") from exc
+        decoded = decode_image(image.read(), limits)
         canvas.place(decoded, image_shape=(decoded.shape[0], decoded.shape[1]))
         yield canvas.pixels.copy()
 

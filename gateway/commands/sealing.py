@@ -22,11 +22,11 @@ from gateway.commands.opening import (
 )
 from gateway.commands.process_memory import protect_process
 from gateway.commands.seal_gates import check_loss, check_parity, measure_loss
-from gateway.commands.seal_order import SealOrder
+from gateway.commands.seal_order import SealOrder, check_order
 from gateway.commands.seal_source import Prepared, prepare
 from gateway.commands.steps import Steps
-from gateway.errors import Code, OperatorError, RegistryError
-from gateway.inference.decode import ImageLimits
+from gateway.errors import Code, DecodeError, OperatorError, RegistryError
+from gateway.inference.decode import ImageLimits, decode_image
 from gateway.inference.engine import Network
 from gateway.inference.engines.opening import open_engine
 from gateway.inference.golden import (
@@ -93,8 +93,11 @@ def _seal(
     golden = _images(order.golden_folder)
     calibration = _images(order.calibration_folder) or golden
     limits = image_limits(settings)
+    images = list({image.path: image for image in [*golden, *calibration]}.values())
+    check_order(order, images)
+    _check_images(images, limits, steps)
     prepared = prepare(order, calibration, limits=limits, steps=steps)
-    proved = _Proved(order, prepared, [*golden, *calibration], limits, worker_count(settings))
+    proved = _Proved(order, prepared, images, limits, worker_count(settings))
     gates = proved.run_gates(steps)
     with steps.step("recording the golden set"):
         payload = Payload(
@@ -137,7 +140,7 @@ class _Proved:
     ) -> None:
         self._order = order
         self._prepared = prepared
-        self._images = {image.path: image for image in images}
+        self._images = images
 
         def pool(network: Network) -> LanePool:
             engine = open_engine(prepared.engine, network, workers=workers)
@@ -188,21 +191,13 @@ class _Proved:
                 image_size=self._prepared.network.input_size,
                 head=self._order.head,
             )
-        images = _read_all(list(self._images.values())) or synthetic_images(
-            self._prepared.network.input_size
-        )
+        images = _read_all(self._images) or synthetic_images(self._prepared.network.input_size)
         return check_parity(oracle.predict, self._reference, images, steps=steps)
 
     def _accuracy(self, steps: Steps) -> str:
-        labelled = [image for image in self._images.values() if image.labels is not None]
-        if not labelled and self._order.is_loss_accepted:
-            return "not run: no labelled images; accepted by --accept-loss"
+        labelled = [image for image in self._images if image.labels is not None]
         if not labelled:
-            raise OperatorError(
-                Code.GATE_FAILED,
-                "what this precision or decoding costs cannot be measured: name a folder with labels in YOLO's form "
-                "with --golden or --calibration, or --accept-loss",
-            )
+            return "not run: no labelled images; accepted by --accept-loss"
         loss = measure_loss(self._reference, self._sealed, labelled, steps=steps)
         return check_loss(loss, is_accepted=self._order.is_loss_accepted)
 
@@ -222,6 +217,16 @@ def _open_keys(settings: GatewaySettings, order: SealOrder, opener: KekOpener) -
 
 def _images(folder: Path | None) -> list[LabelledImage]:
     return [] if folder is None else read_labelled_folder(folder)
+
+
+def _check_images(images: Sequence[LabelledImage], limits: ImageLimits, steps: Steps) -> None:
+    """Raise OperatorError with DATASET_INVALID naming the first image that the gateway would not take."""
+    for image in steps.each("looking at the images", images, total=len(images)):
+        try:
+            decode_image(image.read(), limits)
+        except DecodeError as exc:
+            message = f"{image.path}: {exc.message}; mend it or take it away"
+            raise OperatorError(Code.DATASET_INVALID, message, reason=exc.reason) from exc
 
 
 def _read_all(images: Sequence[LabelledImage]) -> Mapping[str, bytes]:

@@ -26,7 +26,9 @@ class Steps:
         self._console.print(f"{what}: {perf_counter() - started:.1f} s", markup=False)
 
     def each(self, what: str, items: Iterable[Item], *, total: int) -> Iterator[Item]:
-        """The items, with a bar."""
+        """The items, with a bar if there are any."""
+        if not total:
+            return
         yield from track(items, what, total=total, console=self._console)
 
     def say(self, what: str) -> None:

@@ -199,3 +199,27 @@ def test_a_name_that_is_no_file_name_is_refused(
 ) -> None:
     """Names become file names."""
     assert isinstance(refusal(settings, replace(order, name=name)), OperatorError)
+
+
+def test_a_damaged_image_is_named(
+    settings: GatewaySettings, order: SealOrder, tmp_path: Path
+) -> None:
+    """Before the network is touched: among hundreds nobody would find it."""
+    folder = tmp_path / "golden"
+    folder.mkdir()
+    assert order.golden_folder is not None
+    whole = min(order.golden_folder.rglob("*.jpg")).read_bytes()
+    (folder / "a.jpg").write_bytes(whole)
+    (folder / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    error = refusal(settings, replace(order, golden_folder=folder))
+    assert (error.code, f"{folder}/b.jpg: " in error.message) == (Code.DATASET_INVALID, True)
+
+
+def test_a_pt_under_another_name_is_told_apart(
+    settings: GatewaySettings, order: SealOrder, tmp_path: Path
+) -> None:
+    """It is no broken ONNX file."""
+    source = tmp_path / "best.onnx"
+    source.write_bytes(b"PK\x03\x04rest")
+    error = refusal(settings, replace(order, source_file=source))
+    assert error.message == f"{source} looks like a .pt: give it that name"

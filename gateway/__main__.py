@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gateway.command_line.keys import keys
 from gateway.command_line.models import models
-from gateway.command_line.output import AsJson
+from gateway.command_line.output import AsJson, terminal
 from gateway.command_line.seal import seal
 from gateway.errors import GatewayError
 
@@ -56,9 +55,7 @@ def main() -> None:
     except GatewayError as exc:
         # Whoever sits at this terminal runs the gateway: only callers must not learn the reason.
         reason = "" if exc.reason == exc.code else f" (reason: {exc.reason})"
-        Console(stderr=True).print(
-            f"gateway: {exc.message} [{exc.code}]{reason}", markup=False, soft_wrap=True
-        )
+        terminal().print(f"gateway: {exc.message} [{exc.code}]{reason}", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from gateway.command_line.output import AsJson
+from gateway.command_line.output import AsJson, terminal
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and exchange keys.")
 
@@ -26,7 +25,7 @@ def keys_create(
     """
     from gateway.commands.keys import create_all, create_one
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = terminal()
     if kek is not None:
         console.print(f"made the KEK {create_one(kek)}: name it in GATEWAY_KEKS", markup=False)
         return
@@ -60,6 +59,6 @@ def keys_rotate(
     from gateway.commands.kek_rotation import rotate
     from gateway.commands.opening import settings_of_process
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = terminal()
     settings = settings_of_process()
     rotate(settings, specs=kek or [], is_dry_run=dry_run, as_json=as_json, console=console)

@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from gateway.command_line.output import AsJson
+from gateway.command_line.output import AsJson, terminal
 
 models = typer.Typer(no_args_is_help=True, help="List, promote and roll back model versions.")
 
@@ -89,5 +88,5 @@ def models_traffic(
 
 
 def _tell(change: str) -> None:
-    console = Console(stderr=True, soft_wrap=True)
+    console = terminal()
     console.print(f"{change}; running gateways follow within about a second", markup=False)

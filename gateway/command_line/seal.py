@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from gateway.command_line.output import terminal
 
 Source = Annotated[Path, typer.Argument(help="An ONNX file, or an Ultralytics .pt you trust.")]
 Name = Annotated[str, typer.Option(help="Model name: a-z, 0-9, '.', '_', '-'.")]
@@ -86,4 +87,4 @@ def seal(
         is_loss_accepted=accept_loss,
         is_parity_skipped=skip_parity,
     )
-    run(settings_of_process(), order, console=Console(stderr=True, soft_wrap=True))
+    run(settings_of_process(), order, console=terminal())

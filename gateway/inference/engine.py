@@ -21,6 +21,7 @@ from gateway.store.records import Detections
 _MAX_LITERAL_CHARACTERS = 256 * 1024
 _MAX_CLASSES = 10_000
 _MAX_SIDE_PIXELS = 8_192
+_MAX_TOLD_CHARACTERS = 300
 _INTEGER = re.compile(r"[0-9]{1,6}")
 
 
@@ -228,9 +229,16 @@ def read_facts(
     )
 
 
-def unsupported_model(why: str) -> OperatorError:
-    """The error for weights that this gateway cannot serve."""
-    return OperatorError(Code.MODEL_UNSUPPORTED, f"the model cannot be served: {why}")
+def unsupported_model(why: str, *, reason: str = "") -> OperatorError:
+    """The error for weights that this gateway cannot serve. reason: a library's own words, for log and ledger."""
+    message = f"the model cannot be served: {why}"
+    return OperatorError(Code.MODEL_UNSUPPORTED, message, reason=reason)
+
+
+def one_line(library_text: str) -> str:
+    """A library's words as log and ledger take them: one line of at most 300 printable characters."""
+    line = " ".join(library_text.split())[:_MAX_TOLD_CHARACTERS]
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _class_names(metadata: Mapping[str, str], class_count: int | None) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from gateway.inference.engine import (
     OnnxFacts,
     check_outputs,
     chosen_sizes,
+    one_line,
     read_facts,
     unsupported_model,
 )
@@ -210,7 +211,8 @@ def _compile(core: Any, model: Any, network: Network, size: tuple[int, int], wor
         )
     except _FAILURES as exc:
         raise unsupported_model(
-            f"OpenVINO does not compile it for {size[0]}x{size[1]} pixels"
+            f"OpenVINO does not compile it for {size[0]}x{size[1]} pixels, or memory ran out",
+            reason=f"model_unsupported: openvino: {one_line(str(exc))}",
         ) from exc
     if any(port.get_element_type() != openvino.Type.f32 for port in compiled.outputs[:2]):
         raise unsupported_model("its outputs are not float32")

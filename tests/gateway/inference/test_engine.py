@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Code, OperatorError
-from gateway.inference.engine import OnnxFacts, read_facts
+from gateway.inference.engine import OnnxFacts, one_line, read_facts
 
 METADATA = {
     "task": "detect",
@@ -133,3 +133,16 @@ def read_or_code(metadata: dict[str, str]) -> OnnxFacts | Code:
         return read_facts(metadata, input_shape=(1, 3, None, None), output_shape=RAW)
     except OperatorError as exc:
         return exc.code
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("a\n\tb  c\x1b[2J", "a b c?[2J"),
+        ("x" * 1000, "x" * 300),
+        ("", ""),
+    ],
+)
+def test_a_librarys_words_are_told_in_one_line(said: str, told: str) -> None:
+    """They end in the log, where a line of theirs would look like one of ours."""
+    assert told == one_line(said)

@@ -433,3 +433,19 @@ def test_the_engines_failure_is_a_runner_error(engine: OpenVinoEngine) -> None:
     request = OpenVinoRequest(Broken(compiled.create_infer_request()), noise(320))
     with pytest.raises(RunnerError):
         request.infer()
+
+
+def test_what_the_library_says_of_a_failed_compilation_is_in_the_reason(
+    conveyor: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that ran out looks like a graph that does not compile."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("Exception from src/plugin.cpp:12:\nbad allocation\n")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", fail)
+    with pytest.raises(OperatorError, match="for 320x320 pixels, or memory ran out") as caught:
+        opened(conveyor)
+    assert caught.value.reason == (
+        "model_unsupported: openvino: Exception from src/plugin.cpp:12: bad allocation"
+    )

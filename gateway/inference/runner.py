@@ -36,6 +36,8 @@ __all__ = ["InferenceResult", "Runner"]
 MAX_RETRY_AFTER_SECONDS = 60
 # Each new image moves the estimate of how long one takes by this share.
 _SPEED_SHARE = 0.1
+# How long threads that have no image may take to end.
+_START_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -138,18 +140,24 @@ class Runner:
         """Run every lane once, one after the other, then start the workers.
 
         Serially, because first runs that specialise kernels at the same time are where engines hang.
-        Raises RunnerError if a lane fails.
+        Raises RunnerError if a lane fails, and what the system raises where it gives no thread; none is left then.
         """
         for worker in self._workers:
             for lane in worker.lanes.values():
                 if lane not in self._warm_lanes:
                     lane.warm_up()
-        for number, worker in enumerate(self._workers):
-            # A daemon: a thread that hangs in the engine must not keep the process from ending.
-            worker.thread = threading.Thread(
-                target=self._work, args=(worker,), name=f"runner-{number}", daemon=True
-            )
-            worker.thread.start()
+        try:
+            for number, worker in enumerate(self._workers):
+                # A daemon: a thread that hangs in the engine must not keep the process from ending.
+                thread = threading.Thread(
+                    target=self._work, args=(worker,), name=f"runner-{number}", daemon=True
+                )
+                thread.start()
+                worker.thread = thread
+        except BaseException:
+            # Nobody gets this runner to close it, and its threads would hold the engine's memory for ever.
+            self._end_threads(_START_SECONDS)
+            raise
 
     async def detect(
         self,
@@ -190,17 +198,21 @@ class Runner:
 
     async def close(self) -> None:
         """Take no more images, answer those already taken, in order, and end the workers that still return."""
-        with self._condition:
-            self._state.is_closing = True
-            self._condition.notify_all()
-        threads = [worker.thread for worker in self._workers if worker.thread is not None]
-        await asyncio.to_thread(_join, threads, self._timeout_seconds + self._drain_seconds())
+        timeout_seconds = self._timeout_seconds + self._drain_seconds()
+        await asyncio.to_thread(self._end_threads, timeout_seconds)
         self._fail_pending("runner_failed: closed")
         for job in [worker.job for worker in self._workers if worker.job is not None]:
             _settle(job, _timed_out())
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+
+    def _end_threads(self, timeout_seconds: float) -> None:
+        with self._condition:
+            self._state.is_closing = True
+            self._condition.notify_all()
+        threads = [worker.thread for worker in self._workers if worker.thread is not None]
+        _join(threads, timeout_seconds)
 
     def _size(self, image_size_pixels: int | None) -> tuple[int, int]:
         if image_size_pixels is None:

@@ -4,15 +4,17 @@ Rules: what does not pass every step is let go and never answers; nothing here t
 takes up to seconds, so that running gateways call it in a thread.
 """
 
+import errno
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import Code, DecodeError, RegistryError, RunnerError, SettingsError
 from gateway.inference.decode import ImageLimits
-from gateway.inference.engine import Engine, Network
+from gateway.inference.engine import Engine, Network, one_line
 from gateway.inference.engines.opening import open_engine
 from gateway.inference.golden import check_golden
 from gateway.inference.lane_pool import LanePool
@@ -27,6 +29,8 @@ from gateway.sealing.signers import TrustedSigner
 from gateway.settings import GatewaySettings
 from gateway.store.records import ModelVersion
 
+_NO_THREAD = "can't start new thread"  # how the interpreter says it, in a RuntimeError
+_OUT_OF = frozenset({errno.ENOMEM, errno.EAGAIN})
 _TOLD = 3  # differences in a message; all of them would be pages
 _PIXELS = re.compile(r"[0-9]{1,5}")
 
@@ -68,8 +72,13 @@ class Loader:
         """The version, ready to answer; its threads run until it is closed.
 
         Raises RegistryError if its file is missing or not the registered one, it does not run, or it does not
-        reproduce its golden set; SealError if the file is refused; OperatorError if the engine cannot take it.
+        reproduce its golden set, or memory or threads ran out; SealError if the file is refused; OperatorError if the
+        engine cannot take it.
         """
+        with shortages_told(registered):
+            return self._load(registered)
+
+    def _load(self, registered: ModelVersion) -> ServedVersion:
         proved = self.prove(registered)
         runner = Runner(
             engine=proved.engine,
@@ -91,6 +100,10 @@ class Loader:
 
     def prove(self, registered: ModelVersion) -> ProvedVersion:
         """The version, checked as for serving, without threads of its own. Raises as load does."""
+        with shortages_told(registered):
+            return self._prove(registered)
+
+    def _prove(self, registered: ModelVersion) -> ProvedVersion:
         with self._open(registered) as opened:
             engine = self._compile(opened)
             pool = LanePool(engine, workers=self.workers, limits=self.limits)
@@ -156,6 +169,32 @@ def network_of(opened: OpenedModel) -> Network:
         stride_pixels=header.stride,
         precision=header.precision,
         is_decode_reduced=header.decode == "reduced",
+    )
+
+
+@contextmanager
+def shortages_told(registered: ModelVersion) -> Iterator[None]:
+    """Turn what is raised where the system gives no memory, thread or file into a RegistryError that names the version.
+
+    A mistake in the program stays what it is.
+    """
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as exc:
+        if isinstance(exc, RuntimeError) and _NO_THREAD not in str(exc):
+            raise
+        message = f"{registered.label} could not be loaded: {_shortage(exc)}"
+        reason = f"load_failed: {type(exc).__name__}: {one_line(str(exc))}"
+        raise RegistryError(Code.MODEL_UNSUPPORTED, message, reason=reason) from exc
+
+
+def _shortage(exc: MemoryError | OSError | RuntimeError) -> str:
+    if isinstance(exc, OSError) and exc.errno not in _OUT_OF:
+        words = exc.strerror or "it does not say why"
+        return f"the system refused what that needs ({words}); log and ledger have the cause"
+    return (
+        "memory ran out or a thread could not be started; "
+        "free memory, raise the process's limits or retire a version"
     )
 
 

@@ -22,7 +22,7 @@ from gateway.errors import AuditUnavailableError, Code, GatewayError
 from gateway.metrics import GatewayMetrics
 from gateway.models.changes import find_production
 from gateway.models.directory import Directory, Lineup, Shared
-from gateway.models.loading import Loader
+from gateway.models.loading import Loader, shortages_told
 from gateway.models.names import ServedNames
 from gateway.models.served import ServedVersion
 from gateway.store.queries.models import list_active_versions
@@ -211,7 +211,9 @@ class RegistryWatch:
     async def _load(self, wanted: ModelVersion) -> ServedVersion:
         started = self._monotonic()
         try:
-            served = await asyncio.to_thread(self._loader.load, wanted)
+            # Around the call too: there may be no thread for it.
+            with shortages_told(wanted):
+                served = await asyncio.to_thread(self._loader.load, wanted)
         except GatewayError:
             self._metrics.model_loads.labels("failed").inc()
             raise

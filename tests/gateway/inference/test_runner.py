@@ -537,6 +537,35 @@ def test_a_failing_warm_up_is_reported() -> None:
     assert not runner.is_ready
 
 
+def test_a_warm_up_that_gets_no_second_thread_ends_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody could close it, and each try would leave one more."""
+    engine = FakeEngine()
+    engine.gate.set()
+    runner = Runner(
+        engine=engine,
+        workers=2,
+        queue_size=1,
+        limits=ImageLimits(),
+        infer_timeout_seconds=WAIT_SECONDS,
+    )
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def start_one(thread: threading.Thread) -> None:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        runner.warm_up()
+    assert not runner.is_ready
+    assert [False] == [thread.is_alive() for thread in begun]
+
+
 def test_sizes_that_are_compiled_are_served() -> None:
     """The model's own without asking; others are refused with what there is."""
 

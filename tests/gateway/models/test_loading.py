@@ -1,5 +1,6 @@
 """From a sealed file to a version that answers, with the bundled detector."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gateway.inference.decode import ImageLimits
 from gateway.inference.detect import detect_one
 from gateway.inference.golden import record_golden
 from gateway.inference.postprocess import Thresholds
+from gateway.models import loading
 from gateway.models.loading import Loader, loader_of
 from gateway.models.served import ServedVersion
 from gateway.settings import GatewaySettings, read_settings
@@ -215,3 +217,74 @@ def test_further_sizes_are_read(settings: GatewaySettings) -> None:
     """Spaces and a last comma are as good."""
     changed = settings.model_copy(update={"image_sizes": " 320, 640,"})
     assert loader_of(changed, keks=[], trusted_signers=[]).further_sizes == (320, 640)
+
+
+OUT = "memory ran out or a thread could not be started; free memory"
+
+
+@pytest.mark.parametrize(
+    ("failure", "said", "reason"),
+    [
+        (MemoryError(), OUT, "load_failed: MemoryError: "),
+        (
+            OSError(errno.ENOMEM, "Cannot allocate memory"),
+            OUT,
+            "load_failed: OSError: [Errno 12] Cannot allocate memory",
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            OUT,
+            "load_failed: RuntimeError: can't start new thread",
+        ),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            r"the system refused what that needs \(Too many open files\)",
+            "load_failed: OSError: [Errno 24] Too many open files",
+        ),
+    ],
+)
+@pytest.mark.parametrize("step", ["open_engine", "Runner"])
+def test_what_the_system_does_not_give_is_a_failed_load(
+    loader: Loader,
+    plain: ModelVersion,
+    step: str,
+    failure: Exception,
+    said: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that it is counted, recorded, shown and tried again later like every other."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(loading, step, fail)
+    with pytest.raises(RegistryError, match=f"^belt@plain could not be loaded: {said}") as caught:
+        loader.load(plain)
+    assert (caught.value.code, caught.value.reason) == (Code.MODEL_UNSUPPORTED, reason)
+
+
+def test_a_check_without_memory_is_a_failed_one_too(
+    loader: Loader, plain: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As commands make it, without a runner."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "open_engine", fail)
+    with pytest.raises(RegistryError, match=r"^belt@plain could not be loaded: memory ran out"):
+        loader.prove(plain)
+
+
+def test_a_mistake_in_the_program_is_not_taken_for_a_shortage(
+    loader: Loader, plain: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its traceback belongs in the log."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(loading, "open_engine", fail)
+    with pytest.raises(RuntimeError, match="dictionary changed size"):
+        loader.load(plain)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -184,6 +184,29 @@ async def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(world:
     await world.watch.look()
     assert world.serving == {"belt": ["belt@2"]}
     assert world.watch.failures == {}
+
+
+async def test_a_load_that_gets_no_thread_is_a_failed_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again after a pause, recorded once, and shown."""
+    in_thread = asyncio.to_thread
+
+    async def without_threads(call: Callable[..., Any], *arguments: Any) -> Any:
+        if call == world.loader.load:
+            raise RuntimeError("can't start new thread")
+        return await in_thread(call, *arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", without_threads)
+    world.promote("2")
+    for _ in range(3):
+        await world.watch.look()
+    assert world.watch.failures["belt", "2"].code is Code.MODEL_UNSUPPORTED
+    assert world.watch.failures["belt", "2"].attempts == 1
+    reason = "load_failed: RuntimeError: can't start new thread"
+    assert world.records() == [("models.load", "failed", "2", reason)]
+    assert world.counted("gateway_model_loads_total", outcome="failed") == 1
+    assert world.serving == {"belt": ["belt@1"]}
 
 
 async def test_a_failure_is_forgotten_when_nobody_wants_the_version(world: World) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import Code, DecodeError, RegistryError, RunnerError, SettingsError
+from gateway.errors import Code, DecodeError, RegistryError, RunnerError, SealError, SettingsError
 from gateway.inference.decode import ImageLimits
 from gateway.inference.engine import Engine, Network, one_line
 from gateway.inference.engines.opening import open_engine
@@ -114,25 +114,33 @@ class Loader:
         return ProvedVersion(registered, opened.header, opened.payload.names, engine, pool)
 
     def _open(self, registered: ModelVersion) -> OpenedModel:
-        unverified = read_sealed_model(
-            self.models_folder,
-            name=registered.name,
-            version=registered.version,
-            max_bytes=self.max_model_bytes,
-        )
-        opened = open_model(
-            unverified,
-            name=registered.name,
-            version=registered.version,
-            keks=self.keks,
-            trusted_signers=self.trusted_signers,
-        )
+        try:
+            opened = self._opened(registered)
+        except SealError as exc:
+            # Which file it is tells nothing of which check failed; several versions may be loaded at a time.
+            message = f"{registered.label}: {exc.message}"
+            raise SealError(exc.code, message, reason=exc.reason) from exc
         if opened.header.plaintext_sha256 != registered.plaintext_sha256:
             opened.close()
             # A file sealed under the same name and version by a trusted signer is still not the one that was promoted.
             message = f"the sealed file of {registered.label} is not the registered one"
             raise RegistryError(Code.SEALED_MODEL_REFUSED, message, reason="digest_not_registered")
         return opened
+
+    def _opened(self, registered: ModelVersion) -> OpenedModel:
+        unverified = read_sealed_model(
+            self.models_folder,
+            name=registered.name,
+            version=registered.version,
+            max_bytes=self.max_model_bytes,
+        )
+        return open_model(
+            unverified,
+            name=registered.name,
+            version=registered.version,
+            keks=self.keks,
+            trusted_signers=self.trusted_signers,
+        )
 
     def _compile(self, opened: OpenedModel) -> Engine:
         header, network = opened.header, network_of(opened)

@@ -83,6 +83,7 @@ class RegistryWatch:
         self._spares: dict[tuple[str, str], ServedVersion] = {}
         self._drains: set[asyncio.Task[None]] = set()
         self._is_failing = False
+        self._absent: frozenset[str] = frozenset()
 
     @property
     def failures(self) -> Mapping[tuple[str, str], LoadFailure]:
@@ -125,6 +126,7 @@ class RegistryWatch:
                 return
             self._note_database(None)
             self._forget_failures(wanted)
+            self._note_absent(self._names.further - wanted.keys())
             for name, of_name in wanted.items():
                 try:
                     await self._bring(name, of_name)
@@ -292,6 +294,17 @@ class RegistryWatch:
         except AuditUnavailableError as exc:
             # The registry has decided; every answer is on record with its version all the same.
             log.warning("model_load_not_recorded model=%s reason=%s", version.label, exc.reason)
+
+    def _note_absent(self, names: frozenset[str]) -> None:
+        """Say which models the settings name and nobody has promoted: a misspelt one looks like that for ever."""
+        if names != self._absent:
+            for name in sorted(names):
+                log.warning(
+                    "model_without_production model=%s: GATEWAY_MODEL_NAMES names it and no version of it is in "
+                    "production; promote one, or correct the name",
+                    name,
+                )
+        self._absent = names
 
     def _note_database(self, exc: SQLAlchemyError | None) -> None:
         if exc is not None and not self._is_failing:

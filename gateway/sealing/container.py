@@ -12,10 +12,11 @@ from typing import Any
 
 from gateway.errors import Code, OperatorError
 from gateway.sealing.canonical import MAX_INTEGER, CanonicalError, encode_canonical, parse_canonical
-from gateway.sealing.refusals import Refusal, refused
+from gateway.sealing.refusals import Refusal, refused, refused_as_earlier
 
 # Like PNG's: the first byte is no text, and the line ending shows damage by text-mode copying.
 MAGIC = b"\x89SEAL2\r\n"
+_EARLIER_MAGIC = b"\x89SEAL1\r\n"
 MAX_HEADER_BYTES = 65536
 # Begins what is signed and what wraps are bound to, so that neither can be taken for another protocol's.
 PURPOSE = b"sealed-model/v2"
@@ -174,6 +175,8 @@ def check_name_and_version(name: str, version: str) -> None:
 
 
 def _split(unverified: bytes) -> tuple[dict[str, Any], memoryview]:
+    if unverified.startswith(_EARLIER_MAGIC):
+        raise refused_as_earlier()
     if not unverified.startswith(MAGIC):
         raise refused(Refusal.MAGIC)
     length = int.from_bytes(unverified[len(MAGIC) : _LENGTH_END], "big")

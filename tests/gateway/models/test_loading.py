@@ -25,6 +25,7 @@ from gateway.inference.postprocess import Thresholds
 from gateway.models import loading
 from gateway.models.loading import Loader, loader_of
 from gateway.models.served import ServedVersion
+from gateway.sealing.refusals import MESSAGE
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.records import ModelVersion
 from tests.gateway.sealed_versions import CONVEYOR, conveyor_facts, seal_version
@@ -191,8 +192,24 @@ def test_a_file_that_does_not_open_is_refused(
         trusted_signers=[] if fault == "signers" else loader.trusted_signers,
     )
     expected: type[GatewayError] = RegistryError if fault == "missing" else SealError
-    with pytest.raises(expected):
+    with pytest.raises(expected) as caught:
         poor.load(registered)
+    assert registered.label in caught.value.message
+
+
+def test_a_refusal_names_the_version_and_keeps_the_one_message(
+    settings: GatewaySettings, loader: Loader
+) -> None:
+    """Whoever starts a gateway has to know which file to fetch again."""
+    facts, payload = conveyor_facts("belt", "named")
+    registered = seal_version(settings, facts, payload, keys=keys_of(settings))
+    file = settings.models_folder / registered.file_name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(SealError) as caught:
+        loader.load(registered)
+    assert caught.value.message == f"belt@named: {MESSAGE}"
+    assert caught.value.code is Code.SEALED_MODEL_REFUSED
+    assert caught.value.reason == "body_chunk"
 
 
 def test_further_sizes_are_for_models_that_can_have_them(

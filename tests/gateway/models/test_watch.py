@@ -277,6 +277,27 @@ async def test_further_models_are_served_as_soon_as_they_are_in_production(world
     assert world.serving == {"belt": ["belt@1"], "gate": ["gate@1"]}
 
 
+@pytest.mark.parametrize("names", [ServedNames("belt", frozenset({"gate", "absent"}))])
+async def test_names_without_production_are_told_once_and_when_they_change(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name that is misspelt in the settings would be a model that never answers."""
+
+    def told() -> list[str]:
+        said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        caplog.clear()
+        return [message.partition(":")[0] for message in said]
+
+    absent, gate = (f"model_without_production model={name}" for name in ("absent", "gate"))
+    await world.watch.look()
+    assert told() == [absent, gate]
+    await world.watch.look()
+    assert told() == []
+    world.promote("1", "gate")
+    await world.watch.look()
+    assert told() == [absent]
+
+
 async def test_promoting_here_answers_when_requests_get_the_version(world: World) -> None:
     """Loaded, committed, swapped."""
     assert (await world.operations.promote("belt", "2")).label == "belt@2"

@@ -149,6 +149,15 @@ def test_every_refusal_has_one_code_and_one_message(
     assert {(Code.SEALED_MODEL_REFUSED, MESSAGE)} == shown
 
 
+def test_what_an_earlier_release_sealed_is_said_to_be(
+    sealed: bytes, kek: Kek, signer: Signer
+) -> None:
+    """It is no damage, and no other file would help; refused like any other magic all the same."""
+    with pytest.raises(SealError, match="sealed by an earlier release") as caught:
+        open_it(b"\x89SEAL1\r\n" + sealed[8:], keks=[kek], signer=signer)
+    assert (caught.value.code, caught.value.reason) == (Code.SEALED_MODEL_REFUSED, "magic")
+
+
 def test_an_untrusted_signer_is_refused(
     sealed: bytes, refusal_of: RefusalOf, other_signer: Signer
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from gateway.errors import Code, OperatorError
-from gateway.inference.engine import Engine, Network, unsupported_model
+from gateway.inference.engine import Engine, Network, one_line, unsupported_model
 
 # Name: module, class, extra of the package that installs its library.
 _ENGINES = {
@@ -28,7 +28,7 @@ def open_engine(
 
     workers: how many images run at a time, >= 1. input_sizes: (height, width), the first is the default; none means
     the network's own. Raises OperatorError with MODEL_UNSUPPORTED if the engine is unknown, its library is not
-    installed, or network, sizes and machine do not fit.
+    installed or does not load, or network, sizes and machine do not fit.
     """
     if name not in _ENGINES:
         known = ", ".join(_ENGINES)
@@ -42,10 +42,19 @@ def open_engine(
     try:
         module = import_module(f"gateway.inference.engines.{module_name}")
     except ImportError as exc:
-        message = (
-            f"the model is sealed for the engine {name}, whose library {exc.name} is not installed"
-        )
-        fix = f": pip install 'gatewatch[{extra}]'" if extra else ": install gatewatch again"
-        raise OperatorError(Code.MODEL_UNSUPPORTED, message + fix) from exc
+        raise _not_loaded(name, extra, exc) from exc
     engine: Engine = getattr(module, class_name)(network, workers=workers, input_sizes=input_sizes)
     return engine
+
+
+def _not_loaded(name: str, extra: str | None, exc: ImportError) -> OperatorError:
+    cause = f"the model is sealed for the engine {name}, whose library "
+    fix = f"pip install 'gatewatch[{extra}]'" if extra else "install gatewatch again"
+    if isinstance(exc, ModuleNotFoundError):
+        return OperatorError(Code.MODEL_UNSUPPORTED, f"{cause}{exc.name} is not installed: {fix}")
+    # It may lack a library of the system, or be built for another processor or interpreter.
+    return OperatorError(
+        Code.MODEL_UNSUPPORTED,
+        f"{cause}is installed but does not load; the log has its words. Mend what it lacks, or {fix}",
+        reason=f"model_unsupported: {name}: {one_line(str(exc))}",
+    )

@@ -29,7 +29,7 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     def load(name: str) -> object:
         seen.append((name, os.environ["ORT_DISABLE_TELEMETRY"]))
-        raise ImportError(name="the_library")
+        raise ModuleNotFoundError(name="the_library")
 
     monkeypatch.setattr(opening, "import_module", load)
     return seen
@@ -62,6 +62,26 @@ def test_a_missing_library_is_named_with_its_extra(
     assert "whose library the_library is not installed" in caught.value.message
     assert caught.value.message.endswith(fix)
     assert 1 == len(imported)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"), [("openvino", "install gatewatch again"), ("onnxruntime", "pip install ")]
+)
+def test_a_library_that_does_not_load_is_not_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch, name: str, fix: str
+) -> None:
+    """Installing it as it is would change nothing; its own words are for log and ledger."""
+
+    def load(_: str) -> object:
+        raise ImportError("libtbb.so.12: cannot open\nshared object file")
+
+    monkeypatch.setattr(opening, "import_module", load)
+    with pytest.raises(OperatorError, match="is installed but does not load") as caught:
+        open_engine(name, NETWORK, workers=1)
+    assert fix in caught.value.message
+    assert caught.value.reason == (
+        f"model_unsupported: {name}: libtbb.so.12: cannot open shared object file"
+    )
 
 
 def test_an_unknown_engine_is_refused(imported: list[tuple[str, str]]) -> None:

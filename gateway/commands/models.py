@@ -7,10 +7,12 @@ would; running gateways follow the registry within about a second.
 import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from datetime import UTC
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Engine
 
 from gateway.audit.events import Action
@@ -34,6 +36,8 @@ from gateway.settings import GatewaySettings
 from gateway.store.queries.models import find_version_before, list_model_versions
 from gateway.store.records import ModelVersion, Traffic
 
+_UNLIMITED_COLUMNS = 10_000
+
 
 def list_models(settings: GatewaySettings, *, as_json: bool) -> None:
     """Print every registered version."""
@@ -42,15 +46,14 @@ def list_models(settings: GatewaySettings, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_registered(version) for version in versions]))
         return
-    columns = ("stage", "traffic", "engine", "precision", "classes", "input", "registered")
-    table = Table("model", "version", *columns, "sha256")
+    headings = ("model", "version", "stage", "traffic", "engine", "precision", "registered (UTC)")
+    table = Table(*headings, box=None, pad_edge=False)
     for v in versions:
-        size = f"{v.input_size[1]}x{v.input_size[0]}"
-        when = v.registered_at.isoformat(timespec="seconds")
-        classes = str(len(v.class_names))
-        cells = (v.stage, _traffic(v), v.engine, v.precision, classes, size, when)
-        table.add_row(v.name, v.version, *cells, v.plaintext_sha256[:16])
-    Console().print(table)
+        when = v.registered_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        cells = (v.name, v.version, v.stage, _traffic(v), v.engine, v.precision, when)
+        table.add_row(*map(Text, cells))
+    # As wide as its words: cut to the terminal, or to 80 columns where there is none, it would name no version.
+    Console(width=_UNLIMITED_COLUMNS).print(table)
 
 
 def show_model(settings: GatewaySettings, *, name: str, as_json: bool) -> None:
@@ -65,7 +68,7 @@ def show_model(settings: GatewaySettings, *, name: str, as_json: bool) -> None:
     if not versions:
         message = f"no version of {name} is registered: see `gateway models list`"
         raise RegistryError(Code.MODEL_UNKNOWN, message)
-    described = [_registered(v) | _header(settings, signers, v) for v in versions]
+    described = [_registered(v) | _further(v) | _header(settings, signers, v) for v in versions]
     if as_json:
         print(json.dumps({"name": name, "rollback_to": before, "versions": described}))
         return
@@ -185,6 +188,11 @@ def _registered(version: ModelVersion) -> dict[str, Any]:
         "precision": version.precision,
         "sha256": version.plaintext_sha256,
     }
+
+
+def _further(version: ModelVersion) -> dict[str, Any]:
+    when = version.registered_at.isoformat(timespec="seconds")
+    return {"classes": len(version.class_names), "registered": when}
 
 
 def _header(

@@ -92,11 +92,20 @@ def test_versions_are_listed_for_programs(
 def test_versions_are_listed_for_people(
     settings: GatewaySettings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row each."""
-    monkeypatch.setenv("COLUMNS", "200")
+    """A row each, which a narrow terminal neither cuts nor breaks."""
+    monkeypatch.setenv("COLUMNS", "20")
+    name, version = "b" * 63, "2026.11.21+" + "v" * 52
+    facts, payload = conveyor_facts(name, version)
+    seal_version(settings, facts, payload, keys=settings.trusted_signers_folder.parent)
     list_models(settings, as_json=False)
-    out = capsys.readouterr().out
-    assert all(word in out for word in ("belt", "production", "320x320"))
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == [
+        "model", "version", "stage", "traffic", "engine", "precision", "registered", "(UTC)",
+    ]  # fmt: skip
+    assert [row.split()[:5] for row in rows] == [
+        ["belt", "1", "production", "openvino", "f32"],
+        [name, version, "candidate", "openvino", "f32"],
+    ]
 
 
 @pytest.fixture
@@ -187,6 +196,7 @@ def test_a_model_is_shown_to_programs(
         "production", {"parity": "passed"}, "full",
     )  # fmt: skip
     assert second["made_with"] == {"openvino": "2026"}
+    assert second["classes"] == len(conveyor_facts("belt", "2")[1].names)
 
 
 def test_a_model_is_shown_to_people(

@@ -1,7 +1,8 @@
 """Asking a candidate what it would have answered, after the caller has had production's answer.
 
-Rules: a shadow never delays and never fails an answer: it runs one image at a time, only while it is idle and nothing
-waits for production; what it finds is sampled and given to nobody; what it skips is counted.
+Rules: a shadow never fails an answer and never comes before one: it begins on one image at a time, only while it is
+idle and nothing waits for production. That no image waits does not mean that cores are idle: while it runs it takes
+them from what production gets next. What it finds is sampled and given to nobody; what it skips is counted.
 """
 
 import asyncio

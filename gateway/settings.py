@@ -50,7 +50,7 @@ class GatewaySettings(StrictSettings):
 
     # The model. Which version runs is the registry's word, not a setting.
     model_name: Text = "conveyor"
-    model_names: str = ""  # further models beside it, e.g. "belt,gate"; "*" is every one in production
+    model_names: str = ""  # further models, e.g. "belt,gate"; "*" is every one in production
     image_sizes: str = ""  # further square sizes for dynamic models, e.g. "320,640"
     workers: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one a core
     queue_size: Annotated[int, Field(ge=1, le=10_000)] = 64

@@ -78,7 +78,9 @@ def test_every_route_is_listed() -> None:
 
 def test_every_role_is_listed_with_its_permissions() -> None:
     """The roles table says which permissions each has."""
-    listed = {row[0]: [cell == "yes" for cell in row[1:4]] for row in rows("[a-z]+") if len(row) > 4}
+    listed = {
+        row[0]: [cell == "yes" for cell in row[1:4]] for row in rows("[a-z]+") if len(row) > 4
+    }
     columns = ("predict", "models.read", "models.write")
     for role, permissions in DEFAULT_GRANTS.items():
         assert [column in permissions for column in columns] == listed[role]

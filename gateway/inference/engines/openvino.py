@@ -8,6 +8,7 @@ thread a worker, so parallel requests do not share a core. The change of bytes t
 compiled graph.
 """
 
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,10 +72,21 @@ _NEEDED = {
 }
 
 
+@functools.cache
+def _core() -> Any:
+    """The one Core of this process, kept for good.
+
+    The library's CPU plugin gives the thread that loads it a signal stack of its own and takes it back when the last
+    Core goes; with two Cores whose lives overlap, the thread is left with a freed one, and its next signal writes into
+    memory that belongs to somebody else. A plugin that is never unloaded leaves none.
+    """
+    return openvino.Core()
+
+
 def inspect_onnx(onnx: bytes) -> OnnxFacts:
     """What an ONNX file says about itself. Raises OperatorError with MODEL_UNSUPPORTED if it is no detector."""
     check_self_contained(onnx)
-    model = _read(openvino.Core(), onnx)
+    model = _read(_core(), onnx)
     try:
         return _facts(model)
     except UnicodeDecodeError as exc:
@@ -103,7 +115,7 @@ class OpenVinoEngine:
         self.input_sizes = chosen_sizes(network, input_sizes)
         # Not the network itself: its weights are to be gone once they are compiled.
         self._is_decode_reduced = network.is_decode_reduced
-        core = openvino.Core()
+        core = _core()
         _check_machine(core, network.precision)
         check_self_contained(network.weights)
         # The library takes bytes and nothing else.

@@ -449,3 +449,38 @@ def test_what_the_library_says_of_a_failed_compilation_is_in_the_reason(
     assert caught.value.reason == (
         "model_unsupported: openvino: Exception from src/plugin.cpp:12: bad allocation"
     )
+
+
+_SIGNAL_AFTER_ENGINES = """
+import faulthandler, gc, signal, sys
+from pathlib import Path
+from gateway.inference.engine import network_of
+from gateway.inference.engines.openvino import OpenVinoEngine, inspect_onnx
+from gateway.sealing.guarded_memory import return_freed_memory
+faulthandler.enable()
+onnx = Path(sys.argv[1]).read_bytes()
+network = network_of(onnx, inspect_onnx(onnx), precision="f32")
+first = OpenVinoEngine(network, workers=1)
+second = OpenVinoEngine(network, workers=1)
+del first
+gc.collect()
+del second
+gc.collect()
+return_freed_memory()
+seen = []
+signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+signal.raise_signal(signal.SIGTERM)
+assert seen == [signal.SIGTERM]
+"""
+
+
+def test_a_signal_after_engines_came_and_went_is_handled() -> None:
+    """The library leaves a freed signal stack behind where two of its Cores overlap: the process would crash."""
+    onnx = Path(__file__).resolve().parents[4] / "examples" / "conveyor" / "conveyor.onnx"
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGNAL_AFTER_ENGINES, str(onnx)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)

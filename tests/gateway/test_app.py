@@ -249,7 +249,9 @@ def test_a_refusal_that_cannot_be_recorded_keeps_its_own_cause(settings: Gateway
 def test_a_sealed_file_that_is_missing_is_named(settings: GatewaySettings) -> None:
     """With its path."""
     (settings.models_folder / "conveyor-1.sealed").unlink()
-    assert "conveyor-1.sealed" in starting_refused(settings).message
+    error = starting_refused(settings)
+    assert error.message.startswith("the sealed file of conveyor@1 cannot be read")
+    assert "conveyor-1.sealed" in error.reason
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"keys":[]}', b"x" * 10_000_000])

@@ -11,13 +11,12 @@ from rich.progress import track
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.process_memory import protect_process
 from gateway.errors import Code, DecodeError, OperatorError
+from gateway.inference.labelled import IMAGE_SUFFIXES
 from gateway.inference.postprocess import Thresholds
 from gateway.models.changes import find_production
 from gateway.models.loading import ProvedVersion, loader_of
 from gateway.sampling.measure import measure
 from gateway.settings import GatewaySettings
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
 def print_features(settings: GatewaySettings, folder: Path) -> None:

@@ -24,6 +24,7 @@ from gateway.inference.labelled import LabelledImage
 from gateway.inference.onnx_scan import check_self_contained
 from gateway.inference.preprocess import Canvas
 from gateway.sealing.payload import check_class_names
+from gateway.sealing.weights_pt import WeightsFacts, read_pt_facts
 
 _DETECT = "detect"
 _ZIP = b"PK\x03\x04"  # what torch.save writes
@@ -33,7 +34,7 @@ _ZIP = b"PK\x03\x04"  # what torch.save writes
 class Prepared:
     """What is sealed, what it is measured against, and the source as Ultralytics reads it.
 
-    reference: the same weights in f32, every pixel decoded; None where the network is sealed as it came.
+    reference: the same weights in f32, every pixel decoded; the network itself where that is what is sealed.
     """
 
     network: Network
@@ -54,9 +55,9 @@ def prepare(
         source = _read(order.source_file)
     is_pickle = order.is_pickle
     if is_pickle:
-        task = _task_of_pickle(source, order)
-        if order.engine == "ultralytics" or task != _DETECT:
-            return _as_it_came(source, order)
+        stated = _facts_of_pickle(source, order, steps)
+        if order.engine == "ultralytics" or stated.task != _DETECT:
+            return _as_it_came(source, stated, order)
     elif source.startswith(_ZIP):
         raise _unsupported(f"{order.source_file} looks like a .pt: give it that name")
     else:
@@ -77,12 +78,11 @@ def prepare(
     return Prepared(network, reference, order.engine or "openvino", source, is_pickle)
 
 
-def _task_of_pickle(source: bytes, order: SealOrder) -> str:
-    from gateway.sealing.weights_pt import read_pt_facts
-
-    task = read_pt_facts(source).task
-    _check_task(order, task)
-    return task
+def _facts_of_pickle(source: bytes, order: SealOrder, steps: Steps) -> WeightsFacts:
+    with steps.step("loading the weights"):
+        stated = read_pt_facts(source)
+    _check_task(order, stated.task)
+    return stated
 
 
 def _check_task(order: SealOrder, task: str) -> None:
@@ -92,9 +92,7 @@ def _check_task(order: SealOrder, task: str) -> None:
         )
 
 
-def _as_it_came(source: bytes, order: SealOrder) -> Prepared:
-    from gateway.sealing.weights_pt import read_pt_facts
-
+def _as_it_came(source: bytes, stated: WeightsFacts, order: SealOrder) -> Prepared:
     if order.precision != "f32" or order.is_obfuscated or order.is_decode_reduced:
         raise _unsupported(
             "a .pt for the ultralytics engine is sealed as it came: "
@@ -102,16 +100,15 @@ def _as_it_came(source: bytes, order: SealOrder) -> Prepared:
         )
     if order.engine not in (None, "ultralytics"):
         raise _unsupported(f"the engine {order.engine} runs detectors only: leave --engine out")
-    facts = read_pt_facts(source)
-    check_class_names(facts.names)
-    side = order.image_size_pixels or facts.input_size[0]
+    check_class_names(stated.names)
+    side = order.image_size_pixels or stated.input_size[0]
     network = Network(
         weights=source,
-        task=facts.task,
-        class_names=facts.names,
+        task=stated.task,
+        class_names=stated.names,
         input_size=(side, side),
         is_dynamic=False,
-        stride_pixels=facts.stride,
+        stride_pixels=stated.stride,
         precision="f32",
     )
     return Prepared(network, network, "ultralytics", source, is_pickle=True)

@@ -27,7 +27,7 @@ MAX_COCO_BYTES = 256 * 1024 * 1024
 COCO_NAME = "instances.json"
 MAX_CLASSES = 10_000
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _CLASS_ID = re.compile(r"[0-9]{1,5}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 # Labelling tools round, so that a corner at the border can lie a little outside; as much is allowed by Ultralytics.
@@ -62,7 +62,9 @@ def read_labelled_folder(folder: Path, *, class_count: int = MAX_CLASSES) -> lis
     images = folder / "images" if (folder / "images").is_dir() else folder
     try:
         paths = sorted(
-            path for path in images.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file()
+            path
+            for path in images.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
         )
     except OSError as exc:
         raise _invalid(f"{images} cannot be read: {exc.strerror}; name a folder of images") from exc

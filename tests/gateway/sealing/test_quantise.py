@@ -76,6 +76,11 @@ def small_detector() -> bytes:
         helper.make_node("GlobalAveragePool", [third], ["f0"]),
         helper.make_node("Flatten", ["f0"], ["features"]),
     ]
+    return _serialised(nodes, weights)
+
+
+def _serialised(nodes: list[Any], weights: list[Any]) -> bytes:
+    """A detector's file with one input and two outputs, of these nodes."""
     floats = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,

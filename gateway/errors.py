@@ -12,7 +12,12 @@ class Code(StrEnum):
 
     AUTHN_MISSING = "authn_missing"
     AUTHN_INVALID = "authn_invalid"
+    AUTHN_STEP_UP = "authn_step_up"
+    AUTHN_DPOP_NONCE = "authn_dpop_nonce"
     AUTHZ_DENIED = "authz_denied"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
     HTTP_INVALID = "http_invalid"
     ROUTE_UNKNOWN = "route_unknown"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -62,8 +67,51 @@ class AuthnError(CallerError):
     """Who calls is not established."""
 
 
+class StepUpError(AuthnError):
+    """The token is good, but not strong or fresh enough for what is asked (RFC 9470).
+
+    acr_values: what the token's `acr` may be, the preferred first. max_age_seconds: how old its `auth_time` may be.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        acr_values: tuple[str, ...],
+        max_age_seconds: int | None,
+        reason: str,
+    ) -> None:
+        super().__init__(Code.AUTHN_STEP_UP, message, reason=reason)
+        self.acr_values = acr_values
+        self.max_age_seconds = max_age_seconds
+
+
 class AuthzError(CallerError):
     """The principal may not do this."""
+
+
+class QuotaError(CallerError):
+    """Too much was asked in too short a time; the same request passes later.
+
+    code: RATE_LIMITED or QUOTA_EXHAUSTED. limit: which one, from a closed list. quota: what it allows in
+    window_seconds; both are None where it is a number of calls at the same time.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        limit: str,
+        retry_after_seconds: int,
+        quota: int | None = None,
+        window_seconds: int | None = None,
+    ) -> None:
+        super().__init__(code, message, reason=limit)
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+        self.quota = quota
+        self.window_seconds = window_seconds
 
 
 class RequestError(CallerError):
@@ -84,6 +132,14 @@ class OverloadedError(ServiceError):
     def __init__(self, message: str, *, retry_after_seconds: int, reason: str = "") -> None:
         super().__init__(Code.OVERLOADED, message, reason=reason)
         self.retry_after_seconds = retry_after_seconds
+
+
+class IdentityUnavailableError(ServiceError):
+    """Who calls cannot be established now: keys, deny list or quotas cannot be read."""
+
+    def __init__(self, *, reason: str) -> None:
+        message = "the gateway cannot check credentials at this moment; try again"
+        super().__init__(Code.IDENTITY_UNAVAILABLE, message, reason=reason)
 
 
 class AuditUnavailableError(ServiceError):

@@ -56,8 +56,60 @@ class GatewayMetrics:
         self.build_info = Gauge(
             "gateway_build_info", "1 for the running version.", ["version"], registry=registry
         )
+        self._add_identity(registry)
+        self._add_edge(registry)
         self._add_samples(registry)
         self._add_models(registry)
+
+    def _add_identity(self, registry: CollectorRegistry) -> None:
+        self.jwks_age_seconds = Gauge(
+            "gateway_jwks_age_seconds",
+            "How long ago the keys of an issuer were fetched; infinite before the first time.",
+            ["issuer"],
+            registry=registry,
+        )
+        self.jwks_fetches = Counter(
+            "gateway_jwks_fetches",
+            "Fetches of an issuer's keys by outcome: fetched, failed.",
+            ["issuer", "outcome"],
+            registry=registry,
+        )
+        self.deny_list_age_seconds = Gauge(
+            "gateway_deny_list_age_seconds",
+            "How long ago the deny list was last read.",
+            registry=registry,
+        )
+        self.deny_list_entries = Gauge(
+            "gateway_deny_list_entries", "Entries of the deny list in force.", registry=registry
+        )
+        self.quota_refusals = Counter(
+            "gateway_quota_refusals", "Calls refused by a limit.", ["limit"], registry=registry
+        )
+        self.quota_store_failures = Counter(
+            "gateway_quota_store_failures",
+            "Calls for which the shared counters could not be read.",
+            registry=registry,
+        )
+
+    def _add_edge(self, registry: CollectorRegistry) -> None:
+        self.connections = Gauge("gateway_connections", "Open connections.", registry=registry)
+        self.connections_ended = Counter(
+            "gateway_connections_ended",
+            "Connections that a limit ended.",
+            ["reason"],
+            registry=registry,
+        )
+        self.certificate_expiry = Gauge(
+            "gateway_tls_certificate_expiry_timestamp_seconds",
+            "When the served certificate ends.",
+            registry=registry,
+        )
+        self.tls_reloads = Counter(
+            "gateway_tls_reloads",
+            "Certificates taken anew by outcome: loaded, failed.",
+            ["outcome"],
+            registry=registry,
+        )
 
     def _add_samples(self, registry: CollectorRegistry) -> None:
         self.samples = Counter(

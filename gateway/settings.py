@@ -6,7 +6,7 @@ and never held here. The README's configuration table is checked against this cl
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,12 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 # An empty host would listen on every interface, and an unset variable in a compose file is an empty one.
 Text = Annotated[str, Field(min_length=1)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,8}/(second|minute|hour|day))?$")]
+_PUBLIC_URL = (
+    r"^(https://[A-Za-z0-9.\[\]:_-]+)?$"  # an origin: a path would be no part of what clients sign
+)
+_JWKS_URL = r"^(https://\S+|discover)?$"
+_QUOTA_STORE = r"^(memory|database|rediss?://\S+)$"
 
 
 class GatewaySettings(StrictSettings):
@@ -32,6 +38,18 @@ class GatewaySettings(StrictSettings):
     metrics_port: Port = 9464
     tls_certificate_file: Path = Path("certs/server.pem")
     tls_key_file: Path = Path("certs/server.key")
+    # Where callers reach it; nothing is ever taken from a Host header. Empty: https://HOST:PORT of the listener.
+    public_url: Annotated[str, Field(pattern=_PUBLIC_URL)] = ""
+    client_ca_file: str = ""
+    client_certificates: Literal["none", "optional", "required"] = "none"
+
+    # What a connection may cost before anything is known of who made it.
+    max_connections: Annotated[int, Field(ge=1, le=65_536)] = 2_048
+    max_connections_per_address: Annotated[int, Field(ge=1, le=65_536)] = 256
+    handshake_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    header_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 8.0
+    idle_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
+    write_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 8.0
 
     # State.
     database_url: Annotated[str, Field(min_length=1, repr=False)] = "sqlite:///var/gatewatch.db"
@@ -45,8 +63,28 @@ class GatewaySettings(StrictSettings):
     issuer: Text = "https://gatewatch.localhost"
     audience: Text = "gatewatch"
     jwks_file: Path = Path("var/keys/jwks.json")
+    jwks_url: Annotated[str, Field(pattern=_JWKS_URL)] = ""  # wins over the file
+    jwks_ca_file: str = ""  # empty: the system's
+    jwks_refresh_seconds: Annotated[float, Field(ge=10, le=86_400)] = 600.0
+    # How long tokens are still checked by keys that can no longer be fetched: an identity provider's bad day.
+    jwks_max_stale_seconds: Annotated[float, Field(ge=60, le=7 * 86_400)] = 21_600.0
+    policy_file: str = ""
+    # A deny list that was not read for longer refuses everybody: a revoked token must not pass meanwhile.
+    deny_list_max_age_seconds: Annotated[float, Field(ge=2, le=3600)] = 30.0
     token_max_lifetime_seconds: Annotated[int, Field(ge=60, le=86400 * 30)] = 86400
     token_cache_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+
+    # How much each may ask. "N/second", "N/minute", "N/hour" or "N/day"; empty is no limit.
+    address_rate: Rate = "2000/second"
+    address_failure_rate: Rate = "60/minute"  # refused credentials
+    address_concurrency: Annotated[int, Field(ge=1, le=65_536)] = 256
+    principal_rate: Rate = "1000/second"
+    principal_concurrency: Annotated[int, Field(ge=1, le=65_536)] = 128
+    daily_images: Annotated[int, Field(ge=0, le=1 << 53)] = (
+        0  # a principal's, by UTC day; 0: no limit
+    )
+    # memory is each process's own; database and redis://HOST are shared by replicas. A URL may hold a password.
+    quota_store: Annotated[str, Field(pattern=_QUOTA_STORE, repr=False)] = "memory"
 
     # The model. Which version runs is the registry's word, not a setting.
     model_name: Text = "conveyor"
@@ -61,6 +99,7 @@ class GatewaySettings(StrictSettings):
     # What a request may cost. 20 MiB holds any photograph a phone makes.
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 20 * 1024 * 1024
     body_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
+    min_body_bytes_per_second: Annotated[int, Field(ge=0, le=1 << 30)] = 8_192
     # An 8K frame; the worst image of that size costs a worker about a second and 300 MB.
     max_image_side_pixels: Annotated[int, Field(ge=32, le=65_535)] = 8_192
     max_image_pixels: Annotated[int, Field(ge=1024, le=1 << 30)] = 33_554_432

@@ -25,6 +25,8 @@ class Action(StrEnum):
     MODELS_TRAFFIC = "models.traffic"
     MODELS_LOAD = "models.load"
     KEYS_ROTATE = "keys.rotate"
+    TOKENS_REVOKE = "tokens.revoke"
+    TOKENS_RESTORE = "tokens.restore"
     GATEWAY_START = "gateway.start"
     GATEWAY_STOP = "gateway.stop"
     AUDIT_READ = "audit.read"
@@ -46,7 +48,8 @@ class Outcome(StrEnum):
 class AuditEvent:
     """One thing that happened; a field that does not apply is None.
 
-    recorded_at: UTC-aware. issuer, subject, client_id: of the verified token, never of an unverified one.
+    recorded_at: UTC-aware. issuer, subject, client_id, token_id: of the verified token, never of an unverified one.
+    certificate_thumbprint: base64url SHA-256 of the client certificate that TLS verified.
     address: the peer's. route: the matched route's template, or the path as sent for an unknown one.
     input_sha256: lower-case hexadecimal, of the body as received; input_bytes: its length.
     result_digest: lower-case hexadecimal SHA-256 of the answer; result_count: its detections.
@@ -60,6 +63,8 @@ class AuditEvent:
     issuer: str | None = None
     subject: str | None = None
     client_id: str | None = None
+    token_id: str | None = None
+    certificate_thumbprint: str | None = None
     address: str | None = None
     method: str | None = None
     route: str | None = None
@@ -80,6 +85,8 @@ MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
         "issuer": 256,
         "subject": 256,
         "client_id": 256,
+        "token_id": 256,
+        "certificate_thumbprint": 64,
         "address": 64,
         "method": 32,
         "route": 512,

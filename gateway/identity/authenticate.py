@@ -63,5 +63,6 @@ def _principal(claims: Claims) -> Principal:
         client_id=claims.client_id,
         roles=claims.roles,
         token_id=claims.token_id,
+        issued_at=claims.issued_at,
         expires_at=claims.expires_at,
     )

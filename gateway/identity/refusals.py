@@ -34,6 +34,28 @@ class Refusal(StrEnum):
     LIFETIME = "lifetime"
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
+    ACR = "acr"
+    AMR = "amr"
+    AUTH_TIME = "auth_time"
+    CONFIRMATION = "confirmation"
+    DENIED = "denied"
+    CERTIFICATE = "certificate"
+    DPOP_MISSING = "dpop_missing"
+    DPOP_UNBOUND = "dpop_unbound"
+    DPOP_SEVERAL = "dpop_several"
+    DPOP_FORM = "dpop_form"
+    DPOP_TYPE = "dpop_type"
+    DPOP_ALGORITHM = "dpop_algorithm"
+    DPOP_KEY = "dpop_key"
+    DPOP_SIGNATURE = "dpop_signature"
+    DPOP_METHOD = "dpop_method"
+    DPOP_URI = "dpop_uri"
+    DPOP_TIME = "dpop_time"
+    DPOP_TOKEN_HASH = "dpop_token_hash"  # noqa: S105  (a reason, not a secret)
+    DPOP_BINDING = "dpop_binding"
+    DPOP_ID = "dpop_id"
+    DPOP_REPLAY = "dpop_replay"
+    DPOP_NONCE = "dpop_nonce"
 
 
 def refused(reason: Refusal) -> AuthnError:

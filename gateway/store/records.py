@@ -169,3 +169,22 @@ class AuditRecord:
     recorded_at: datetime
     body: str
     record_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDenial:
+    """Tokens of an issuer that are refused: all that every member which is not None fits.
+
+    subject, token_id: the token's `sub` and `jti`. issued_before: tokens with an earlier `iat`. ends_at: from then on
+    it is without effect, as the tokens have ended themselves. why, created_by: for people. lifted_at: taken back.
+    """
+
+    issuer: str
+    subject: str | None
+    token_id: str | None
+    issued_before: datetime | None
+    ends_at: datetime | None
+    why: str
+    created_at: datetime
+    created_by: str
+    lifted_at: datetime | None = None

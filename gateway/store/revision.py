@@ -3,7 +3,7 @@
 from sqlalchemy import Engine, inspect, text
 
 # The newest file in alembic/versions; a test compares.
-REVISION = "0002"
+REVISION = "0003"
 
 _TABLE = "alembic_version"
 

@@ -151,3 +151,27 @@ model_promotions = Table(
     Column("undone_at", UtcDateTime, nullable=True),
     Index("ix_model_promotions_name", "name", "id"),
 )
+
+token_denials = Table(
+    "token_denials",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("issuer", String(256), nullable=False),
+    Column("subject", String(256), nullable=True),
+    Column("token_id", String(256), nullable=True),
+    Column("issued_before", UtcDateTime, nullable=True),
+    Column("ends_at", UtcDateTime, nullable=True),
+    Column("why", String(512), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(256), nullable=False),
+    Column("lifted_at", UtcDateTime, nullable=True),
+)
+
+quota_counters = Table(
+    "quota_counters",
+    metadata,
+    Column("key", String(768), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("ends_at_seconds", Float, nullable=False),
+    Index("ix_quota_counters_ends_at_seconds", "ends_at_seconds"),
+)

@@ -1,13 +1,14 @@
 """What every route is made of, and what its handler works with."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.resource_metadata import ResourceFacts
 from gateway.audit.events import Action
 from gateway.identity.policy import Permission
 from gateway.metrics import GatewayMetrics
@@ -22,6 +23,7 @@ class Edge:
     """What the handlers need: the pipeline, the models, limits, clocks.
 
     default_model: the one that paths without a name are about. version: of this gateway, as answers state it.
+    resource: what OAuth clients may know before they have a token.
     """
 
     pipeline: Pipeline
@@ -36,6 +38,9 @@ class Edge:
     body_timeout_seconds: float
     clock: Callable[[], datetime]
     started_at_seconds: float
+    resource: ResourceFacts = field(
+        default_factory=lambda: ResourceFacts(public_url="https://localhost", issuers=())
+    )
 
 
 Handler = Callable[[Request, Call, Edge], Awaitable[Response]]
@@ -51,7 +56,7 @@ class About(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
-    """One route; permission None means open to everybody and unrecorded, which only health routes are."""
+    """One route; permission None means open to everybody and unrecorded, which only health and discovery are."""
 
     path: str
     method: str

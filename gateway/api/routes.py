@@ -21,6 +21,7 @@ from gateway.api import models
 from gateway.api.edge import About, Edge, Handler, RouteEntry
 from gateway.api.predict import predict
 from gateway.api.problems import problem
+from gateway.api.resource_metadata import RESOURCE_METADATA_PATH, resource_metadata
 from gateway.audit.events import Action
 from gateway.errors import Code, GatewayError, RequestError, ServiceError
 from gateway.identity.policy import Permission
@@ -42,6 +43,11 @@ async def _readyz(request: Request, call: Call, edge: Edge) -> Response:
     if await edge.is_ready():
         return Response(b"ready\n", media_type="text/plain")
     raise ServiceError(Code.NOT_READY, "the gateway is not ready: its model or its database is not")
+
+
+async def _resource_metadata(request: Request, call: Call, edge: Edge) -> Response:
+    del request, call
+    return Response(resource_metadata(edge.resource), media_type="application/json")
 
 
 def _named(
@@ -67,6 +73,7 @@ ROUTES: tuple[RouteEntry, ...] = (
     ),
     RouteEntry("/livez", "GET", None, None, _livez),
     RouteEntry("/readyz", "GET", None, None, _readyz),
+    RouteEntry(RESOURCE_METADATA_PATH, "GET", None, None, _resource_metadata),
 )
 
 

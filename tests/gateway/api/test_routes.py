@@ -47,6 +47,7 @@ def test_the_table_itself() -> None:
         ("POST", "/v1/models/{name}/traffic", "models.write", "models.traffic"),
         ("GET", "/livez", None, None),
         ("GET", "/readyz", None, None),
+        ("GET", "/.well-known/oauth-protected-resource", None, None),
     ]
 
 

@@ -86,6 +86,18 @@ class StepUpError(AuthnError):
         self.max_age_seconds = max_age_seconds
 
 
+class DpopNonceError(AuthnError):
+    """The DPoP proof is good, but lacks a nonce of ours that is young enough (RFC 9449 section 9).
+
+    nonce: what the next proof must carry, for the DPoP-Nonce header.
+    """
+
+    def __init__(self, *, nonce: str, reason: str) -> None:
+        message = "the DPoP proof needs a fresh nonce: sign one with the nonce of the DPoP-Nonce header and send again"
+        super().__init__(Code.AUTHN_DPOP_NONCE, message, reason=reason)
+        self.nonce = nonce
+
+
 class AuthzError(CallerError):
     """The principal may not do this."""
 

@@ -38,7 +38,12 @@ def test_every_code_that_callers_get_has_a_status() -> None:
     [
         (Code.AUTHN_MISSING, 401),
         (Code.AUTHN_INVALID, 401),
+        (Code.AUTHN_STEP_UP, 401),
+        (Code.AUTHN_DPOP_NONCE, 401),
         (Code.AUTHZ_DENIED, 403),
+        (Code.RATE_LIMITED, 429),
+        (Code.QUOTA_EXHAUSTED, 429),
+        (Code.IDENTITY_UNAVAILABLE, 503),
         (Code.HTTP_INVALID, 400),
         (Code.ROUTE_UNKNOWN, 404),
         (Code.MODEL_UNKNOWN, 404),

@@ -2,13 +2,16 @@
 
 Rules:
 - PyJWT verifies; everything here only narrows what reaches it or leaves it.
-- The order is the security property: size, form, header, key, signature, and only then the payload.
-- The token names a key of the configured issuer and nothing else: no key, address or certificate
-  that a token carries is ever used (RFC 8725 sections 3.1, 3.2 and 3.10).
+- The order is the security property: size, form, header, issuer, key, signature, and only then the
+  claims. Of the unsigned payload nothing is used but `iss`, which picks one of the configured
+  issuers and with it the only keys that may have signed (RFC 8725 section 3.8).
+- The token names a key of that issuer and nothing else: no key, address or certificate that a token
+  carries is ever used (RFC 8725 sections 3.1, 3.2 and 3.10).
 - Compared times are whole seconds; the allowed clock skew widens every limit the same way.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
@@ -16,6 +19,8 @@ from typing import Any, TypeGuard
 import jwt
 
 from gateway.errors import Code, SettingsError
+from gateway.identity.binding import parse_confirmation
+from gateway.identity.key_sources import KeySource
 from gateway.identity.keysets import ALGORITHMS, KeySet, VerificationKey, is_key_id
 from gateway.identity.refusals import Refusal, refused
 from gateway.identity.wire import (
@@ -31,6 +36,7 @@ MAX_TEXT_CHARACTERS = 256  # Of sub, client_id and jti: what the audit record ta
 MAX_ROLES = 64
 MAX_ROLE_CHARACTERS = 128
 MAX_AUDIENCES = 32
+MAX_METHODS = 32  # Of `amr`.
 
 # An empty payload is a well-formed signature over nothing; as claims it is refused further on.
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]+)")
@@ -40,19 +46,32 @@ _FORBIDDEN_MEMBERS = frozenset({"crit", "jku", "x5u", "jwk", "x5c", "zip", "b64"
 _MAX_NUMERIC_DATE = 253_402_300_799  # The last second of the year 9999, which datetime can hold.
 
 
+RoleReader = Callable[[Mapping[str, Any]], frozenset[str]]
+
+
+def read_roles_claim(claims: Mapping[str, Any]) -> frozenset[str]:
+    """The claim `roles`, a list of texts; none where it is absent. Raises AuthnError (ROLES) for any other form."""
+    value = claims.get("roles", [])
+    if not is_role_list(value):
+        raise refused(Refusal.ROLES)
+    return frozenset(value)
+
+
 @dataclass(frozen=True, slots=True)
 class TrustedIssuer:
     """Whose tokens are taken, and for whom they must be meant.
 
-    issuer, audience: compared with `iss` and `aud` character by character. max_lifetime_seconds:
-    the largest `exp` - `iat`. clock_skew_seconds: 0 to 60. Raises SettingsError outside of that.
+    issuer, audience: compared with `iss` and `aud` character by character. keys: the only ones that
+    may have signed. max_lifetime_seconds: the largest `exp` - `iat`. clock_skew_seconds: 0 to 60.
+    read_roles: from signed claims to our roles; raises AuthnError. Raises SettingsError outside of that.
     """
 
     issuer: str
     audience: str
-    keyset: KeySet
+    keys: KeySource
     max_lifetime_seconds: int
     clock_skew_seconds: int = MAX_CLOCK_SKEW_SECONDS
+    read_roles: RoleReader = read_roles_claim
 
     def __post_init__(self) -> None:
         """Refuse what would leave a check without effect."""
@@ -65,6 +84,20 @@ class TrustedIssuer:
 
 
 @dataclass(frozen=True, slots=True)
+class UnverifiedToken:
+    """A compact JSON Web Signature in one canonical form; nobody has vouched for any of it.
+
+    algorithm, key_id: checked for their form, and to be compared with the key's.
+    """
+
+    text: str
+    header: dict[str, Any]
+    algorithm: str
+    key_id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SignedContent:
     """What a key of the set has signed; the payload's meaning is not checked yet."""
 
@@ -74,7 +107,10 @@ class SignedContent:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The checked claims of an access token; times are UTC. Source: RFC 9068 section 2.2."""
+    """The checked claims of an access token; times are UTC. Source: RFC 9068 section 2.2.
+
+    certificate_thumbprint, key_thumbprint: what `cnf` binds the token to (RFC 8705, RFC 9449).
+    """
 
     issuer: str
     subject: str
@@ -83,32 +119,83 @@ class Claims:
     roles: frozenset[str]
     issued_at: datetime
     expires_at: datetime
+    acr: str | None
+    amr: frozenset[str]
+    auth_time: datetime | None
+    certificate_thumbprint: str | None
+    key_thumbprint: str | None
 
 
-def verify_token(unverified_token: str, *, issuer: TrustedIssuer, now: datetime) -> Claims:
+def read_token(unverified_token: str) -> UnverifiedToken:
+    """The parts of a compact JSON Web Signature, before anything is looked up for it.
+
+    Raises AuthnError (AUTHN_INVALID) for a wrong size or form, a header that carries what must never be obeyed, an
+    algorithm or key id that no key of ours could have. Source: RFC 7515 section 5.2, RFC 8725.
+    """
+    if len(unverified_token) > MAX_TOKEN_BYTES:
+        raise refused(Refusal.TOKEN_SIZE)
+    segments = _COMPACT.fullmatch(unverified_token)
+    if segments is None:
+        raise refused(Refusal.TOKEN_FORM)
+    try:
+        header_text, payload, _ = (decode_base64url(segment) for segment in segments.groups())
+    except MalformedError as exc:
+        raise refused(Refusal.TOKEN_FORM) from exc
+    try:
+        header = parse_json_object(header_text)
+    except MalformedError as exc:
+        raise refused(Refusal.HEADER_FORM) from exc
+    if not _FORBIDDEN_MEMBERS.isdisjoint(header):
+        raise refused(Refusal.HEADER_MEMBER)
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise refused(Refusal.ALGORITHM)
+    if not is_key_id(key_id):
+        raise refused(Refusal.KEY_ID)
+    return UnverifiedToken(unverified_token, header, algorithm, key_id, payload)
+
+
+def unverified_issuer(token: UnverifiedToken) -> str:
+    """The `iss` that an access token names, to pick the issuer whose keys must then have signed it.
+
+    Raises AuthnError (AUTHN_INVALID) for another type of token, or a payload that is not one strict JSON object with
+    an `iss`.
+    """
+    # Without this check another kind of token of the same issuer, such as an ID token, would pass.
+    if token.header.get("typ") not in _TYPES:
+        raise refused(Refusal.TYPE)
+    issuer = _parse_claims(token.payload).get("iss")
+    if not isinstance(issuer, str):
+        raise refused(Refusal.ISSUER)
+    return issuer
+
+
+def verify_token(token: UnverifiedToken, *, issuer: TrustedIssuer, now: datetime) -> Claims:
     """The claims of an access token that the issuer signed for us and that is valid now.
 
-    Raises AuthnError (AUTHN_INVALID) with a Refusal as its reason in every other case.
-    Source: RFC 9068 section 4, RFC 8725.
+    Raises AuthnError (AUTHN_INVALID) with a Refusal as its reason in every other case, IdentityUnavailableError if the
+    issuer's keys are not known. Source: RFC 9068 section 4, RFC 8725.
     """
-    content = verify_signature(unverified_token, keyset=issuer.keyset)
-    # Without this check another kind of token of the same issuer, such as an ID token, would pass.
-    if content.header.get("typ") not in _TYPES:
+    if token.header.get("typ") not in _TYPES:
         raise refused(Refusal.TYPE)
-    try:
-        claims = parse_json_object(content.payload)
-    except MalformedError as exc:
-        raise refused(Refusal.PAYLOAD_FORM) from exc
+    content = verify_read(token, keyset=issuer.keys.current())
+    claims = _parse_claims(content.payload)
     _check_parties(claims, issuer)
     issued_at, expires_at = _check_times(claims, issuer, int(now.timestamp()))
+    bound = parse_confirmation(claims["cnf"]) if "cnf" in claims else (None, None)
     return Claims(
         issuer=issuer.issuer,
         subject=_text(claims.get("sub"), Refusal.SUBJECT),
         client_id=_text(claims.get("client_id"), Refusal.CLIENT_ID),
         token_id=_text(claims.get("jti"), Refusal.TOKEN_ID),
-        roles=_roles(claims.get("roles", [])),
+        roles=issuer.read_roles(claims),
         issued_at=datetime.fromtimestamp(issued_at, UTC),
         expires_at=datetime.fromtimestamp(expires_at, UTC),
+        acr=_text(claims["acr"], Refusal.ACR) if "acr" in claims else None,
+        amr=_methods(claims.get("amr", [])),
+        auth_time=_auth_time(claims),
+        certificate_thumbprint=bound[0],
+        key_thumbprint=bound[1],
     )
 
 
@@ -116,19 +203,23 @@ def verify_signature(unverified_token: str, *, keyset: KeySet) -> SignedContent:
     """Header and payload of a compact JSON Web Signature by a key of the set.
 
     Raises AuthnError (AUTHN_INVALID) with a Refusal as its reason in every other case.
-    Source: RFC 7515 section 5.2.
     """
-    if len(unverified_token) > MAX_TOKEN_BYTES:
-        raise refused(Refusal.TOKEN_SIZE)
-    unverified_header = _read_header(unverified_token)
-    key = _pick_key(unverified_header, keyset)
+    return verify_read(read_token(unverified_token), keyset=keyset)
+
+
+def verify_read(token: UnverifiedToken, *, keyset: KeySet) -> SignedContent:
+    """Header and payload of a token, if a key of the set signed them. Raises AuthnError (AUTHN_INVALID) otherwise."""
+    key = _pick_key(token, keyset)
     try:
         verified = key.verifier.decode_complete(
-            unverified_token, key=key.public_key, algorithms=[key.algorithm]
+            token.text, key=key.public_key, algorithms=[key.algorithm]
         )
     except jwt.PyJWTError as exc:
         raise refused(Refusal.SIGNATURE) from exc
-    return SignedContent(header=unverified_header, payload=verified["payload"])
+    if verified["payload"] != token.payload:
+        # The library read other bytes than we did: what it verified is not what we would believe.
+        raise refused(Refusal.SIGNATURE)
+    return SignedContent(header=token.header, payload=token.payload)
 
 
 def is_role_list(value: object) -> TypeGuard[list[str]]:
@@ -136,33 +227,19 @@ def is_role_list(value: object) -> TypeGuard[list[str]]:
     return _is_text_list(value, max_items=MAX_ROLES, max_characters=MAX_ROLE_CHARACTERS)
 
 
-def _read_header(unverified_token: str) -> dict[str, Any]:
-    segments = _COMPACT.fullmatch(unverified_token)
-    if segments is None:
-        raise refused(Refusal.TOKEN_FORM)
+def _parse_claims(payload: bytes) -> dict[str, Any]:
     try:
-        header, _, _ = (decode_base64url(segment) for segment in segments.groups())
+        return parse_json_object(payload)
     except MalformedError as exc:
-        raise refused(Refusal.TOKEN_FORM) from exc
-    try:
-        return parse_json_object(header)
-    except MalformedError as exc:
-        raise refused(Refusal.HEADER_FORM) from exc
+        raise refused(Refusal.PAYLOAD_FORM) from exc
 
 
-def _pick_key(unverified_header: dict[str, Any], keyset: KeySet) -> VerificationKey:
-    if not _FORBIDDEN_MEMBERS.isdisjoint(unverified_header):
-        raise refused(Refusal.HEADER_MEMBER)
-    algorithm, key_id = unverified_header.get("alg"), unverified_header.get("kid")
-    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise refused(Refusal.ALGORITHM)
-    if not is_key_id(key_id):
-        raise refused(Refusal.KEY_ID)
-    key = keyset.keys.get(key_id)
+def _pick_key(token: UnverifiedToken, keyset: KeySet) -> VerificationKey:
+    key = keyset.keys.get(token.key_id)
     if key is None:
         raise refused(Refusal.KEY_UNKNOWN)
     # The key decides; the token may only agree (RFC 8725 section 3.1).
-    if algorithm != key.algorithm:
+    if token.algorithm != key.algorithm:
         raise refused(Refusal.KEY_ALGORITHM)
     return key
 
@@ -193,10 +270,14 @@ def _check_times(claims: dict[str, Any], issuer: TrustedIssuer, now: int) -> tup
 
 
 def _numeric_date(value: object) -> int:
-    # bool is a subclass of int, hence no isinstance; fractions have no use here and two spellings.
-    if type(value) is not int or not 0 <= value <= _MAX_NUMERIC_DATE:
+    if not _is_numeric_date(value):
         raise refused(Refusal.TIME_FORM)
     return value
+
+
+def _is_numeric_date(value: object) -> TypeGuard[int]:
+    # bool is a subclass of int, hence no isinstance; fractions have no use here and two spellings.
+    return type(value) is int and 0 <= value <= _MAX_NUMERIC_DATE
 
 
 def _text(value: object, reason: Refusal) -> str:
@@ -205,10 +286,19 @@ def _text(value: object, reason: Refusal) -> str:
     return value
 
 
-def _roles(value: object) -> frozenset[str]:
-    if not is_role_list(value):
-        raise refused(Refusal.ROLES)
+def _methods(value: object) -> frozenset[str]:
+    if not _is_text_list(value, max_items=MAX_METHODS, max_characters=MAX_ROLE_CHARACTERS):
+        raise refused(Refusal.AMR)
     return frozenset(value)
+
+
+def _auth_time(claims: dict[str, Any]) -> datetime | None:
+    if "auth_time" not in claims:
+        return None
+    seconds = claims["auth_time"]
+    if not _is_numeric_date(seconds):
+        raise refused(Refusal.AUTH_TIME)
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _is_text_list(value: object, *, max_items: int, max_characters: int) -> TypeGuard[list[str]]:

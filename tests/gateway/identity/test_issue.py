@@ -27,8 +27,9 @@ from gateway.identity.issue import (
     load_signing_key,
     thumbprint,
 )
+from gateway.identity.key_sources import FixedKeys
 from gateway.identity.keysets import load_keyset
-from gateway.identity.tokens import TrustedIssuer, verify_token
+from gateway.identity.tokens import TrustedIssuer, read_token, verify_token
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
@@ -76,12 +77,12 @@ def test_what_is_issued_is_accepted(
     issuer = TrustedIssuer(
         issuer="https://issuer.example",
         audience="gatewatch",
-        keyset=load_keyset(jwks_of([KEY.public_key()])),
+        keys=FixedKeys(load_keyset(jwks_of([KEY.public_key()]))),
         max_lifetime_seconds=3600,
     )
     changes = {"subject": subject, "token_id": token_id, "roles": roles}
     token = issue_token(**{**REQUEST, **changes, "lifetime_seconds": lifetime_seconds})
-    claims = verify_token(token, issuer=issuer, now=NOW)
+    claims = verify_token(read_token(token), issuer=issuer, now=NOW)
     assert (claims.subject, claims.token_id) == (subject, token_id)
     assert claims.roles == frozenset(roles)
     assert (claims.expires_at - claims.issued_at).total_seconds() == lifetime_seconds

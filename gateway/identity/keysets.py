@@ -2,13 +2,18 @@
 
 Rules:
 - Each key names its one algorithm, and the key's kind fits it: a token cannot choose another.
-- Keys declared for something else (`use`, `key_ops`) are left out; every other fault refuses the
-  whole set, because an operator must hear of it at the start and not by way of refused callers.
-- Public keys only: a private key in this file is a leak, a shared secret would let readers sign.
+- Keys declared for something else (`use`, `key_ops`) are left out. Every other fault of a file refuses
+  the whole set, because an operator must hear of it at the start and not by way of refused callers.
+- A set fetched from an issuer is not the operator's to mend: there a faulty key is left out and told.
+  Two usable keys of one id are both left out, for nobody could say which of them a token names.
+- Public keys only: a private key in a set is a leak, a shared secret would let readers sign. Whatever
+  has the id or the material of a leaked key is left out with it.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
@@ -26,6 +31,9 @@ from gateway.identity.wire import (
 )
 
 MAX_KEYSET_BYTES = 64 * 1024
+MAX_REMOTE_KEYS = (
+    128  # Of all kinds; providers publish a handful, and each fault is told in the log.
+)
 MAX_KEY_ID_CHARACTERS = 128
 MIN_RSA_BITS = 2048  # NIST SP 800-131A: less is no longer allowed.
 MAX_RSA_BITS = 8192  # More makes every verification slow.
@@ -40,17 +48,24 @@ ALGORITHMS: Mapping[str, tuple[str, str | None]] = MappingProxyType(
         "Ed25519": ("OKP", "Ed25519"),
         "ES256": ("EC", "P-256"),
         "ES384": ("EC", "P-384"),
+        "ES512": ("EC", "P-521"),
         "PS256": ("RSA", None),
+        "PS384": ("RSA", None),
+        "PS512": ("RSA", None),
         "RS256": ("RSA", None),
+        "RS384": ("RSA", None),
+        "RS512": ("RSA", None),
     }
 )
 
 _CURVES: Mapping[str, Callable[[], ec.EllipticCurve]] = MappingProxyType(
-    {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1}
+    {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
 )
 _KEY_TYPES = ("EC", "OKP", "RSA")  # A tuple, since what is looked up may be a list.
 _ROCA_PRIMES = tuple(n for n in range(3, 168) if all(n % d for d in range(2, int(n**0.5) + 1)))
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+# RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1; `priv` is ML-DSA's.
+_SECRET_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+_IDENTIFYING_MEMBERS = ("kid", "n", "x", "pub")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,14 @@ class KeySet:
     keys: Mapping[str, VerificationKey]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A key of a fetched set that is not used: cause and fix, and whether the issuer published a secret."""
+
+    cause_and_fix: str
+    is_leak: bool
+
+
 def load_keyset(content: bytes) -> KeySet:
     """The usable keys of a JSON Web Key Set.
 
@@ -85,8 +108,47 @@ def load_keyset(content: bytes) -> KeySet:
             raise _refused(key.key_id, "occurs twice; give each key an id of its own")
         keys[key.key_id] = key
     if not keys:
-        raise _set_refused("it holds no key for verifying signatures; add the issuer's public key")
+        raise _no_key()
     return KeySet(MappingProxyType(keys))
+
+
+def load_remote_keyset(content: bytes) -> tuple[KeySet, tuple[LeftOut, ...]]:
+    """The usable keys of a JSON Web Key Set that an issuer publishes, and which others were left out.
+
+    Keys declared for something other than verifying are no fault and not told. Raises SettingsError if
+    no key is usable, for a set of more than 128 keys, and for what is no key set in strict JSON.
+    Source: RFC 7517 section 5, which has unknown kinds of keys ignored.
+    """
+    members = _members(content)
+    if len(members) > MAX_REMOTE_KEYS:
+        raise _set_refused(f"it holds more than {MAX_REMOTE_KEYS} keys; remove retired ones")
+    leaked = _leaked(members)
+    usable: list[VerificationKey] = []
+    left_out: list[LeftOut] = []
+    for member in members:
+        try:
+            _check_not_leaked(member, leaked)
+            key = _load_key(member)
+        except SettingsError as exc:
+            left_out.append(LeftOut(exc.message, is_leak=is_secret(member)))
+            continue
+        if key is not None:
+            usable.append(key)
+    counts = Counter(key.key_id for key in usable)
+    keys = {key.key_id: key for key in usable if counts[key.key_id] == 1}
+    left_out.extend(_ambiguous(key_id) for key_id, count in counts.items() if count > 1)
+    if not keys:
+        raise _no_key()
+    return KeySet(MappingProxyType(keys)), tuple(left_out)
+
+
+def has_same_keys(keyset: KeySet, other: KeySet) -> bool:
+    """Whether two sets hold the same keys under the same ids for the same algorithms."""
+    return _comparable(keyset) == _comparable(other)
+
+
+def _comparable(keyset: KeySet) -> dict[str, tuple[str, PublicKey]]:
+    return {key.key_id: (key.algorithm, key.public_key) for key in keyset.keys.values()}
 
 
 def _members(content: bytes) -> list[Any]:
@@ -105,21 +167,73 @@ def _load_key(member: object) -> VerificationKey | None:
     """One key, or None where it is declared for something other than verifying."""
     if not isinstance(member, dict):
         raise _set_refused("a key in it is not an object; export it again")
-    name = repr(member.get("kid"))[:MAX_KEY_ID_CHARACTERS]
+    name = _name(member)
+    if is_secret(member):
+        raise _refused(
+            name, "is a private or shared key; replace it, for it has leaked, by a public one"
+        )
     if member.get("kty") not in _KEY_TYPES:
         raise _refused(name, f"has an unknown 'kty'; only {', '.join(_KEY_TYPES)} are taken")
-    if not _PRIVATE_MEMBERS.isdisjoint(member):
-        raise _refused(name, "is a private key; replace it, for it has leaked, by a public one")
     if not is_key_id(member.get("kid")):
         raise _refused(name, "has no usable 'kid'; give it 1 to 128 printable ASCII characters")
     if not _is_for_verifying(member, name):
         return None
     algorithm = _pinned_algorithm(member, name)
     try:
-        public_key = _PARSERS[member["kty"]](member)
-    except (KeyError, ValueError) as exc:  # MalformedError is a ValueError.
+        public_key = public_key_of(member)
+    except MalformedError as exc:
         raise _refused(name, f"is not a valid public key ({exc}); export it again") from exc
-    return VerificationKey(member["kid"], algorithm, public_key, _verifier(algorithm))
+    return VerificationKey(member["kid"], algorithm, public_key, verifier_of(algorithm))
+
+
+def public_key_of(member: dict[str, Any]) -> PublicKey:
+    """The public key in a JSON Web Key; that it holds no secret and fits an algorithm is for the caller to check.
+
+    member: with a `kty` and `crv` out of ALGORITHMS. Raises MalformedError for anything but the one spelling of a
+    valid key. Source: RFC 7518 section 6, RFC 8037 section 2.
+    """
+    try:
+        return _PARSERS[member["kty"]](member)
+    except (KeyError, ValueError) as exc:
+        raise MalformedError(str(exc)) from exc
+
+
+def _name(member: dict[str, Any]) -> str:
+    # As Python writes it, so that nothing in it can break a line of the log; what is no text may nest too deep for that.
+    key_id = member.get("kid")
+    return ascii(key_id if isinstance(key_id, str) else None)[:MAX_KEY_ID_CHARACTERS]
+
+
+def is_secret(member: object) -> bool:
+    """Whether a JSON Web Key holds more than a public key."""
+    return isinstance(member, dict) and not _SECRET_MEMBERS.isdisjoint(member)
+
+
+def _leaked(members: Iterable[object]) -> frozenset[tuple[str, str]]:
+    """The ids and public halves of the keys whose secret half is in the set."""
+    return frozenset(
+        found for member in members if is_secret(member) for found in _identifying(member)
+    )
+
+
+def _identifying(member: object) -> Iterable[tuple[str, str]]:
+    if isinstance(member, dict):
+        for name in _IDENTIFYING_MEMBERS:
+            value = member.get(name)
+            if isinstance(value, str):
+                yield name, value
+
+
+def _check_not_leaked(member: object, leaked: frozenset[tuple[str, str]]) -> None:
+    if not isinstance(member, dict) or is_secret(member):
+        return  # Refused further on, by its own fault.
+    if not leaked.isdisjoint(_identifying(member)):
+        raise _refused(_name(member), "is the public half of a key that has leaked; replace it")
+
+
+def _ambiguous(key_id: str) -> LeftOut:
+    fault = _refused(repr(key_id), "occurs twice; give each key an id of its own")
+    return LeftOut(fault.message, is_leak=False)
 
 
 def is_key_id(value: object) -> TypeGuard[str]:
@@ -145,7 +259,8 @@ def _pinned_algorithm(member: dict[str, Any], name: str) -> str:
     return algorithm
 
 
-def _verifier(algorithm: str) -> jwt.PyJWS:
+def verifier_of(algorithm: str) -> jwt.PyJWS:
+    """What verifies by this one algorithm out of ALGORITHMS and knows no other."""
     if algorithm != "Ed25519":
         return jwt.PyJWS(algorithms=[algorithm])
     # PyJWT knows this algorithm under its old name only.
@@ -207,8 +322,13 @@ def _is_roca(modulus: int) -> bool:
     return all(modulus % prime in _powers_of_65537(prime) for prime in _ROCA_PRIMES)
 
 
-def _powers_of_65537(prime: int) -> set[int]:
-    return {pow(65537, exponent, prime) for exponent in range(prime - 1)}
+@cache
+def _powers_of_65537(prime: int) -> frozenset[int]:
+    return frozenset(pow(65537, exponent, prime) for exponent in range(prime - 1))
+
+
+def _no_key() -> SettingsError:
+    return _set_refused("it holds no key for verifying signatures; add the issuer's public key")
 
 
 def _set_refused(cause_and_fix: str) -> SettingsError:

@@ -1,7 +1,7 @@
 """What a principal may do: roles give permissions, and nothing else does.
 
-Rules: denied by default; an unknown role gives nothing; a role written `role:model` counts for that
-one model only. Pure: the decision depends on the arguments alone.
+Rules: denied by default; an unknown role gives nothing; every restriction must hold, whether the role has it here or
+the token adds it (`role:model@version`, see roles). Pure: the decision depends on the arguments alone.
 
 | role     | predict | models.read | models.write |
 |----------|---------|-------------|--------------|
@@ -11,17 +11,28 @@ one model only. Pure: the decision depends on the arguments alone.
 | operator |         | yes         | yes          |
 | metrics  |         |             |              |
 
-Operators and auditors send no images: whoever may change the model or reads the audit log is not
-the one who calls.
+Operators and auditors send no images: whoever may change the model or reads the audit log is not the one who calls. An
+operator changes models only with a second factor that is at most 15 minutes old.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeVar
 
 from gateway.errors import AuthzError, Code
 from gateway.identity.principal import Principal
+from gateway.identity.roles import RoleText, fits, read_role
+from gateway.identity.step_up import SecondFactor
+
+_Limit = TypeVar("_Limit", str, int)
+
+EVERYTHING = "*"
+WINDOW_SECONDS: Mapping[str, int] = MappingProxyType(
+    {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+)
 
 
 class Permission(StrEnum):
@@ -38,6 +49,7 @@ class DecisionReason(StrEnum):
     GRANTED = "granted"
     NO_KNOWN_ROLE = "no_known_role"
     OTHER_MODEL = "other_model"
+    OTHER_VERSION = "other_version"
     NOT_PERMITTED = "not_permitted"
 
 
@@ -49,34 +61,96 @@ class Decision:
     reason: DecisionReason
 
 
-Grants = Mapping[str, frozenset[Permission]]
+@dataclass(frozen=True, slots=True)
+class RoleLimits:
+    """How much a principal may ask; None is what the setting of that kind says.
 
+    requests: "N/second", "N/minute", "N/hour" or "N/day"; empty is no limit. concurrency: calls at the same time, at
+    least 1. daily_images: by UTC day; 0 is no limit.
+    """
+
+    requests: str | None = None
+    concurrency: int | None = None
+    daily_images: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a role gives, and where; models and versions are patterns, None restricts nothing."""
+
+    permissions: frozenset[Permission]
+    models: tuple[str, ...] | None = None
+    versions: tuple[str, ...] | None = None
+    limits: RoleLimits = RoleLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The roles that count, by name, and what else a permission asks for; no code can change it."""
+
+    roles: Mapping[str, Role]
+    second_factors: Mapping[Permission, SecondFactor]
+
+    def __post_init__(self) -> None:
+        """Keep copies that nobody can change."""
+        object.__setattr__(self, "roles", MappingProxyType(dict(self.roles)))
+        object.__setattr__(self, "second_factors", MappingProxyType(dict(self.second_factors)))
+
+
+DEFAULT_POLICY = Policy(
+    roles={
+        "client": Role(frozenset({Permission.PREDICT, Permission.MODELS_READ})),
+        "analyst": Role(frozenset({Permission.MODELS_READ})),
+        "auditor": Role(frozenset({Permission.MODELS_READ})),
+        "operator": Role(frozenset({Permission.MODELS_READ, Permission.MODELS_WRITE})),
+        "metrics": Role(frozenset()),
+    },
+    second_factors={
+        Permission.MODELS_WRITE: SecondFactor(
+            # OpenID PAPE 1.0's name for it, which Auth0 uses, and RFC 8176's.
+            acr=("http://schemas.openid.net/pape/policies/2007/06/multi-factor",),
+            amr=frozenset({"mfa"}),
+            max_age_seconds=15 * 60,
+        )
+    },
+)
+
+Grants = Mapping[str, frozenset[Permission]]
 DEFAULT_GRANTS: Grants = MappingProxyType(
-    {
-        "client": frozenset({Permission.PREDICT, Permission.MODELS_READ}),
-        "analyst": frozenset({Permission.MODELS_READ}),
-        "auditor": frozenset({Permission.MODELS_READ}),
-        "operator": frozenset({Permission.MODELS_READ, Permission.MODELS_WRITE}),
-        "metrics": frozenset(),
-    }
+    {name: role.permissions for name, role in DEFAULT_POLICY.roles.items()}
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A role that a principal has: what the policy says of it, and what the token adds."""
+
+    role: Role
+    text: RoleText
+
+
 def decide(
+    policy: Policy,
     principal: Principal,
     permission: Permission,
     model: str | None,
-    *,
-    grants: Grants = DEFAULT_GRANTS,
+    version: str | None,
 ) -> Decision:
-    """Whether a principal has a permission on a model; None stands for all models at once."""
-    known = [role for role in principal.roles if role.partition(":")[0] in grants]
+    """Whether a principal has a permission on a model's version.
+
+    model None stands for all models at once, which only a role without restrictions covers. version None is one that is
+    not known yet: what is denied is denied for every version, what is allowed must be asked again once it is known.
+    """
+    known = _known(policy, principal)
     if not known:
         return Decision(allowed=False, reason=DecisionReason.NO_KNOWN_ROLE)
-    fitting = [role for role in known if _covers(role, model)]
-    if not fitting:
+    of_model = [held for held in known if _covers_model(held, model)]
+    if not of_model:
         return Decision(allowed=False, reason=DecisionReason.OTHER_MODEL)
-    if any(permission in grants[role.partition(":")[0]] for role in fitting):
+    of_version = [held for held in of_model if _covers_version(held, model, version)]
+    if not of_version:
+        return Decision(allowed=False, reason=DecisionReason.OTHER_VERSION)
+    if any(permission in held.role.permissions for held in of_version):
         return Decision(allowed=True, reason=DecisionReason.GRANTED)
     return Decision(allowed=False, reason=DecisionReason.NOT_PERMITTED)
 
@@ -85,19 +159,65 @@ def require(
     principal: Principal,
     permission: Permission,
     model: str | None,
+    version: str | None,
     *,
-    grants: Grants = DEFAULT_GRANTS,
+    policy: Policy,
 ) -> None:
-    """Return if the principal has the permission on the model.
+    """Return if the principal has the permission on the model's version, as decide says.
 
     Raises AuthzError (AUTHZ_DENIED) with the DecisionReason as its reason otherwise.
     """
-    decision = decide(principal, permission, model, grants=grants)
+    decision = decide(policy, principal, permission, model, version)
     if not decision.allowed:
         message = "your roles do not allow this: ask the operator for a role that does"
         raise AuthzError(Code.AUTHZ_DENIED, message, reason=decision.reason.value)
 
 
-def _covers(role: str, model: str | None) -> bool:
-    _, separator, only_model = role.partition(":")
-    return not separator or only_model == model  # Never equal to None, all models at once.
+def limits_of(policy: Policy, principal: Principal) -> RoleLimits:
+    """The most generous of each limit that a role of the principal names; None where none does."""
+    limits = [held.role.limits for held in _known(policy, principal)]
+    return RoleLimits(
+        requests=_most((limit.requests for limit in limits), _per_second),
+        concurrency=_most((limit.concurrency for limit in limits), float),
+        daily_images=_most((limit.daily_images for limit in limits), _budget),
+    )
+
+
+def _known(policy: Policy, principal: Principal) -> list[_Held]:
+    texts = map(read_role, principal.roles)
+    return [_Held(policy.roles[text.name], text) for text in texts if text.name in policy.roles]
+
+
+def _covers_model(held: _Held, model: str | None) -> bool:
+    return _is_among(held.role.models, model) and _is_among(_only(held.text.model), model)
+
+
+def _covers_version(held: _Held, model: str | None, version: str | None) -> bool:
+    restrictions = (held.role.versions, _only(held.text.version))
+    if version is None and model is not None:
+        # Some version fits every pattern but an empty one; whether one fits both is left to the second question.
+        return all(patterns is None or any(patterns) for patterns in restrictions)
+    return all(_is_among(patterns, version) for patterns in restrictions)
+
+
+def _is_among(patterns: tuple[str, ...] | None, text: str | None) -> bool:
+    if patterns is None or EVERYTHING in patterns:
+        return True
+    return text is not None and any(fits(pattern, text) for pattern in patterns)
+
+
+def _only(pattern: str | None) -> tuple[str, ...] | None:
+    return None if pattern is None else (pattern,)
+
+
+def _most(limits: Iterable[_Limit | None], generosity: Callable[[_Limit], float]) -> _Limit | None:
+    return max((limit for limit in limits if limit is not None), key=generosity, default=None)
+
+
+def _per_second(requests: str) -> float:
+    count, _, window = requests.partition("/")
+    return int(count) / WINDOW_SECONDS[window] if requests else math.inf
+
+
+def _budget(daily_images: int) -> float:
+    return daily_images or math.inf

@@ -21,6 +21,10 @@ _FILE_ID = "sqlite_file_id"
 _POSTGRES_LIMITS = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
+    # The limit above is for what was sent. Whoever waits for an answer from a host that is gone learns it by these.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
     "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c synchronous_commit=on",
 }
 

@@ -19,6 +19,7 @@ from starlette.types import Lifespan
 
 from gateway.api import models
 from gateway.api.edge import About, Edge, Handler, RouteEntry
+from gateway.api.openapi import OPENAPI_PATH, openapi_bytes
 from gateway.api.predict import predict
 from gateway.api.problems import problem
 from gateway.api.resource_metadata import RESOURCE_METADATA_PATH, resource_metadata
@@ -50,6 +51,11 @@ async def _resource_metadata(request: Request, call: Call, edge: Edge) -> Respon
     return Response(resource_metadata(edge.resource), media_type="application/json")
 
 
+async def _openapi(request: Request, call: Call, edge: Edge) -> Response:
+    del request, call
+    return Response(openapi_bytes(ROUTES, edge.version), media_type="application/json")
+
+
 def _named(
     verb: str, method: str, permission: Permission, action: Action, handler: Handler
 ) -> RouteEntry:
@@ -74,6 +80,7 @@ ROUTES: tuple[RouteEntry, ...] = (
     RouteEntry("/livez", "GET", None, None, _livez),
     RouteEntry("/readyz", "GET", None, None, _readyz),
     RouteEntry(RESOURCE_METADATA_PATH, "GET", None, None, _resource_metadata),
+    RouteEntry(OPENAPI_PATH, "GET", None, None, _openapi),
 )
 
 

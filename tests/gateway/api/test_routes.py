@@ -48,6 +48,7 @@ def test_the_table_itself() -> None:
         ("GET", "/livez", None, None),
         ("GET", "/readyz", None, None),
         ("GET", "/.well-known/oauth-protected-resource", None, None),
+        ("GET", "/openapi.json", None, None),
     ]
 
 
@@ -168,7 +169,7 @@ async def test_a_gateway_that_is_not_ready_says_so(
 @pytest.mark.parametrize(
     "path",
     ["/", "/predict/", "/v1/model/", "/livez/", "/Predict", "//predict",
-     "/v1", "/.env", "/docs", "/openapi.json", "/metrics", "/predict%2f", "/predict%00"],
+     "/v1", "/.env", "/docs", "/openapi.yaml", "/metrics", "/predict%2f", "/predict%00"],
 )  # fmt: skip
 async def test_what_is_not_in_the_table_is_refused_and_recorded(
     gateway: Gateway, client: httpx.AsyncClient, path: str

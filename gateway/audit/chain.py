@@ -19,7 +19,9 @@ from gateway.audit.events import MAX_CHARACTERS, AuditEvent, printable
 from gateway.errors import Code, SettingsError
 from gateway.store.records import AuditRecord
 
-FORMAT = 1
+FORMAT = 2
+# What records of format 1 lack; a ledger may begin with such and go on in this one.
+_NEW_IN_2 = frozenset({"token_id", "certificate_thumbprint"})
 
 # RFC 6962 section 2.1 keeps 0x00 for leaves and 0x01 for nodes, so that a record's hash never is a node's.
 _RECORD_PREFIX = b"\x00"
@@ -147,7 +149,7 @@ def _expected_hash(
     # The hash of a good record, or None where anything but the hash is wrong already.
     if record.position != position or record.origin != origin:
         return None
-    match = _BODY.fullmatch(record.body)
+    match = _match(record.body)
     if match is None or match[1] != _format_time(record.recorded_at):
         return None
     return hash_record(previous_hash, record.body)
@@ -163,7 +165,7 @@ def _explain(record: AuditRecord, later: Sequence[AuditRecord], origin: str, goo
     if record.position < place:
         why = f"a second record has position {record.position}"
         return Fault(place, FaultKind.REORDERED, why)
-    match = _BODY.fullmatch(record.body)
+    match = _match(record.body)
     if match is None:
         return Fault(place, FaultKind.NOT_CANONICAL, "the body is not in canonical form")
     for other in later:
@@ -185,7 +187,11 @@ def _format_time(moment: datetime) -> str:
     return utc.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def _body_pattern() -> re.Pattern[str]:
+def _match(body: str) -> re.Match[str] | None:
+    return _BODY.fullmatch(body) or _BODY_1.fullmatch(body)
+
+
+def _body_pattern(*, format_number: int, without: frozenset[str] = frozenset()) -> re.Pattern[str]:
     # Matching the one form is several times faster than parsing and writing again, and is as strict: members in
     # order, each once, no spaces, JSON's short escapes where they exist and \uNNNN in lower case elsewhere.
     # Repeats are possessive, so a hostile body costs one pass.
@@ -196,8 +202,10 @@ def _body_pattern() -> re.Pattern[str]:
     members = dict.fromkeys(MAX_CHARACTERS, f"(?:null|{text})")
     members |= dict.fromkeys(_NUMBERS, f"(?:null|{number})")
     members |= {"action": name, "outcome": name, "code": f"(?:null|{name})"}
-    members |= {"recorded_at": time, "format": str(FORMAT)}
-    return re.compile(r"\{" + ",".join(f'"{m}":{members[m]}' for m in sorted(members)) + r"\}")
+    members |= {"recorded_at": time, "format": str(format_number)}
+    names = sorted(members.keys() - without)
+    return re.compile(r"\{" + ",".join(f'"{m}":{members[m]}' for m in names) + r"\}")
 
 
-_BODY = _body_pattern()
+_BODY = _body_pattern(format_number=FORMAT)
+_BODY_1 = _body_pattern(format_number=1, without=_NEW_IN_2)

@@ -11,6 +11,19 @@ from gateway.settings import GatewaySettings, read_settings
 LIMITS = [
     ("PORT", "0", "65535", "-1", "65536"),
     ("METRICS_PORT", "0", "65535", "-1", "65536"),
+    ("MAX_CONNECTIONS", "1", "65536", "0", "65537"),
+    ("MAX_CONNECTIONS_PER_ADDRESS", "1", "65536", "0", "65537"),
+    ("HANDSHAKE_TIMEOUT_SECONDS", "0.001", "60", "0", "60.1"),
+    ("HEADER_TIMEOUT_SECONDS", "0.001", "60", "0", "60.1"),
+    ("IDLE_TIMEOUT_SECONDS", "0.001", "600", "0", "600.1"),
+    ("WRITE_TIMEOUT_SECONDS", "0.001", "60", "0", "60.1"),
+    ("JWKS_REFRESH_SECONDS", "10", "86400", "9.9", "86400.1"),
+    ("JWKS_MAX_STALE_SECONDS", "60", "604800", "59.9", "604800.1"),
+    ("DENY_LIST_MAX_AGE_SECONDS", "2", "3600", "1.9", "3600.1"),
+    ("ADDRESS_CONCURRENCY", "1", "65536", "0", "65537"),
+    ("PRINCIPAL_CONCURRENCY", "1", "65536", "0", "65537"),
+    ("DAILY_IMAGES", "0", "9007199254740992", "-1", "9007199254740993"),
+    ("MIN_BODY_BYTES_PER_SECOND", "0", "1073741824", "-1", "1073741825"),
     ("MAX_MODEL_BYTES", "1024", "17179869184", "1023", "17179869185"),
     ("TOKEN_MAX_LIFETIME_SECONDS", "60", "2592000", "59", "2592001"),
     ("TOKEN_CACHE_ENTRIES", "0", "1000000", "-1", "1000001"),
@@ -116,3 +129,24 @@ def test_a_setting_that_is_no_more_names_its_successor() -> None:
 def test_keks_are_never_shown() -> None:
     """A PIN that somebody put there by mistake stays out of logs."""
     assert "s3cret" not in repr(read_settings({"GATEWAY_KEKS": "pkcs11:?pin-value=s3cret"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("PUBLIC_URL", "https://gateway.example:8443", "https://gateway.example/path"),
+        ("PUBLIC_URL", "https://[2001:db8::1]", "http://gateway.example"),
+        ("JWKS_URL", "https://issuer.example/jwks", "http://issuer.example/jwks"),
+        ("JWKS_URL", "discover", "file:///etc/passwd"),
+        ("ADDRESS_RATE", "10/second", "10 per second"),
+        ("PRINCIPAL_RATE", "", "0/second"),
+        ("ADDRESS_FAILURE_RATE", "5/minute", "5/fortnight"),
+        ("QUOTA_STORE", "rediss://:secret@host/0", "memcached://host"),
+        ("CLIENT_CERTIFICATES", "optional", "perhaps"),
+    ],
+)
+def test_a_text_has_one_form(name: str, good: str, bad: str) -> None:
+    """What cannot be meant is refused under the variable's name."""
+    read_settings({f"GATEWAY_{name}": good})
+    with pytest.raises(SettingsError, match=f"GATEWAY_{name}"):
+        read_settings({f"GATEWAY_{name}": bad})

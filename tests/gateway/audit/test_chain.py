@@ -63,12 +63,30 @@ def test_canonical_body_is_this_text() -> None:
     """The stored form never changes under a ledger that exists: sorted members, no spaces, ASCII."""
     body = canonical_body(event(3, reason='no role "a"\n é'))
     assert body == (
-        '{"action":"predict","address":null,"client_id":null,"code":"authz_denied","format":1,'
+        '{"action":"predict","address":null,"certificate_thumbprint":null,"client_id":null,'
+        '"code":"authz_denied","format":2,'
         '"input_bytes":3,"input_sha256":null,"issuer":null,"method":null,"model_name":null,'
         '"model_version":null,"outcome":"refused","reason":"no role \\"a\\"\\\\x0a \\u00e9",'
         '"recorded_at":"2031-05-06T07:08:12.000000Z","request_id":"request-3",'
+        '"result_count":null,"result_digest":null,"route":null,"subject":null,"token_id":null}'
+    )
+
+
+def test_a_ledger_of_the_format_before_is_good_and_goes_on() -> None:
+    """Records that were written without token and certificate verify, and records of today follow them."""
+    old = (
+        '{"action":"predict","address":null,"client_id":null,"code":null,"format":1,'
+        '"input_bytes":3,"input_sha256":null,"issuer":null,"method":null,"model_name":null,'
+        '"model_version":null,"outcome":"answered","reason":null,'
+        '"recorded_at":"2031-05-06T07:08:09.000000Z","request_id":null,'
         '"result_count":null,"result_digest":null,"route":null,"subject":null}'
     )
+    begun = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    today = event(3)
+    entries = [(begun, old), (today.recorded_at, canonical_body(today))]
+    records, tail = chain_records(genesis_tail("gateway"), entries, origin="gateway")
+    found = verify_records(records, origin="gateway", tail=genesis_tail("gateway"))
+    assert (tail, None) == found
 
 
 def test_one_moment_has_one_text() -> None:

@@ -1,13 +1,13 @@
 """uvicorn's HTTP/1.1 protocol with limits, for callers of whom nothing is known yet.
 
-Rules: a head is bounded in bytes and fields; one reading of a request or none (RFC 9112); trailer fields are dropped;
-after an answer to a request that is still arriving, the rest is discarded for a bounded time. What breaks these rules
-is answered 400 without an audit record, since there is no request to record, and its connection ends.
+Rules: the parser sees only what the framing let through; trailer fields are dropped; every wait for the caller has a
+deadline that bytes do not extend, but for a body, whose reader has its own; after an answer to a request that is still
+arriving, the rest is discarded for a bounded time. What is no request is answered 400 without an audit record, since
+there is nothing to record, and its connection ends.
 """
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -15,16 +15,17 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.api.client_certificates import TLS_1_3, verified_thumbprint
+from gateway.api.deadlines import Deadlines
+from gateway.api.framing import NO_TUNNEL, NOT_HTTP, Framing
+from gateway.api.limits import CLOSE_GRACE_SECONDS, EdgeLimits, Ended
+from gateway.api.places import Place
 from gateway.api.problems import problem_body
 from gateway.errors import Code, RequestError
 
-MAX_HEAD_BYTES = 32 << 10  # request line and fields; a token is at most a quarter of it
-MAX_FIELDS = 100
-LINGER_SECONDS = 5.0
-MAX_LINGER_BYTES = 256 << 20  # a client that sends a body far too large still gets to read its 413
-
-NOT_HTTP = "the request is not valid HTTP/1.1"
-HEAD_TOO_LARGE = f"the head is over {MAX_HEAD_BYTES} bytes or {MAX_FIELDS} header fields"
+# Every call that waits for the answers before it costs some kilobytes, and fits into forty bytes of a client's.
+MAX_PIPELINED = 16
+WRITE_HIGH_WATER_BYTES = 64 << 10
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -36,132 +37,200 @@ class GatewayProtocol(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: EdgeLimits,
+        place: Place,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._limits = limits
+        self._place = place
+        self._framing = Framing()
+        self._deadlines = Deadlines[Ended](self.loop, on_due=self._end)
+        self._phase: Ended | None = None  # the deadline of what is waited for now
         self._answers = _AnswerTransport(self)
-        self._head_bytes = 0
-        self._fields = 0
         self._is_in_head = True
-        # What was fed to the parser since it last came to an end of a head, to body bytes or to the end of a request.
-        self._unsettled_bytes = 0
         self._keeps_alive = True
-        self._linger_timer: asyncio.TimerHandle | None = None
+        self._is_lingering = False
         self._linger_bytes = 0
+        self._thumbprint: str | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._place.take(self)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self._thumbprint = verified_thumbprint(transport.get_extra_info("ssl_object"))
+        self._expect(Ended.HEADER_TIMEOUT, self._limits.header_timeout_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
-        if self._linger_timer is not None:
-            self._linger_timer.cancel()
+        """Give back what the connection holds."""
+        self._deadlines.stop()
+        self._place.leave()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Let the caller read, for a time."""
+        super().pause_writing()
+        self._deadlines.set(Ended.WRITE_TIMEOUT, self._limits.write_timeout_seconds)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        self._deadlines.clear(Ended.WRITE_TIMEOUT)
 
     def data_received(self, data: bytes) -> None:
         """Parse; bytes after the close are nobody's, and closing may itself hand over what TLS still holds."""
         if self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
-        if self._linger_timer is not None:
+        if self._is_lingering:
             self._linger_bytes += len(data)
-            if self._linger_bytes > MAX_LINGER_BYTES:
+            if self._linger_bytes > self._limits.max_linger_bytes:
+                self._place.count(Ended.LINGER_BYTES)
                 self.transport.abort()
                 return
-        self._unsettled_bytes += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError as exc:
-            cause = exc.__context__  # what a callback below raised
-            self._refuse(cause if isinstance(cause, RequestError) else _invalid(NOT_HTTP))
-        else:
-            # The parser keeps an unfinished field to itself, so the callbacks alone cannot bound it.
-            if self._unsettled_bytes > MAX_HEAD_BYTES:
-                self._refuse(_invalid(HEAD_TOO_LARGE))
+        elif self._phase is Ended.IDLE_TIMEOUT:
+            self._expect(Ended.HEADER_TIMEOUT, self._limits.header_timeout_seconds)
+        fault = self._parse(self._framing.take(data)) or self._framing.fault
+        if fault is not None and not self.transport.is_closing():
+            self._refuse(fault)
 
     def on_message_begin(self) -> None:
-        """Count anew."""
+        """Make the scope, with what TLS says of the caller."""
         super().on_message_begin()
-        self._head_bytes = 0
-        self._fields = 0
         self._is_in_head = True
-
-    def on_url(self, url: bytes) -> None:
-        """Take a part of the request target."""
-        self._count(len(url))
-        super().on_url(url)
+        # ASGI TLS extension, version 0.2, and a key of our own; no header is ever looked at for this.
+        tls = {"tls_version": TLS_1_3, "client_cert_thumbprint": self._thumbprint}
+        self.scope["extensions"] = {"tls": tls}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; one of the trailer must not become a credential, and is dropped."""
-        self._fields += 1
-        self._count(len(name) + len(value))
         if self._is_in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Start a call if its head can be read in one way only."""
-        if self._linger_timer is not None or self.transport.is_closing():
+        """Start a call."""
+        if self._is_lingering or self.transport.is_closing():
             raise _invalid(NOT_HTTP)
         if self.parser.should_upgrade():
-            # The parser takes what follows CONNECT or an upgrade for no HTTP, and its next bytes for a new request.
-            raise _invalid("this server takes neither CONNECT nor an upgrade to another protocol")
-        _check_head(self.headers, self.parser.get_http_version())
-        self._unsettled_bytes = 0
+            # The parser takes what follows an upgrade for no HTTP, and its next bytes for a new request.
+            raise _invalid(NO_TUNNEL)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _invalid(NOT_HTTP)
         self._is_in_head = False
+        self._expect(None)
+        self._place.work()
         super().on_headers_complete()
         # Until the body is complete the connection cannot be kept: its rest would be read without a credential.
-        self._keeps_alive = self.cycle.keep_alive
+        self._keeps_alive = self.cycle.keep_alive and not self._place.must_renew()
         self.cycle.keep_alive = False
         self.cycle.transport = self._answers
 
     def on_body(self, body: bytes) -> None:
         """Pass bytes on while somebody may want them."""
-        self._unsettled_bytes = 0
-        if self._linger_timer is None:
+        if not self._is_lingering:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Keep the connection if the call wants that and was not answered before this."""
-        self._unsettled_bytes = 0
-        if self._linger_timer is not None:
-            self.transport.close()
+        if self._is_lingering:
+            self._close()
             return
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next call, unless none may come."""
-        if self._linger_timer is None:
-            super().on_response_complete()
+        """Start the next call or wait for it, unless none may come."""
+        self.server_state.total_requests += 1
+        if self._is_lingering or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self._place.wait()
+        if self._framing.is_between:
+            self._expect(Ended.IDLE_TIMEOUT, self._limits.idle_timeout_seconds)
+        else:
+            self._expect(Ended.HEADER_TIMEOUT, self._limits.header_timeout_seconds)
 
     def shutdown(self) -> None:
         """End after the call that is being answered."""
         self._keeps_alive = False
-        super().shutdown()
+        if self.cycle is None or self.cycle.response_complete:
+            self._close()
+        else:
+            self.cycle.keep_alive = False
+
+    def give_way(self) -> None:
+        """End at once, for a connection that may have more to say."""
+        self._place.count(Ended.GAVE_WAY)
+        self.transport.abort()
 
     def finish_answers(self) -> None:
         """Close once the caller is done sending: closed earlier, the answer could be lost on its way (RFC 9112 9.6)."""
         if not self.cycle.more_body:
-            self.transport.close()
-        elif self._linger_timer is None:
-            self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+            self.transport.close()  # the loop aborts what is not read in time
+        elif not self._is_lingering:
+            self._is_lingering = True
+            self._expect(Ended.LINGER_TIMEOUT, self._limits.linger_timeout_seconds)
             self.flow.resume_reading()
 
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES or self._fields > MAX_FIELDS:
-            raise _invalid(HEAD_TOO_LARGE)
+    def _parse(self, passed: bytes) -> RequestError | None:
+        if not passed:
+            return None
+        try:
+            self.parser.feed_data(passed)
+        except httptools.HttpParserError as exc:
+            cause = exc.__context__  # what a callback above raised
+            return cause if isinstance(cause, RequestError) else _invalid(NOT_HTTP)
+        return None
+
+    def _expect(self, phase: Ended | None, seconds: float = 0.0) -> None:
+        """Replace the deadline of what was waited for until now."""
+        if self._phase is not None:
+            self._deadlines.clear(self._phase)
+        self._phase = phase
+        if phase is not None:
+            self._deadlines.set(phase, seconds)
+
+    def _end(self, reason: Ended) -> None:
+        """A deadline has passed."""
+        if self.transport.is_closing():
+            self.transport.abort()
+            return
+        self._place.count(reason)
+        if reason in _POLITE:
+            self._close()
+        else:
+            self.transport.abort()
+
+    def _close(self) -> None:
+        """End TLS in order, but do not wait long for the other side to agree."""
+        self.transport.close()
+        self._expect(_CLOSING, CLOSE_GRACE_SECONDS)
 
     def _refuse(self, error: RequestError) -> None:
+        self._place.count(Ended.HTTP_INVALID)
         # An answer written while an earlier call still waits for its own would be taken for that one.
-        if self._linger_timer is None and not self._owes_an_answer():
+        if not self._is_lingering and not self._owes_an_answer():
             if self.cycle is not None:
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
-            body = problem_body(error, request_id=str(uuid.uuid4()))
-            head = (
-                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            )
-            self.transport.write(head + body)
-        self.transport.close()
+            self.transport.write(self._refusal(error))
+        self._close()
+
+    def _refusal(self, error: RequestError) -> bytes:
+        body = problem_body(error, request_id=str(uuid.uuid4()))
+        fields = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        return b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + body
 
     def _owes_an_answer(self) -> bool:
         is_owed = False
@@ -170,6 +239,11 @@ class GatewayProtocol(HttpToolsProtocol):
             is_begun = bool(self.pipeline) or not cycle.more_body or cycle.response_started
             is_owed = is_begun and not cycle.response_complete
         return is_owed
+
+
+# Whoever only waits is told that we leave; whoever does not read or does not stop sending is cut off.
+_POLITE = frozenset({Ended.HEADER_TIMEOUT, Ended.IDLE_TIMEOUT})
+_CLOSING = Ended.IDLE_TIMEOUT  # once the transport is closing, any deadline means abort
 
 
 class _AnswerTransport(asyncio.Transport):
@@ -187,19 +261,6 @@ class _AnswerTransport(asyncio.Transport):
 
     def close(self) -> None:
         self._protocol.finish_answers()
-
-
-def _check_head(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> None:
-    """Refuse what a proxy in front could read in another way than we do."""
-    if http_version not in {"1.0", "1.1"}:
-        raise _invalid(NOT_HTTP)
-    hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) > 1 or (not hosts and http_version == "1.1"):
-        raise _invalid("exactly one Host header is needed")  # RFC 9112 section 3.2
-    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    if codings and (codings != [b"chunked"] or http_version == "1.0"):
-        # RFC 9112 section 6.1: other codings are not undone here, and HTTP/1.0 knows none.
-        raise _invalid("the only transfer coding is chunked, in HTTP/1.1")
 
 
 def _invalid(message: str) -> RequestError:

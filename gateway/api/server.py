@@ -1,87 +1,165 @@
-"""The TLS listener: uvicorn with a TLS 1.3 context and a protocol of our own.
+"""The TLS listener: uvicorn with an acceptor, TLS contexts and a protocol of our own.
 
-Rules: TLS 1.3 only; no server banner; no WebSocket; the socket is bound here, so the port is known before serving.
+Rules: TLS 1.3 only; no server banner; no WebSocket; the socket is bound here, so the port is known before anything is
+built, but nobody can connect before the application has started.
 """
 
+import asyncio
 import signal
 import socket
-import ssl
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from gateway.api.acceptor import SEND_BUFFER_BYTES, Acceptor, Seat
+from gateway.api.limits import EdgeLimits, Ended
 from gateway.api.protocol import GatewayProtocol
+from gateway.api.safe_headers import SAFE_HEADERS
+from gateway.api.tls import TlsContexts
 from gateway.errors import Code, OperatorError
-from gateway.keyfiles import read_private_file
+from gateway.metrics import GatewayMetrics
 
-BACKLOG = 512
-KEEP_ALIVE_SECONDS = 30
+STARTUP_FAILURE = 3  # what uvicorn's own server ends with
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def tls_context(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
-    """A server context that speaks TLS 1.3 and nothing older.
-
-    key_file must be private (0600). Raises KeyFileError for that, OperatorError if the pair does not load.
-    """
-    read_private_file(key_file)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.options |= ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificate_file, key_file)
-    except (OSError, ssl.SSLError) as exc:
-        message = f"the TLS certificate {certificate_file} and key {key_file} do not load: {exc}"
-        raise OperatorError(Code.SETTINGS_INVALID, message) from exc
-    return context
-
-
 def bind(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; port 0 takes a free one. Raises OperatorError if the address is taken."""
+    """A bound TCP socket that does not listen yet; port 0 takes a free one.
+
+    Raises OperatorError if the address is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        # Connections inherit all of these but the first.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family is socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
     except OSError as exc:
-        message = f"cannot listen on {host} port {port}: {exc.strerror}; stop what holds it or set GATEWAY_PORT"
-        raise OperatorError(Code.SETTINGS_INVALID, message) from exc
+        bound.close()
+        raise _cannot_listen(host, port, exc) from exc
+    return bound
 
 
 class GatewayServer(uvicorn.Server):
-    """uvicorn's server, which says when it takes calls and returns after a signal so that its caller can clean up."""
+    """uvicorn's server behind our own acceptor.
 
-    def __init__(self, config: uvicorn.Config, *, on_serving: Callable[[], None]) -> None:
+    It says when it takes calls, takes its certificate anew on SIGHUP, and returns after a signal so that its caller
+    can clean up.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        contexts: TlsContexts,
+        limits: EdgeLimits,
+        metrics: GatewayMetrics,
+        on_serving: Callable[[], None],
+    ) -> None:
         super().__init__(config)
+        self._contexts = contexts
+        self._limits = limits
+        self._metrics = metrics
         self._on_serving = on_serving
+        self._watch: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open for calls, then say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_serving()
+        """Start the application, then open for calls, then say so.
+
+        Raises OperatorError if somebody else listens on the address by now.
+        """
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self._loop = asyncio.get_running_loop()
+        await self.on_tick(0)  # the first answer needs its default fields
+        self._watch = self._loop.create_task(self._contexts.watch())
+        self.servers = []
+        for bound in sockets or ():
+            await self._listen(bound)
+        self.started = True
+        self._on_serving()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, finish calls, stop the application."""
+        await self._stop_watching()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGINT and SIGTERM.
+        """Stop on SIGINT and SIGTERM, take certificates anew on SIGHUP.
 
         uvicorn raises the signal again once it has stopped, which would end the process before queued samples are
         written and the ledger is closed.
         """
         before = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._ask_for_reload)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _ask_for_reload(self, *_signal: object) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._contexts.ask)
+
+    async def _listen(self, bound: socket.socket) -> None:
+        acceptor = self._acceptor(bound)
+        try:
+            acceptor.start()
+        except OSError as exc:
+            await self._stop_watching()
+            await self.lifespan.shutdown()
+            host, port = bound.getsockname()[:2]
+            raise _cannot_listen(host, port, exc) from exc
+        self.servers.append(cast("Any", acceptor))
+
+    def _acceptor(self, bound: socket.socket) -> Acceptor:
+        return Acceptor(
+            bound,
+            tls=self._contexts,
+            limits=self._limits,
+            make_protocol=self._make_protocol,
+            on_ended=self._count_ended,
+            on_count=self._metrics.connections.set,
+        )
+
+    def _make_protocol(self, seat: Seat) -> asyncio.Protocol:
+        return GatewayProtocol(
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            self._loop,
+            limits=self._limits,
+            place=seat,
+        )
+
+    def _count_ended(self, reason: Ended) -> None:
+        self._metrics.connections_ended.labels(reason.value).inc()
+
+    async def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+
 
 def build_server(
     app: ASGIApp,
     *,
-    context: ssl.SSLContext,
+    contexts: TlsContexts,
+    limits: EdgeLimits,
+    metrics: GatewayMetrics,
     shutdown_timeout_seconds: int,
     on_serving: Callable[[], None],
 ) -> GatewayServer:
@@ -95,8 +173,14 @@ def build_server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        headers=list(SAFE_HEADERS),
         timeout_graceful_shutdown=shutdown_timeout_seconds,
-        ssl_context_factory=lambda _config, _default: context,
     )
-    return GatewayServer(config, on_serving=on_serving)
+    return GatewayServer(
+        config, contexts=contexts, limits=limits, metrics=metrics, on_serving=on_serving
+    )
+
+
+def _cannot_listen(host: str, port: int, exc: OSError) -> OperatorError:
+    message = f"cannot listen on {host} port {port}: {exc.strerror}; stop what holds it or set GATEWAY_PORT"
+    return OperatorError(Code.SETTINGS_INVALID, message)

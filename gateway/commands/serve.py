@@ -3,6 +3,8 @@
 import gc
 import logging
 import os
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
@@ -16,11 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
-    """Serve until SIGINT or SIGTERM, then drain and return.
+    """Serve until SIGINT or SIGTERM, then drain and return; SIGHUP takes the certificates anew.
 
     ready_descriptor: an open file descriptor that gets one line, the port, once the socket takes calls; whoever started
     this process waits on it. Raises OperatorError if something needed is missing or wrong.
     """
+    _outlive_hangups()
     log.info("memory_protection %s", protect_process())
     with opened_store(settings) as store, ThreadPoolExecutor(1, "first-version") as thread:
         keks, signers = open_keks(settings), open_trusted_signers(settings)
@@ -31,23 +34,47 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
 
         # Compiling the network leaves the interpreter free: half a second of imports goes on beside it.
         first = thread.submit(load_first)
-        from gateway.api.server import bind, build_server, tls_context
-        from gateway.app import Opened, built
+        from prometheus_client import CollectorRegistry
 
-        context = tls_context(settings.tls_certificate_file, settings.tls_key_file)
-        opened = Opened(store, keks, signers, first.result)
-        with (
-            built(settings, opened, clock=utc_now) as app,
-            bind(settings.host, settings.port) as socket,
-        ):
+        from gateway.api.limits import EdgeLimits
+        from gateway.api.server import bind, build_server
+        from gateway.api.tls import TlsContexts, TlsFiles
+        from gateway.app import Opened, built
+        from gateway.metrics import GatewayMetrics
+
+        metrics = GatewayMetrics(CollectorRegistry())
+        contexts = TlsContexts(TlsFiles.of(settings), metrics=metrics, clock=utc_now)
+        with bind(settings.host, settings.port) as socket:
             port = socket.getsockname()[1]
-            server = build_server(
-                app,
-                context=context,
-                shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
-                on_serving=lambda: _announce(settings.host, port, ready_descriptor),
+            opened = Opened(
+                public_url=settings.public_url or origin(settings.host, port),
+                metrics=metrics,
+                store=store,
+                keks=keks,
+                trusted_signers=signers,
+                first=first.result,
             )
-            server.run(sockets=[socket])
+            with built(settings, opened, clock=utc_now) as app:
+                server = build_server(
+                    app,
+                    contexts=contexts,
+                    limits=EdgeLimits.of(settings),
+                    metrics=metrics,
+                    shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
+                    on_serving=lambda: _announce(settings.host, port, ready_descriptor),
+                )
+                server.run(sockets=[socket])
+
+
+def origin(host: str, port: int) -> str:
+    """The https origin of a listener, which is where callers reach it unless the settings say otherwise."""
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _outlive_hangups() -> None:
+    # SIGHUP means new certificates: one that comes before there is anybody to take them must not end the process.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _announce(host: str, port: int, ready_descriptor: int | None) -> None:

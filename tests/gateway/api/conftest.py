@@ -9,11 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
-from gateway.api.server import bind, build_server, tls_context
+from gateway.api.limits import EdgeLimits
+from gateway.api.server import bind, build_server
+from gateway.api.tls import TlsContexts, TlsFiles
 from gateway.dev.certificates import create_certificates
+from gateway.metrics import GatewayMetrics
 from tests.gateway.api.in_process import Gateway, connected
 
 
@@ -48,21 +52,32 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def serving(
-    certificates: Path, app: ASGIApp, *, shutdown_timeout_seconds: int = 5
+    certificates: Path,
+    app: ASGIApp,
+    *,
+    shutdown_timeout_seconds: int = 5,
+    limits: EdgeLimits | None = None,
+    files: TlsFiles | None = None,
+    metrics: GatewayMetrics | None = None,
 ) -> AsyncIterator[int]:
     """A server of this application; its port, once it said that it serves."""
     is_serving = asyncio.Event()
+    metrics = metrics or GatewayMetrics(CollectorRegistry())
+    files = files or TlsFiles(certificates / "server.pem", certificates / "server.key")
     with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
         server = build_server(
             app,
-            context=tls_context(certificates / "server.pem", certificates / "server.key"),
+            contexts=TlsContexts(files, metrics=metrics, clock=lambda: datetime.now(UTC)),
+            limits=limits or EdgeLimits(),
+            metrics=metrics,
             shutdown_timeout_seconds=shutdown_timeout_seconds,
             on_serving=is_serving.set,
         )
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await asyncio.wait_for(is_serving.wait(), 20)
         try:
-            yield listener.getsockname()[1]
+            yield port
         finally:
             server.should_exit = True
             await asyncio.wait_for(task, 20)

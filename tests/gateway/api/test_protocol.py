@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.api import protocol
-from gateway.api.protocol import HEAD_TOO_LARGE, MAX_FIELDS, MAX_HEAD_BYTES, NOT_HTTP
+from gateway.api.framing import HEAD_TOO_LARGE, MAX_FIELDS, MAX_HEAD_BYTES, NOT_HTTP
+from gateway.api.limits import EdgeLimits
 from tests.gateway.api.conftest import connect, exchange, serving
 
 pytestmark = pytest.mark.anyio
@@ -203,11 +203,11 @@ REFUSED = b"POST /refuse HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000000\r\n
 
 
 async def test_an_answer_before_the_body_ends_the_connection(
-    certificates: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    certificates: Path, calls: Calls
 ) -> None:
     """What a refused caller goes on sending is read for a time, then it is cut off."""
-    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.3)
-    async with serving(certificates, calls.app) as port:
+    limits = EdgeLimits(linger_timeout_seconds=0.3)
+    async with serving(certificates, calls.app, limits=limits) as port:
         received = await exchange(certificates, port, REFUSED)
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"connection: close" in head.split(b"\r\n")
@@ -222,31 +222,26 @@ async def send_forever(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0)  # drain alone need not let the loop see that the connection broke
 
 
-async def test_the_rest_of_a_refused_body_is_bounded(
-    certificates: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_rest_of_a_refused_body_is_bounded(certificates: Path, calls: Calls) -> None:
     """In bytes too: a fast caller without a credential costs no more than that."""
-    monkeypatch.setattr(protocol, "LINGER_SECONDS", 60.0)
-    monkeypatch.setattr(protocol, "MAX_LINGER_BYTES", 1 << 20)
-    async with serving(certificates, calls.app) as port:
+    limits = EdgeLimits(linger_timeout_seconds=60.0, max_linger_bytes=1 << 20)
+    async with serving(certificates, calls.app, limits=limits) as port:
         reader, writer = await connect(certificates, port)
         writer.write(REFUSED)
-        await reader.readuntil(b"no")
+        await reader.readuntil(b"\r\n\r\nno")
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(send_forever(writer), 20)
         writer.close()
 
 
-async def test_a_refused_body_that_ends_closes_at_once(
-    certificates: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_body_that_ends_closes_at_once(certificates: Path, calls: Calls) -> None:
     """And what follows it is no call."""
-    monkeypatch.setattr(protocol, "LINGER_SECONDS", 60.0)
     head = b"POST /refuse HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n"
-    async with serving(certificates, calls.app) as port:
+    limits = EdgeLimits(linger_timeout_seconds=60.0)
+    async with serving(certificates, calls.app, limits=limits) as port:
         reader, writer = await connect(certificates, port)
         writer.write(head)
-        await reader.readuntil(b"no")
+        await reader.readuntil(b"\r\n\r\nno")
         writer.write(b"hi" + b"GET /names HTTP/1.1\r\n" + HOST + b"\r\n")
         assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()

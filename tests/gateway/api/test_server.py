@@ -2,8 +2,6 @@
 
 import json
 import socket
-import ssl
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.server import bind, tls_context
-from gateway.dev.certificates import create_certificates
-from gateway.errors import Code, KeyFileError, OperatorError
+from gateway.api.server import bind
+from gateway.errors import Code, OperatorError
 from tests.gateway.api.conftest import exchange, serving
 
 
@@ -85,41 +82,6 @@ async def test_forwarding_headers_do_not_change_the_peer(certificates: Path) -> 
     ) as port:
         await exchange(certificates, port, forged)
     assert seen == ["127.0.0.1"]
-
-
-def test_a_key_that_others_may_read_is_refused(certificates: Path, tmp_path: Path) -> None:
-    """Before it is loaded."""
-    key = tmp_path / "server.key"
-    key.write_bytes((certificates / "server.key").read_bytes())
-    key.chmod(0o644)
-    with pytest.raises(KeyFileError, match="chmod it to 0600"):
-        tls_context(certificates / "server.pem", key)
-
-
-@pytest.mark.parametrize("content", [b"", b"no certificate", None])
-def test_a_certificate_that_does_not_load_is_named(
-    certificates: Path, tmp_path: Path, content: bytes | None
-) -> None:
-    """With both paths: either may be the wrong one."""
-    certificate = tmp_path / "server.pem"
-    if content is not None:
-        certificate.write_bytes(content)
-    with pytest.raises(OperatorError, match=r"server\.pem and key .*server\.key do not load"):
-        tls_context(certificate, certificates / "server.key")
-
-
-def test_a_key_of_another_certificate_is_refused(certificates: Path, tmp_path: Path) -> None:
-    """At the start, not at the first call."""
-    create_certificates(tmp_path, now=datetime.now(UTC))
-    with pytest.raises(OperatorError, match="do not load"):
-        tls_context(certificates / "server.pem", tmp_path / "server.key")
-
-
-def test_the_context_speaks_tls_1_3_only(certificates: Path) -> None:
-    """And HTTP/1.1, and compresses nothing."""
-    context = tls_context(certificates / "server.pem", certificates / "server.key")
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
-    assert context.options & ssl.OP_NO_COMPRESSION
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

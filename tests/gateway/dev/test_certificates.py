@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from gateway.api.server import tls_context
+from gateway.api.tls import TlsFiles, tls_context
 from gateway.dev.certificates import are_current, create_certificates
 from gateway.errors import KeyFileError
 
@@ -54,7 +54,7 @@ def trusting(ca_file: Path) -> ssl.SSLContext:
 
 def server_context(folder: Path) -> ssl.SSLContext:
     """The gateway's own."""
-    return tls_context(folder / "server.pem", folder / "server.key")
+    return tls_context(TlsFiles(folder / "server.pem", folder / "server.key"))
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1"])

@@ -5,6 +5,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.store.database import open_database
 from gateway.store.tables import metadata
 from gateway.ultralytics_offline import import_ultralytics
 from monitor import tables as _monitor_tables  # noqa: F401  (registers the monitor's tables in the same metadata)
+from tests.redis_server import RedisMissingError, run_redis
 from tests.softhsm import SoftHsm, SoftHsmMissingError, make_softhsm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,3 +132,15 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
     os.environ.pop("SOFTHSM2_CONF")
     if before is not None:
         os.environ["SOFTHSM2_CONF"] = before
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server that many tests share, each under keys of its own; skips where there is none."""
+    pytest.importorskip("redis", reason="needs the redis extra")
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(run_redis(tmp_path_factory.mktemp("redis")))
+        except RedisMissingError as exc:
+            pytest.skip(str(exc))
+        yield url

@@ -6,7 +6,7 @@ moment never grant more than one of them would; times are the caller's, in secon
 
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, select
+from sqlalchemy import BindParameter, Connection, bindparam, case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.store.tables import quota_counters
@@ -14,7 +14,7 @@ from gateway.store.tables import quota_counters
 _OLD = quota_counters.c
 _HAS_ENDED = _OLD.ends_at_seconds <= bindparam("now_seconds")
 _COUNT_AFTER = case((_HAS_ENDED, 0), else_=_OLD.count) + bindparam("amount")
-_END = bindparam("new_end_seconds")
+_END: BindParameter[float] = bindparam("new_end_seconds")
 _ROW: dict[str, Any] = {
     "key": bindparam("new_key"),
     "count": bindparam("amount"),
@@ -67,11 +67,6 @@ def find_count(connection: Connection, key: str, *, now_seconds: float) -> int:
     """The count of a counter; 0 if there is none, or if it has ended."""
     query = select(_OLD.count).where(_OLD.key == key, _OLD.ends_at_seconds > now_seconds)
     return connection.execute(query).scalar() or 0
-
-
-def delete_counter(connection: Connection, key: str) -> None:
-    """Forget one counter; no error if there is none."""
-    connection.execute(delete(quota_counters).where(_OLD.key == key))
 
 
 def delete_ended_counters(connection: Connection, *, now_seconds: float, at_most: int) -> int:

@@ -8,7 +8,6 @@ from sqlalchemy import Engine, func, select
 from gateway.store.database import write_transaction
 from gateway.store.queries.quota_counters import (
     count_up,
-    delete_counter,
     delete_ended_counters,
     find_count,
 )
@@ -89,15 +88,6 @@ def test_gateways_at_the_same_moment_never_grant_more_than_the_limit(engine: Eng
     with ThreadPoolExecutor(8) as pool:
         granted = [n for n in pool.map(lambda _: add(engine, limit=50), range(120)) if n]
     assert list(range(1, 51)) == sorted(granted)
-
-
-def test_a_counter_can_be_forgotten(engine: Engine) -> None:
-    """It counts from nothing again; forgetting what is not there is no error."""
-    add(engine)
-    for key in ("k", "k", "none"):
-        with write_transaction(engine) as connection:
-            delete_counter(connection, key)
-    assert 0 == rows(engine)
 
 
 @pytest.mark.parametrize(("at_most", "left"), [(2, 2), (10, 1)])

@@ -115,18 +115,18 @@ DEFAULT_POLICY = Policy(
     },
 )
 
+# Of several roles, the one that came closest says why it was not enough.
+_CLOSENESS = (
+    DecisionReason.NO_KNOWN_ROLE,
+    DecisionReason.OTHER_MODEL,
+    DecisionReason.OTHER_VERSION,
+    DecisionReason.NOT_PERMITTED,
+)
+
 Grants = Mapping[str, frozenset[Permission]]
 DEFAULT_GRANTS: Grants = MappingProxyType(
     {name: role.permissions for name, role in DEFAULT_POLICY.roles.items()}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A role that a principal has: what the policy says of it, and what the token adds."""
-
-    role: Role
-    text: RoleText
 
 
 def decide(
@@ -141,18 +141,13 @@ def decide(
     model None stands for all models at once, which only a role without restrictions covers. version None is one that is
     not known yet: what is denied is denied for every version, what is allowed must be asked again once it is known.
     """
-    known = _known(policy, principal)
-    if not known:
-        return Decision(allowed=False, reason=DecisionReason.NO_KNOWN_ROLE)
-    of_model = [held for held in known if _covers_model(held, model)]
-    if not of_model:
-        return Decision(allowed=False, reason=DecisionReason.OTHER_MODEL)
-    of_version = [held for held in of_model if _covers_version(held, model, version)]
-    if not of_version:
-        return Decision(allowed=False, reason=DecisionReason.OTHER_VERSION)
-    if any(permission in held.role.permissions for held in of_version):
-        return Decision(allowed=True, reason=DecisionReason.GRANTED)
-    return Decision(allowed=False, reason=DecisionReason.NOT_PERMITTED)
+    reason = DecisionReason.NO_KNOWN_ROLE
+    for role, text in _known(policy, principal):
+        of_role = _reason(role, text, permission, model, version)
+        if of_role is DecisionReason.GRANTED:
+            return Decision(allowed=True, reason=of_role)
+        reason = max(reason, of_role, key=_CLOSENESS.index)
+    return Decision(allowed=False, reason=reason)
 
 
 def require(
@@ -175,7 +170,9 @@ def require(
 
 def limits_of(policy: Policy, principal: Principal) -> RoleLimits:
     """The most generous of each limit that a role of the principal names; None where none does."""
-    limits = [held.role.limits for held in _known(policy, principal)]
+    limits = [role.limits for role, _ in _known(policy, principal)]
+    if len(limits) == 1:
+        return limits[0]
     return RoleLimits(
         requests=_most((limit.requests for limit in limits), _per_second),
         concurrency=_most((limit.concurrency for limit in limits), float),
@@ -183,27 +180,34 @@ def limits_of(policy: Policy, principal: Principal) -> RoleLimits:
     )
 
 
-def _known(policy: Policy, principal: Principal) -> list[_Held]:
+def _known(policy: Policy, principal: Principal) -> list[tuple[Role, RoleText]]:
     texts = map(read_role, principal.roles)
-    return [_Held(policy.roles[text.name], text) for text in texts if text.name in policy.roles]
+    return [(policy.roles[text.name], text) for text in texts if text.name in policy.roles]
 
 
-def _covers_model(held: _Held, model: str | None) -> bool:
-    return _is_among(held.role.models, model) and _is_among(_only(held.text.model), model)
-
-
-def _covers_version(held: _Held, model: str | None, version: str | None) -> bool:
-    restrictions = (held.role.versions, _only(held.text.version))
-    if version is None and model is not None:
-        # Some version fits every pattern but an empty one; whether one fits both is left to the second question.
-        return all(patterns is None or any(patterns) for patterns in restrictions)
-    return all(_is_among(patterns, version) for patterns in restrictions)
+def _reason(
+    role: Role, text: RoleText, permission: Permission, model: str | None, version: str | None
+) -> DecisionReason:
+    if not (_is_among(role.models, model) and _is_among(_only(text.model), model)):
+        return DecisionReason.OTHER_MODEL
+    # All models at once are all their versions, too: then None is no open question.
+    covers = _may_be_among if version is None and model is not None else _is_among
+    if not (covers(role.versions, version) and covers(_only(text.version), version)):
+        return DecisionReason.OTHER_VERSION
+    if permission not in role.permissions:
+        return DecisionReason.NOT_PERMITTED
+    return DecisionReason.GRANTED
 
 
 def _is_among(patterns: tuple[str, ...] | None, text: str | None) -> bool:
     if patterns is None or EVERYTHING in patterns:
         return True
     return text is not None and any(fits(pattern, text) for pattern in patterns)
+
+
+def _may_be_among(patterns: tuple[str, ...] | None, _unknown: str | None) -> bool:
+    # Some version fits every pattern but an empty one; whether one fits all of them is asked again once it is known.
+    return patterns is None or any(patterns)
 
 
 def _only(pattern: str | None) -> tuple[str, ...] | None:

@@ -19,22 +19,20 @@ from contextlib import (
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 
+from gateway.admission import Door, build_door
 from gateway.api.edge import Edge
+from gateway.api.resource_metadata import ResourceFacts
 from gateway.api.routes import build_app
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.readiness import Readiness
 from gateway.audit.writer import AuditLog
-from gateway.errors import AuditUnavailableError, Code, OperatorError, SettingsError
-from gateway.identity.authenticate import Authenticator
-from gateway.identity.cache import TokenCache
-from gateway.identity.keysets import MAX_KEYSET_BYTES, load_keyset
-from gateway.identity.tokens import TrustedIssuer
+from gateway.errors import AuditUnavailableError, Code, OperatorError
+from gateway.identity.keysets import ALGORITHMS
 from gateway.metrics import GatewayMetrics
 from gateway.models.catalog import Catalog
 from gateway.models.directory import Directory
@@ -48,7 +46,6 @@ from gateway.pipeline import Pipeline
 from gateway.sampling.draw import SamplingRates
 from gateway.sampling.sampler import Sampler
 from gateway.sealing.keys import KeyProvider
-from gateway.sealing.public_files import why_changeable
 from gateway.sealing.sample_keys import SampleSealer, create_sample_key
 from gateway.sealing.signers import TrustedSigner
 from gateway.settings import GatewaySettings
@@ -65,10 +62,12 @@ Clock = Callable[[], datetime]
 class Opened:
     """What the commands open before anything is built.
 
-    keks: the first wraps what is new. first: waits for the default model's version in production, where loading it has
-    begun already.
+    public_url: the origin that callers use. keks: the first wraps what is new. first: waits for the default model's
+    version in production, where loading it has begun already.
     """
 
+    public_url: str
+    metrics: GatewayMetrics
     store: Engine
     keks: Sequence[KeyProvider]
     trusted_signers: list[TrustedSigner]
@@ -118,9 +117,11 @@ def _failure_recorded(settings: GatewaySettings, audit: AuditLog, clock: Clock) 
 def _build(
     settings: GatewaySettings, opened: Opened, audit: AuditLog, stack: ExitStack, clock: Clock
 ) -> Starlette:
-    metrics = GatewayMetrics(CollectorRegistry())
+    metrics = opened.metrics
     _serve_metrics(settings, metrics, stack)
-    authenticator = _authenticator(settings)
+    door = build_door(
+        settings, public_url=opened.public_url, store=opened.store, metrics=metrics, clock=clock
+    )
     directory = Directory()
     watch = _watch(settings, opened, directory, metrics, audit, clock)
     watch.load_default(opened.first)
@@ -129,7 +130,7 @@ def _build(
     shadows = Shadows(directory=directory, sampler=sampler, metrics=metrics)
     _start_gauges(metrics, directory, sampler)
     pipeline = Pipeline(
-        authenticator=authenticator,
+        access=door.access,
         audit=audit,
         directory=directory,
         shadows=shadows,
@@ -148,14 +149,21 @@ def _build(
         default_model=settings.model_name,
         version=version("gatewatch"),
         metrics=metrics,
-        is_ready=lambda: _is_ready(directory, settings.model_name, readiness),
+        is_ready=lambda: _is_ready(directory, settings.model_name, door, readiness),
         max_body_bytes=settings.max_body_bytes,
         body_timeout_seconds=settings.body_timeout_seconds,
         clock=clock,
         started_at_seconds=time.monotonic(),
+        resource=ResourceFacts(
+            public_url=opened.public_url,
+            issuers=door.issuers,
+            has_client_certificates=settings.client_certificates != "none",
+            dpop_algorithms=tuple(sorted(ALGORITHMS)),
+        ),
     )
     default = directory.check(settings.model_name).production.version
-    return build_app(edge, lifespan=_lifespan(audit, watch, shadows, default, metrics, clock))
+    lifespan = _lifespan(audit, watch, shadows, door, default, metrics, clock)
+    return build_app(edge, lifespan=lifespan)
 
 
 def _watch(
@@ -177,30 +185,6 @@ def _watch(
         # A request may wait for its turn and then run for as long as an image may take.
         drain_timeout_seconds=2 * settings.infer_timeout_seconds,
     )
-
-
-def _authenticator(settings: GatewaySettings) -> Authenticator:
-    issuer = TrustedIssuer(
-        issuer=settings.issuer,
-        audience=settings.audience,
-        keyset=load_keyset(_read_keyset(settings.jwks_file)),
-        max_lifetime_seconds=settings.token_max_lifetime_seconds,
-    )
-    return Authenticator(issuer=issuer, cache=TokenCache(max_entries=settings.token_cache_entries))
-
-
-def _read_keyset(file: Path) -> bytes:
-    # Whoever can change it decides whose tokens are believed.
-    try:
-        with file.open("rb") as opened:
-            fault = why_changeable(os.fstat(opened.fileno()), safe_mode=0o644)
-            if fault is not None:
-                message = f"GATEWAY_JWKS_FILE: {file} {fault}"
-                raise SettingsError(Code.SETTINGS_INVALID, message)
-            return opened.read(MAX_KEYSET_BYTES + 1)
-    except OSError as exc:
-        message = f"GATEWAY_JWKS_FILE: cannot read {file}: {exc.strerror}"
-        raise SettingsError(Code.SETTINGS_INVALID, message) from exc
 
 
 def _sampler(
@@ -253,15 +237,17 @@ def _queue_depth(directory: Directory) -> int:
     return sum(served.runner.queue_depth for lineup in lineups for served in lineup.versions())
 
 
-async def _is_ready(directory: Directory, name: str, readiness: Readiness) -> bool:
+async def _is_ready(directory: Directory, name: str, door: Door, readiness: Readiness) -> bool:
     lineup = directory.find(name)
-    return lineup is not None and lineup.production.runner.is_ready and await readiness.check()
+    is_served = lineup is not None and lineup.production.runner.is_ready
+    return is_served and door.is_ready() and await readiness.check()
 
 
 def _lifespan(
     audit: AuditLog,
     watch: RegistryWatch,
     shadows: Shadows,
+    door: Door,
     model: ModelVersion,
     metrics: GatewayMetrics,
     clock: Clock,
@@ -280,14 +266,16 @@ def _lifespan(
         # A gateway that cannot write its first record does not open its door.
         await audit.append(event(Action.GATEWAY_START))
         metrics.ready.set(1)
-        watching = asyncio.create_task(watch.run())
+        background = [asyncio.create_task(watch.run()), asyncio.create_task(door.run())]
         yield
         metrics.ready.set(0)
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await shadows.close()
         await watch.close()
+        await door.quotas.close()
         await audit.append(event(Action.GATEWAY_STOP))
 
     return lifespan

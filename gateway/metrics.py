@@ -5,7 +5,7 @@ Rules: base units, `_total` on counters, labels from closed sets only; a request
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.errors import AuthnError, AuthzError, GatewayError
+from gateway.errors import AuthnError, AuthzError, GatewayError, QuotaError
 
 REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STAGE_BUCKETS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -157,3 +157,5 @@ class GatewayMetrics:
             self.authn_failures.labels(error.reason).inc()
         elif isinstance(error, AuthzError):
             self.authz_denials.labels(error.reason).inc()
+        elif isinstance(error, QuotaError):
+            self.quota_refusals.labels(error.limit).inc()

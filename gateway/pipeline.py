@@ -1,6 +1,6 @@
 """One request from credentials to answer, in the order that the security of the whole rests on.
 
-1. authenticate, 2. authorise: before a byte of the body is read, so that strangers cost nothing,
+1. authenticate, 2. authorise and count: before a byte of the body is read, so that strangers cost nothing,
 3. a durable "admitted" record: before hostile bytes are decoded, so that a crash leaves a trace,
 4. decode and detect by the version that answers for the model, 5. a durable "answered" record: before the first byte
 of the answer, 6. offer to the sampler and to a shadow, which never delay the answer.
@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
@@ -30,15 +30,17 @@ from gateway.errors import (
     RequestError,
     ServiceError,
 )
-from gateway.identity.authenticate import Authenticator
-from gateway.identity.policy import Permission, require
-from gateway.identity.principal import Principal
+from gateway.identity.access import Access, Standing
+from gateway.identity.policy import Permission
+from gateway.identity.principal import Credentials, Principal
 from gateway.inference.postprocess import Thresholds
 from gateway.metrics import GatewayMetrics
 from gateway.models.directory import Answered, Directory
 from gateway.models.shadow import AnsweredRequest, Shadows
 from gateway.sampling.sampler import Offer, Sampler
 
+# No version is called so: only roles that no version restricts fit it.
+ANY_VERSION = ""
 HASH_ON_LOOP_BYTES = 1 << 20  # about 0.6 ms; more is hashed in a thread, so that nobody else waits
 
 Clock = Callable[[], datetime]
@@ -49,17 +51,17 @@ class Call:
     """What is known of a request before anything about it is verified.
 
     model_name: the one it is about, well formed but perhaps unknown; empty where it is about all of them.
+    standing: what the door learns of the caller, for the answer's head.
     """
 
     request_id: str
     received_at: datetime
     action: Action
     permission: Permission | None
-    method: str
     route: str
-    address: str
-    unverified_authorization: tuple[str, ...]
+    credentials: Credentials
     model_name: str
+    standing: Standing = field(default_factory=Standing, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,36 @@ class _Trail:
         self.event = replace(self.event, **fields)
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """Somebody who passed the door for one call."""
+
+    access: Access
+    call: Call
+    permission: Permission
+    principal: Principal
+
+    def require(self, version: str | None) -> None:
+        """Return if the permission holds for this version too. Raises AuthzError, StepUpError."""
+        name = self.call.model_name or None
+        self.access.require(self.principal, self.permission, name, version, self.call.received_at)
+
+    def is_allowed(self, version: str) -> bool:
+        """Whether the permission holds for this version."""
+        try:
+            self.require(version)
+        except CallerError:
+            return False
+        return True
+
+
 class Pipeline:
     """The wired steps; one object a process."""
 
     def __init__(
         self,
         *,
-        authenticator: Authenticator,
+        access: Access,
         audit: AuditLog,
         directory: Directory,
         shadows: Shadows,
@@ -126,7 +151,7 @@ class Pipeline:
         metrics: GatewayMetrics,
         clock: Clock,
     ) -> None:
-        self._authenticator = authenticator
+        self._access = access
         self._audit = audit
         self._directory = directory
         self._shadows = shadows
@@ -139,13 +164,16 @@ class Pipeline:
 
         Raises CallerError for what the caller did wrong, ServiceError for what we did; both are on record by then.
         """
-        async with self._recorded(call) as trail:
-            principal = self._admit(call, trail)
+        async with self._recorded(call) as trail, self._admitted(call, trail, images=1) as admitted:
             self._directory.check(call.model_name)
             request = await read()
             trail.add(input_sha256=await _sha256(request.body), input_bytes=len(request.body))
-            with self._directory.chosen(call.model_name, call.request_id) as choice:
+            with self._directory.chosen(
+                call.model_name, call.request_id, is_allowed=admitted.is_allowed
+            ) as choice:
                 trail.add(model_version=choice.served.version.version)
+                # Production may always have to answer; the canary was chosen only if it is allowed too.
+                admitted.require(choice.production.version.version)
                 await self._record(trail, Outcome.ADMITTED)
                 answered = await choice.detect(
                     request.body, request.thresholds, request.image_size_pixels
@@ -157,15 +185,14 @@ class Pipeline:
                 result_count=len(answered.result.detections),
             )
             await self._record(trail, Outcome.ANSWERED)
-        offer = _offer(call, request, answered, principal, trail.event)
+        offer = _offer(call, request, answered, admitted.principal, trail.event)
         self._sampler.offer(offer)
         self._shadows.offer(AnsweredRequest(offer, request.thresholds, request.image_size_pixels))
         return Prediction(answer, answered.served.label, trail.audit_seconds)
 
     async def describe(self, call: Call, produce: Callable[[], Awaitable[bytes]]) -> bytes:
         """What the gateway says about its models, for principals that may read it, recorded."""
-        async with self._recorded(call) as trail:
-            self._admit(call, trail)
+        async with self._recorded(call) as trail, self._admitted(call, trail):
             answer = await produce()
             await self._record(trail, Outcome.ANSWERED)
         return answer
@@ -180,19 +207,26 @@ class Pipeline:
 
         Raises CallerError, OperatorError if the change cannot be made, ServiceError; all are on record by then.
         """
-        async with self._recorded(call) as trail:
-            self._admit(call, trail)
+        async with self._recorded(call) as trail, self._admitted(call, trail) as admitted:
             asked = await read()
             trail.add(model_version=asked.version, reason=asked.detail)
+            # Where the name alone says it, the version is whatever was there before: only for whom any is allowed.
+            admitted.require(ANY_VERSION if asked.version is None else asked.version)
             await self._record(trail, Outcome.ADMITTED)
             changed = await act(asked)
             trail.add(model_version=changed.version)
             await self._record(trail, Outcome.ANSWERED)
         return changed.answer
 
-    async def refuse(self, call: Call, error: CallerError) -> None:
-        """Record a call that no route takes; the caller gets the error."""
-        await self._record_failure(_begin(call), error)
+    async def refuse(self, call: Call, error: CallerError) -> NoReturn:
+        """Refuse a call that no route takes, and record it.
+
+        Raises the error, or QuotaError for whoever guesses too often.
+        """
+        async with self._recorded(call), self._access.entered(call.credentials, call.received_at):
+            await self._access.note_unknown_route(call.credentials)
+            raise error
+        raise RuntimeError("internal: a refusal was swallowed")
 
     @asynccontextmanager
     async def _recorded(self, call: Call) -> AsyncIterator[_Trail]:
@@ -206,15 +240,26 @@ class Pipeline:
             await self._record_failure(trail, exc)
             raise
 
-    def _admit(self, call: Call, trail: _Trail) -> Principal:
-        principal = self._authenticator.authenticate(
-            call.unverified_authorization, call.received_at
-        )
-        trail.add(issuer=principal.issuer, subject=principal.subject, client_id=principal.client_id)
+    @asynccontextmanager
+    async def _admitted(
+        self, call: Call, trail: _Trail, *, images: int = 0
+    ) -> AsyncIterator["_Admitted"]:
+        """The steps at the door; the caller's places there are held until the call ends."""
         if call.permission is None:
             raise RuntimeError("internal: a route without a permission reached the pipeline")
-        require(principal, call.permission, call.model_name or None)
-        return principal
+        now = call.received_at
+        async with self._access.entered(call.credentials, now):
+            principal = await self._access.authenticate(call.credentials, call.standing, now)
+            trail.add(
+                issuer=principal.issuer,
+                subject=principal.subject,
+                client_id=principal.client_id,
+                token_id=principal.token_id,
+            )
+            admitted = _Admitted(self._access, call, call.permission, principal)
+            admitted.require(None)
+            async with self._access.spent(principal, call.standing, images=images):
+                yield admitted
 
     def _note_fallback(self, answered: Answered, trail: _Trail) -> None:
         if answered.failed is not None:
@@ -235,6 +280,14 @@ class Pipeline:
         code = error.code if isinstance(error, GatewayError) else Code.INTERNAL
         reason = error.reason if isinstance(error, GatewayError) else type(error).__name__
         outcome = Outcome.REFUSED if isinstance(error, CallerError) else Outcome.FAILED
+        if isinstance(error, GatewayError):
+            is_recorded, unrecorded = self._access.is_recorded(
+                error, trail.event.address or "", trail.event.recorded_at
+            )
+            if not is_recorded:
+                return
+            if unrecorded:
+                reason = f"{reason}; {unrecorded} more before it have no record of their own"
         trail.add(code=code, reason=reason)
         await self._record(trail, outcome)
 
@@ -259,8 +312,9 @@ def _begin(call: Call) -> _Trail:
         outcome=Outcome.ADMITTED,
         recorded_at=call.received_at,
         request_id=call.request_id,
-        address=call.address,
-        method=call.method,
+        certificate_thumbprint=call.credentials.certificate_thumbprint,
+        address=call.credentials.address,
+        method=call.credentials.method,
         route=call.route,
         model_name=call.model_name or None,
     )

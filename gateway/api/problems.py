@@ -9,7 +9,19 @@ from http import HTTPStatus
 
 from starlette.responses import Response
 
-from gateway.errors import Code, GatewayError, OverloadedError
+from gateway.api.challenges import ChallengeError, Scheme, challenge
+from gateway.api.rate_limit_headers import refusal_headers
+from gateway.api.resource_metadata import ResourceFacts, resource_metadata_url
+from gateway.errors import (
+    AuthnError,
+    AuthzError,
+    Code,
+    DpopNonceError,
+    GatewayError,
+    OverloadedError,
+    QuotaError,
+    StepUpError,
+)
 
 AUDIT_RETRY_AFTER_SECONDS = 5
 
@@ -48,14 +60,19 @@ STATUS: Mapping[Code, HTTPStatus] = {
 }
 
 
-def problem(error: GatewayError, *, request_id: str) -> Response:
-    """The answer for one error. A code without a status is our own bug and answers 500."""
+def problem(
+    error: GatewayError, *, request_id: str, resource: ResourceFacts, is_dpop: bool = False
+) -> Response:
+    """The answer for one error. A code without a status is our own bug and answers 500.
+
+    resource: what a 401 tells of where tokens come from. is_dpop: whether the caller sent its token with a proof.
+    """
     status = STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     return Response(
         problem_body(error, request_id=request_id),
         status_code=status,
         media_type="application/problem+json",
-        headers=_headers(error),
+        headers=_headers(error, resource, Scheme.DPOP if is_dpop else Scheme.BEARER),
     )
 
 
@@ -73,16 +90,46 @@ def problem_body(error: GatewayError, *, request_id: str) -> bytes:
     return json.dumps(content).encode("utf-8")
 
 
-def _headers(error: GatewayError) -> dict[str, str]:
-    if error.code is Code.AUTHN_MISSING:
-        # RFC 6750 section 3.1: no error attribute when the caller sent no credentials at all.
-        return {"WWW-Authenticate": 'Bearer realm="gatewatch"'}
-    if error.code is Code.AUTHN_INVALID:
-        return {"WWW-Authenticate": 'Bearer realm="gatewatch", error="invalid_token"'}
-    if error.code is Code.AUTHZ_DENIED:
-        return {"WWW-Authenticate": 'Bearer realm="gatewatch", error="insufficient_scope"'}
+def _headers(error: GatewayError, resource: ResourceFacts, scheme: Scheme) -> dict[str, str]:
+    if isinstance(error, AuthnError | AuthzError):
+        return _challenges(error, resource, scheme)
+    if isinstance(error, QuotaError):
+        return refusal_headers(error)
     if isinstance(error, OverloadedError):
         return {"Retry-After": str(error.retry_after_seconds)}
-    if error.code in {Code.AUDIT_UNAVAILABLE, Code.NOT_READY}:
+    if error.code in _RETRIED:
         return {"Retry-After": str(AUDIT_RETRY_AFTER_SECONDS)}
     return {}
+
+
+def _challenges(
+    error: AuthnError | AuthzError, resource: ResourceFacts, scheme: Scheme
+) -> dict[str, str]:
+    metadata = resource_metadata_url(resource)
+    algorithms = resource.dpop_algorithms
+    if error.code is Code.AUTHN_MISSING:
+        # RFC 6750 section 3.1: no error attribute when the caller sent no credentials at all.
+        bearer = challenge(Scheme.BEARER, resource_metadata_url=metadata)
+        dpop = challenge(Scheme.DPOP, resource_metadata_url=metadata, algorithms=algorithms)
+        return {"WWW-Authenticate": f"{bearer}, {dpop}"}
+    step_up = error if isinstance(error, StepUpError) else None
+    value = challenge(
+        scheme,
+        _CHALLENGE_ERRORS.get(error.code, ChallengeError.INVALID_TOKEN),
+        resource_metadata_url=metadata,
+        acr_values=() if step_up is None else step_up.acr_values,
+        max_age_seconds=None if step_up is None else step_up.max_age_seconds,
+        algorithms=algorithms if scheme is Scheme.DPOP else (),
+    )
+    headers = {"WWW-Authenticate": value}
+    if isinstance(error, DpopNonceError):
+        headers["DPoP-Nonce"] = error.nonce
+    return headers
+
+
+_RETRIED = frozenset({Code.AUDIT_UNAVAILABLE, Code.NOT_READY, Code.IDENTITY_UNAVAILABLE})
+_CHALLENGE_ERRORS: Mapping[Code, ChallengeError] = {
+    Code.AUTHN_STEP_UP: ChallengeError.INSUFFICIENT_USER_AUTHENTICATION,
+    Code.AUTHN_DPOP_NONCE: ChallengeError.USE_DPOP_NONCE,
+    Code.AUTHZ_DENIED: ChallengeError.INSUFFICIENT_SCOPE,
+}

@@ -22,10 +22,13 @@ from gateway.api.edge import About, Edge, Handler, RouteEntry
 from gateway.api.openapi import OPENAPI_PATH, openapi_bytes
 from gateway.api.predict import predict
 from gateway.api.problems import problem
+from gateway.api.rate_limit_headers import rate_limit_headers
 from gateway.api.resource_metadata import RESOURCE_METADATA_PATH, resource_metadata
 from gateway.audit.events import Action
 from gateway.errors import Code, GatewayError, RequestError, ServiceError
+from gateway.identity.access import Standing
 from gateway.identity.policy import Permission
+from gateway.identity.principal import Credentials
 from gateway.models.names import is_model_name
 from gateway.pipeline import Call
 
@@ -94,9 +97,17 @@ def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
         error = _wrong_method(exc) if _is_plain(request) else _unknown_route()
         return await _refuse(request, edge, error)
 
+    async def failed(_request: Request, _exc: Exception) -> Response:
+        # Outside of any route, so nothing is known to record; Starlette's own answer would be plain text.
+        request_id = str(uuid.uuid4())
+        log.error("request_failed request_id=%s", request_id)
+        response = problem(_internal(), request_id=request_id, resource=edge.resource)
+        response.headers["X-Request-Id"] = request_id
+        return response
+
     app = Starlette(
         routes=[_route(entry, edge) for entry in ROUTES],
-        exception_handlers={404: unknown_route, 405: wrong_method, Exception: _failed},
+        exception_handlers={404: unknown_route, 405: wrong_method, Exception: failed},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -133,7 +144,6 @@ async def _refuse(request: Request, edge: Edge, error: RequestError) -> Response
 
     async def refuse() -> Response:
         await edge.pipeline.refuse(call, error)
-        raise error
 
     response = await _answer(call, edge, UNMATCHED, refuse)
     if error.code is Code.METHOD_NOT_ALLOWED:
@@ -152,20 +162,21 @@ async def _answer(
         response = await handle()
     except GatewayError as exc:
         code = exc.code.value
-        response = problem(exc, request_id=call.request_id)
+        response = _problem(exc, call, edge)
         edge.metrics.count_refusal(exc)
     except asyncio.CancelledError:
         # A shutdown that has waited long enough; what has a record to write has written it.
         error = ServiceError(Code.NOT_READY, "the gateway is shutting down")
         code = error.code.value
-        response = problem(error, request_id=call.request_id)
+        response = _problem(error, call, edge)
     except Exception:
         # The last resort: whatever a handler forgot is answered, counted and logged, never silent.
         log.exception("request_failed request_id=%s", call.request_id)
         error = _internal()
         code = error.code.value
-        response = problem(error, request_id=call.request_id)
+        response = _problem(error, call, edge)
     response.headers["X-Request-Id"] = call.request_id
+    _tell_standing(response, call.standing)
     edge.metrics.requests.labels(route, str(response.status_code), code).inc()
     edge.metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
     return response
@@ -177,12 +188,36 @@ def _call(request: Request, edge: Edge, entry: RouteEntry | None) -> Call:
         received_at=edge.clock(),
         action=(entry.action if entry else None) or Action.ROUTE_UNKNOWN,
         permission=entry.permission if entry else None,
-        method=request.method,
         route=entry.path if entry else request.scope["path"],
-        address=request.client.host if request.client else "",
-        unverified_authorization=tuple(request.headers.getlist("authorization")),
+        credentials=_credentials(request),
         model_name=_model_name(request, edge, entry),
     )
+
+
+def _credentials(request: Request) -> Credentials:
+    return Credentials(
+        unverified_authorization=tuple(request.headers.getlist("authorization")),
+        unverified_dpop=tuple(request.headers.getlist("dpop")),
+        method=request.method,
+        path=request.scope["raw_path"].decode("ascii", "replace"),
+        address=request.client.host if request.client else "",
+        # What TLS verified; no header is ever believed to hold a certificate.
+        certificate_thumbprint=request.scope.get("extensions", {})
+        .get("tls", {})
+        .get("client_cert_thumbprint"),
+    )
+
+
+def _problem(error: GatewayError, call: Call, edge: Edge) -> Response:
+    values = call.credentials.unverified_authorization
+    is_dpop = len(values) == 1 and values[0][:5].lower() == "dpop "
+    return problem(error, request_id=call.request_id, resource=edge.resource, is_dpop=is_dpop)
+
+
+def _tell_standing(response: Response, standing: Standing) -> None:
+    response.headers.update(rate_limit_headers(standing.quotas))
+    if standing.dpop_nonce is not None:
+        response.headers["DPoP-Nonce"] = standing.dpop_nonce
 
 
 def _model_name(request: Request, edge: Edge, entry: RouteEntry | None) -> str:
@@ -192,15 +227,6 @@ def _model_name(request: Request, edge: Edge, entry: RouteEntry | None) -> str:
         name: str = request.path_params["name"]
         return name
     return edge.default_model
-
-
-async def _failed(_request: Request, _exc: Exception) -> Response:
-    # Outside of any route, so nothing is known to record; Starlette's own answer would be plain text.
-    request_id = str(uuid.uuid4())
-    log.error("request_failed request_id=%s", request_id)
-    response = problem(_internal(), request_id=request_id)
-    response.headers["X-Request-Id"] = request_id
-    return response
 
 
 def _internal() -> ServiceError:

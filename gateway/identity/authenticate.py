@@ -1,59 +1,134 @@
-"""From the values of the Authorization header to a principal.
+"""From what a request shows of its caller to a principal.
 
-Rules: exactly one header, the Bearer scheme, one space, one token (RFC 6750 section 2.1); tokens in
-the query or the body are never looked at, since those end up in logs.
+Rules: exactly one Authorization header, the Bearer or DPoP scheme, one space, one token (RFC 6750 section 2.1, RFC 9449
+section 7.1); tokens in the query or the body are never looked at, since those end up in logs. A token that its issuer
+bound to a certificate or a key is good with that one only, however often it was verified before. A remembered token
+is still looked up in the deny list, and its binding checked, at every call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 from gateway.errors import AuthnError, Code
+from gateway.identity.binding import check_certificate
 from gateway.identity.cache import TokenCache
-from gateway.identity.principal import Principal
+from gateway.identity.deny_list import DenyList
+from gateway.identity.dpop import DpopVerifier
+from gateway.identity.principal import Credentials, Principal
 from gateway.identity.refusals import Refusal, refused
-from gateway.identity.tokens import MAX_TOKEN_BYTES, Claims, TrustedIssuer, verify_token
+from gateway.identity.tokens import (
+    MAX_TOKEN_BYTES,
+    Claims,
+    TrustedIssuer,
+    read_token,
+    unverified_issuer,
+    verify_token,
+)
 
-_SCHEME = "bearer "
+
+class Scheme(Enum):
+    """How a token is sent."""
+
+    BEARER = "bearer "
+    DPOP = "dpop "
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A token as it came."""
+
+    scheme: Scheme
+    unverified_token: str
 
 
 class Authenticator:
-    """Knows the trusted issuer and remembers tokens it has verified."""
+    """Knows the trusted issuers and remembers tokens it has verified."""
 
-    def __init__(self, *, issuer: TrustedIssuer, cache: TokenCache) -> None:
-        """Trust one issuer; the cache must be empty or hold principals of that issuer only."""
-        self._issuer = issuer
+    def __init__(
+        self,
+        *,
+        issuers: Mapping[str, TrustedIssuer],
+        cache: TokenCache,
+        deny_list: DenyList,
+        dpop: DpopVerifier,
+    ) -> None:
+        """Trust issuers by their names; the cache must hold principals of these issuers only."""
+        self._issuers = issuers
         self._cache = cache
+        self._deny_list = deny_list
+        self._dpop = dpop
 
-    def authenticate(self, authorization_header_values: Sequence[str], now: datetime) -> Principal:
-        """Who calls, by the values of all Authorization headers of one request. now: UTC.
+    def knows(self, credentials: Credentials, now: datetime) -> bool:
+        """Whether the token was verified before and has not ended, so that its caller is not one of those who guess."""
+        try:
+            sent = read_authorization(credentials)
+        except AuthnError:
+            return False
+        return self._cache.get(sent.unverified_token, now) is not None
 
-        Raises AuthnError with AUTHN_MISSING if there is no header, with AUTHN_INVALID for anything
-        but one valid access token.
+    async def authenticate(self, credentials: Credentials, now: datetime) -> Principal:
+        """Who calls. now: UTC.
+
+        Raises AuthnError with AUTHN_MISSING if there is no header, with AUTHN_INVALID for anything but one valid access
+        token used as its issuer meant it, DpopNonceError if the proof lacks our nonce, IdentityUnavailableError if keys
+        or deny list are not known.
         """
-        unverified_token = _unverified_token(authorization_header_values)
-        principal = self._cache.get(unverified_token, now)
+        sent = read_authorization(credentials)
+        principal = self._cache.get(sent.unverified_token, now)
         if principal is None:
-            claims = verify_token(unverified_token, issuer=self._issuer, now=now)
-            principal = _principal(claims)
-            self._cache.put(unverified_token, principal)
+            principal = _principal(await self._verify(sent.unverified_token, now))
+            self._cache.put(sent.unverified_token, principal)
+        self._deny_list.check(principal, now)
+        check_certificate(principal, credentials.certificate_thumbprint)
+        self._check_key(sent, principal, credentials, now)
         return principal
 
+    def next_nonce(self, credentials: Credentials, now: datetime) -> str | None:
+        """The nonce for the caller's next proof, if it sends proofs (RFC 9449 section 8.2)."""
+        return self._dpop.next_nonce(now) if credentials.unverified_dpop else None
 
-def _unverified_token(authorization_header_values: Sequence[str]) -> str:
-    if not authorization_header_values:
+    async def _verify(self, unverified_token: str, now: datetime) -> Claims:
+        token = read_token(unverified_token)
+        issuer = self._issuers.get(unverified_issuer(token))
+        if issuer is None:
+            raise refused(Refusal.ISSUER)
+        if token.key_id not in issuer.keys.current().keys:
+            await issuer.keys.refresh_for_unknown_key()
+        return verify_token(token, issuer=issuer, now=now)
+
+    def _check_key(
+        self, sent: Sent, principal: Principal, credentials: Credentials, now: datetime
+    ) -> None:
+        if sent.scheme is Scheme.DPOP:
+            self._dpop.verify(credentials, sent.unverified_token, now, principal=principal)
+        elif principal.key_thumbprint is not None:
+            # A thief has the token and not the key: a bearer token would let him in (RFC 9449 section 7.1).
+            raise refused(Refusal.DPOP_MISSING)
+
+
+def read_authorization(credentials: Credentials) -> Sent:
+    """The one token that a request carries, not verified.
+
+    Raises AuthnError with AUTHN_MISSING if there is no header, AUTHN_INVALID for more than one or another form.
+    """
+    values = credentials.unverified_authorization
+    if not values:
         message = "no credentials: send an access token in the header 'Authorization: Bearer ...'"
         raise AuthnError(Code.AUTHN_MISSING, message)
-    if len(authorization_header_values) > 1:
+    if len(values) > 1:
         # Another program on the way may have checked the one that we would not use.
         raise refused(Refusal.CREDENTIALS_SEVERAL)
-    value = authorization_header_values[0]
-    if len(value) > len(_SCHEME) + MAX_TOKEN_BYTES:  # Before anything that costs time by length.
-        raise refused(Refusal.TOKEN_SIZE)
-    scheme, unverified_token = value[: len(_SCHEME)], value[len(_SCHEME) :]
-    # Scheme names ignore case, RFC 9110 section 11.1.
-    if not value.isascii() or scheme.lower() != _SCHEME:
-        raise refused(Refusal.CREDENTIALS_FORM)
-    return unverified_token
+    value = values[0]
+    if len(value) > len(Scheme.BEARER.value) + MAX_TOKEN_BYTES:
+        raise refused(Refusal.TOKEN_SIZE)  # Before anything that costs time by length.
+    if value.isascii():
+        for scheme in Scheme:
+            # Scheme names ignore case, RFC 9110 section 11.1.
+            if value[: len(scheme.value)].lower() == scheme.value:
+                return Sent(scheme, value[len(scheme.value) :])
+    raise refused(Refusal.CREDENTIALS_FORM)
 
 
 def _principal(claims: Claims) -> Principal:
@@ -65,4 +140,9 @@ def _principal(claims: Claims) -> Principal:
         token_id=claims.token_id,
         issued_at=claims.issued_at,
         expires_at=claims.expires_at,
+        acr=claims.acr,
+        amr=claims.amr,
+        auth_time=claims.auth_time,
+        certificate_thumbprint=claims.certificate_thumbprint,
+        key_thumbprint=claims.key_thumbprint,
     )

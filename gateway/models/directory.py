@@ -5,7 +5,7 @@ event loop in which it reads the lineup, so that no version it is going to use c
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -113,14 +113,24 @@ class Directory:
         )
 
     @contextmanager
-    def chosen(self, name: str, request_id: str) -> Iterator[Choice]:
-        """The version for one request, held until the end. Raises RequestError with MODEL_UNKNOWN."""
+    def chosen(
+        self, name: str, request_id: str, *, is_allowed: Callable[[str], bool]
+    ) -> Iterator[Choice]:
+        """The version for one request, held until the end. Raises RequestError with MODEL_UNKNOWN.
+
+        is_allowed: whether the caller may ask a version; who may not ask the canary gets production.
+        """
         lineup = self.check(name)
         with ExitStack() as leases:
             leases.enter_context(lineup.production.lease())
             served = lineup.production
-            if lineup.canary is not None and falls_to("canary", request_id, lineup.canary.share):
-                served = lineup.canary.served
+            canary = lineup.canary
+            if (
+                canary is not None
+                and falls_to("canary", request_id, canary.share)
+                and is_allowed(canary.served.version.version)
+            ):
+                served = canary.served
                 leases.enter_context(served.lease())
             yield Choice(served, lineup.production)
 

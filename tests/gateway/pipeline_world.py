@@ -1,7 +1,8 @@
 """Everything around the pipeline, as fakes that write down who was called."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import cast
 
@@ -13,10 +14,11 @@ from gateway.audit.writer import AuditLog
 from gateway.errors import (
     AuditUnavailableError,
     Code,
+    GatewayError,
 )
-from gateway.identity.authenticate import Authenticator
-from gateway.identity.policy import Permission
-from gateway.identity.principal import Principal
+from gateway.identity.access import Access, Standing
+from gateway.identity.policy import DEFAULT_POLICY, Permission, require
+from gateway.identity.principal import Credentials, Principal
 from gateway.inference.postprocess import Thresholds
 from gateway.inference.runner import InferenceResult
 from gateway.metrics import GatewayMetrics
@@ -43,10 +45,8 @@ CALL = Call(
     received_at=NOW,
     action=Action.PREDICT,
     permission=Permission.PREDICT,
-    method="POST",
     route="/predict",
-    address="192.0.2.7",
-    unverified_authorization=(TOKEN,),
+    credentials=Credentials((TOKEN,), (), "POST", "/predict", "192.0.2.7"),
     model_name="belt",
 )
 RESULT = InferenceResult(
@@ -70,9 +70,11 @@ class World:
         self.events: list[AuditEvent] = []
         self.offers: list[Offer] = []
         self.principal = Principal(
-            "issuer", "camera-7", "conveyor", frozenset({"client"}), "t", LATER
+            "issuer", "camera-7", "conveyor", frozenset({"client"}), "t", NOW, LATER
         )
         self.fails: dict[str, BaseException] = {}
+        self.policy = DEFAULT_POLICY
+        self.recorded = (True, 0)
         self.body = BODY
         self.metrics = GatewayMetrics(CollectorRegistry())
         self.served = served_by(self)
@@ -80,7 +82,7 @@ class World:
         self.directory.swap("belt", Lineup(self.served))
         sampler = cast("Sampler", self)
         self.pipeline = Pipeline(
-            authenticator=cast("Authenticator", self),
+            access=cast("Access", self),
             audit=cast("AuditLog", self),
             directory=self.directory,
             shadows=Shadows(directory=self.directory, sampler=sampler, metrics=self.metrics),
@@ -89,11 +91,55 @@ class World:
             clock=lambda: LATER,
         )
 
-    def authenticate(self, authorization_header_values: Sequence[str], now: datetime) -> Principal:
+    @asynccontextmanager
+    async def entered(self, credentials: Credentials, now: datetime) -> AsyncIterator[None]:
+        """A place of the address, given back at the end."""
+        assert (credentials, now) == (CALL.credentials, NOW)
+        self._step("enter")
+        try:
+            yield
+        finally:
+            self.steps.append("leave")
+
+    async def authenticate(
+        self, credentials: Credentials, standing: Standing, now: datetime
+    ) -> Principal:
         """The principal of TOKEN."""
-        assert (authorization_header_values, now) == ((TOKEN,), NOW)
+        assert (credentials.unverified_authorization, now) == ((TOKEN,), NOW)
         self._step("authenticate")
+        standing.dpop_nonce = "nonce"
         return self.principal
+
+    def require(
+        self,
+        principal: Principal,
+        permission: Permission,
+        model: str | None,
+        version: str | None,
+        now: datetime,
+    ) -> None:
+        """What the usual policy says; asked of which version is written down."""
+        assert (principal, now) == (self.principal, NOW)
+        self._step(f"require {version}")
+        require(principal, permission, model, version, policy=self.policy)
+
+    @asynccontextmanager
+    async def spent(
+        self, principal: Principal, standing: Standing, *, images: int
+    ) -> AsyncIterator[None]:
+        """A place of the principal, given back at the end."""
+        assert principal is self.principal
+        self._step(f"spend {images}")
+        yield
+
+    async def note_unknown_route(self, credentials: Credentials) -> None:
+        """Counted."""
+        self._step("note")
+
+    def is_recorded(self, error: GatewayError, address: str, now: datetime) -> tuple[bool, int]:
+        """As told."""
+        assert (address, now) == ("192.0.2.7", NOW)
+        return self.recorded
 
     async def read(self) -> PredictRequest:
         """The body."""

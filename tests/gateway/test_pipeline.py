@@ -17,6 +17,7 @@ from gateway.errors import (
     DecodeError,
     GatewayError,
     OverloadedError,
+    QuotaError,
     RequestError,
     ServiceError,
 )
@@ -58,14 +59,19 @@ async def test_steps_come_in_the_order_that_security_rests_on(world: World) -> N
     """Admitted is durable before detect, answered before the answer; sampling is last."""
     await world.predict()
     assert world.steps == [
+        "enter",
         "authenticate",
+        "require None",
+        "spend 1",
         "read",
+        "require 3",
         "begin record admitted",
         "record admitted",
         "detect",
         "render",
         "begin record answered",
         "record answered",
+        "leave",
         "offer",
     ]
 
@@ -81,6 +87,7 @@ async def test_both_records_say_who_did_what(world: World) -> None:
         issuer="issuer",
         subject="camera-7",
         client_id="conveyor",
+        token_id="t",
         address="192.0.2.7",
         method="POST",
         route="/predict",
@@ -112,7 +119,57 @@ async def test_strangers_bodies_are_never_read(world: World) -> None:
     world.fails["authenticate"] = AuthnError(Code.AUTHN_INVALID, "m", reason="expired")
     with pytest.raises(AuthnError):
         await world.predict()
-    assert world.steps == ["authenticate", "begin record refused", "record refused"]
+    assert world.steps == [
+        "enter", "authenticate", "leave", "begin record refused", "record refused",
+    ]  # fmt: skip
+
+
+async def test_an_address_that_asks_too_much_is_not_even_authenticated(world: World) -> None:
+    """Its refusal is on record all the same, with the limit it met."""
+    world.fails["enter"] = QuotaError(
+        Code.RATE_LIMITED, "m", limit="address_rate", retry_after_seconds=1
+    )
+    with pytest.raises(QuotaError):
+        await world.predict()
+    assert world.steps == ["enter", "begin record refused", "record refused"]
+    assert (world.events[0].code, world.events[0].reason) == (Code.RATE_LIMITED, "address_rate")
+
+
+async def test_a_refusal_may_go_without_a_record_and_is_counted_by_the_next(world: World) -> None:
+    """The door says which: a stranger's flood must not fill the ledger."""
+    world.fails["enter"] = QuotaError(
+        Code.RATE_LIMITED, "m", limit="address_rate", retry_after_seconds=1
+    )
+    world.recorded = (False, 0)
+    with pytest.raises(QuotaError):
+        await world.predict()
+    assert world.events == []
+    world.recorded = (True, 41)
+    with pytest.raises(QuotaError):
+        await world.predict()
+    (event,) = world.events
+    assert event.reason == "address_rate; 41 more before it have no record of their own"
+
+
+async def test_a_principal_that_asks_too_much_is_on_record_by_name(world: World) -> None:
+    """What it spends is counted after its permission, so that nobody else's budget is touched, and before its body."""
+    world.fails["spend 1"] = QuotaError(
+        Code.QUOTA_EXHAUSTED, "m", limit="daily_images", retry_after_seconds=60
+    )
+    with pytest.raises(QuotaError):
+        await world.predict()
+    assert "read" not in world.steps
+    assert (world.events[0].subject, world.events[0].reason) == ("camera-7", "daily_images")
+
+
+async def test_a_version_that_the_role_does_not_cover_is_not_asked(world: World) -> None:
+    """Which one answers is known only after the body was read, and refused before it is decoded."""
+    world.principal = replace(world.principal, roles=frozenset({"client:belt@2"}))
+    with pytest.raises(AuthzError):
+        await world.predict()
+    assert world.steps[-3:] == ["leave", "begin record refused", "record refused"]
+    assert (world.events[0].reason, world.events[0].model_version) == ("other_version", "3")
+    assert "detect" not in world.steps
 
 
 async def test_a_stranger_is_on_record_without_a_name(world: World) -> None:
@@ -132,7 +189,7 @@ async def test_bodies_of_those_who_may_not_are_never_read(world: World, role: st
     world.principal = replace(world.principal, roles=frozenset({role}))
     with pytest.raises(AuthzError):
         await world.predict()
-    assert world.steps == ["authenticate", "begin record refused", "record refused"]
+    assert "read" not in world.steps
     assert (world.events[0].subject, world.events[0].code) == ("camera-7", Code.AUTHZ_DENIED)
 
 
@@ -184,7 +241,8 @@ async def test_without_the_first_record_nothing_is_decoded(world: World) -> None
     world.fails["record admitted"] = unavailable()
     with pytest.raises(AuditUnavailableError):
         await world.predict()
-    assert world.steps == ["authenticate", "read", "begin record admitted", "record admitted"]
+    assert world.steps[-3:] == ["begin record admitted", "record admitted", "leave"]
+    assert "detect" not in world.steps
 
 
 async def test_without_the_second_record_no_answer_leaves(world: World) -> None:
@@ -192,7 +250,7 @@ async def test_without_the_second_record_no_answer_leaves(world: World) -> None:
     world.fails["record answered"] = unavailable()
     with pytest.raises(AuditUnavailableError):
         await world.predict()
-    assert world.steps[-1] == "record answered"
+    assert world.steps[-2:] == ["record answered", "leave"]
     assert world.offers == []
 
 
@@ -209,7 +267,7 @@ async def test_the_offer_comes_after_everything_that_the_answer_needs(world: Wor
     world.fails["offer"] = RuntimeError("a bug")
     with pytest.raises(RuntimeError):
         await world.predict()
-    assert world.steps[-2:] == ["record answered", "offer"]
+    assert world.steps[-3:] == ["record answered", "leave", "offer"]
     assert [event.outcome for event in world.events] == [Outcome.ADMITTED, Outcome.ANSWERED]
 
 
@@ -264,12 +322,14 @@ async def test_a_description_that_is_not_recorded_does_not_leave(world: World) -
 async def test_a_call_that_no_route_takes_is_on_record(world: World) -> None:
     """As refused, without a principal: its credentials are not looked at."""
     call = replace(CALL, action=Action.ROUTE_UNKNOWN, permission=None, route="/.env")
-    await world.pipeline.refuse(call, RequestError(Code.ROUTE_UNKNOWN, "m"))
+    with pytest.raises(RequestError, match="m"):
+        await world.pipeline.refuse(call, RequestError(Code.ROUTE_UNKNOWN, "m"))
     (event,) = world.events
     assert (event.action, event.outcome, event.route, event.code, event.subject) == (
         Action.ROUTE_UNKNOWN, Outcome.REFUSED, "/.env", Code.ROUTE_UNKNOWN, None,
     )  # fmt: skip
     assert "authenticate" not in world.steps
+    assert "note" in world.steps
 
 
 @pytest.mark.parametrize("step", ["read", "record admitted", "detect", "record answered"])

@@ -18,7 +18,7 @@ from gateway.models.directory import Lineup, Shared
 from gateway.pipeline import Change, Changed
 from gateway.store.records import SampleMode
 from tests.gateway.pipeline_world import BODY, CALL, World, unavailable
-from tests.gateway.versions import fake_version
+from tests.gateway.versions import fake_version, served_by
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +126,8 @@ async def test_a_change_is_on_record_before_it_is_made(world: World) -> None:
     """And after, with the version that it is about."""
     assert await Operator(world).change() == b"done"
     assert [step for step in world.steps if not step.startswith("begin")] == [
-        "authenticate", "read", "record admitted", "act", "record answered",
+        "enter", "authenticate", "require None", "spend 0", "read", "require 4", "record admitted",
+        "act", "record answered", "leave",
     ]  # fmt: skip
     assert [(e.action, e.outcome, e.model_version, e.reason) for e in world.events] == [
         ("models.promote", "admitted", "4", "why"), ("models.promote", "answered", "4", "why"),
@@ -160,3 +161,27 @@ async def test_a_change_needs_an_operator(world: World, role: str) -> None:
     with pytest.raises(AuthzError):
         await operator.change()
     assert "read" not in world.steps
+
+
+async def test_a_change_of_an_unnamed_version_needs_a_role_for_any(world: World) -> None:
+    """A rollback goes to whatever was there before, which a role for one version does not cover."""
+    operator = Operator(world)
+    world.principal = replace(world.principal, roles=frozenset({"operator:belt@4"}))
+
+    async def read() -> Change:
+        return Change()
+
+    with pytest.raises(AuthzError) as caught:
+        await world.pipeline.change(CHANGE, read, operator.act)
+    assert caught.value.reason == "other_version"
+    assert "act" not in world.steps
+
+
+async def test_a_canary_that_the_role_does_not_cover_is_passed_by(world: World) -> None:
+    """Its caller gets production, and does not notice."""
+    canary = served_by(world, version="4")
+    world.directory.swap("belt", Lineup(world.served, canary=Shared(canary, 1.0)))
+    world.principal = replace(world.principal, roles=frozenset({"client:belt@3"}))
+    assert (await world.predict()).model_label == "belt@3"
+    world.principal = replace(world.principal, roles=frozenset({"client:belt"}))
+    assert (await world.predict()).model_label == "belt@4"

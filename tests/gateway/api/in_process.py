@@ -11,12 +11,21 @@ from sqlalchemy import Engine
 from starlette.applications import Starlette
 
 from gateway.api.edge import Edge
+from gateway.api.resource_metadata import ResourceFacts
 from gateway.api.routes import build_app
 from gateway.audit.writer import AuditLog
+from gateway.identity.access import Access
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.cache import TokenCache
+from gateway.identity.deny_list import DenyList
+from gateway.identity.dpop import DpopVerifier
 from gateway.identity.issue import issue_token, jwks_of
+from gateway.identity.key_sources import FixedKeys
 from gateway.identity.keysets import load_keyset
+from gateway.identity.policy import DEFAULT_POLICY
+from gateway.identity.quota_limits import PrincipalLimits, QuotaPlan
+from gateway.identity.quotas import open_quotas
+from gateway.identity.suppression import Suppression
 from gateway.identity.tokens import TrustedIssuer
 from gateway.metrics import GatewayMetrics
 from gateway.models.catalog import Catalog
@@ -35,6 +44,16 @@ NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 
 
+PUBLIC_URL = "https://gateway.example"
+UNLIMITED = QuotaPlan(
+    address_rate=None,
+    address_failure_rate=None,
+    address_concurrency=99,
+    principal=PrincipalLimits(None, 99, 0),
+    store="memory",
+)
+
+
 class FakeSampler:
     """Remembers what it was offered."""
 
@@ -49,22 +68,24 @@ class FakeSampler:
 class Gateway:
     """The application and what stands behind it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, plan: QuotaPlan = UNLIMITED) -> None:
         self.engine = engine
         self.production = fake_version()
         self.runner = self.production.runner
         self.sampler = FakeSampler()
         self.is_ready = True
         self.metrics = GatewayMetrics(CollectorRegistry())
+        self.cache = TokenCache(max_entries=9)
         self.audit = AuditLog(engine=engine, origin="gateway")
-        issuer = TrustedIssuer(
-            "issuer", "gatewatch", load_keyset(jwks_of([KEY.public_key()])), 3600
+        self.deny_list = DenyList(
+            engine=engine, clock=lambda: NOW, max_age_seconds=60, on_change=self.cache.clear
         )
+        self.deny_list.load()
         self.directory = Directory()
         self.directory.swap("belt", Lineup(self.production.served))
         sampler = cast("Sampler", self.sampler)
         pipeline = Pipeline(
-            authenticator=Authenticator(issuer=issuer, cache=TokenCache(max_entries=9)),
+            access=self._access(engine, plan),
             audit=self.audit,
             directory=self.directory,
             shadows=Shadows(directory=self.directory, sampler=sampler, metrics=self.metrics),
@@ -96,8 +117,25 @@ class Gateway:
             body_timeout_seconds=5,
             clock=lambda: NOW,
             started_at_seconds=0.0,
+            resource=ResourceFacts(public_url=PUBLIC_URL, issuers=("https://issuer.example",)),
         )
         self.app = build_app(self.edge)
+
+    def _access(self, engine: Engine, plan: QuotaPlan) -> Access:
+        keys = FixedKeys(load_keyset(jwks_of([KEY.public_key()])))
+        issuer = TrustedIssuer("issuer", "gatewatch", keys, 3600)
+        return Access(
+            authenticator=Authenticator(
+                issuers={"issuer": issuer},
+                cache=self.cache,
+                deny_list=self.deny_list,
+                dpop=DpopVerifier(public_url=PUBLIC_URL, random=lambda size: b"\x05" * size),
+            ),
+            policy=DEFAULT_POLICY,
+            quotas=open_quotas(plan, engine=engine, on_store_failure=lambda: None),
+            usual_limits=plan.principal,
+            suppression=Suppression(),
+        )
 
     async def _is_ready(self) -> bool:
         return self.is_ready
@@ -119,9 +157,12 @@ def connected(app: Starlette) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="https://gateway.example")
 
 
-def bearer(*roles: str) -> dict[str, str]:
-    """The header of a token with these roles."""
-    token = issue_token(
+def token_of(
+    *roles: str, has_second_factor: bool = True, token_id: str = "token-1", **bound: str
+) -> str:
+    """A token with these roles, of somebody who signed in with two factors a moment ago."""
+    factor: dict[str, Any] = {"amr": ("mfa",), "auth_time": NOW} if has_second_factor else {}
+    return issue_token(
         signing_key=KEY,
         issuer="issuer",
         audience="gatewatch",
@@ -130,6 +171,13 @@ def bearer(*roles: str) -> dict[str, str]:
         roles=roles,
         lifetime_seconds=300,
         now=NOW,
-        token_id="token-1",
+        token_id=token_id,
+        **factor,
+        **bound,
     )
+
+
+def bearer(*roles: str, has_second_factor: bool = True) -> dict[str, str]:
+    """The header of such a token."""
+    token = token_of(*roles, has_second_factor=has_second_factor)
     return {"Authorization": f"Bearer {token}"}

@@ -32,7 +32,7 @@ def directory_of(production: Fake, canary: Fake | None = None, share: float = 1.
 
 async def ask(directory: Directory, request_id: str = "r") -> Answered:
     """One request."""
-    with directory.chosen("belt", request_id) as choice:
+    with directory.chosen("belt", request_id, is_allowed=lambda _: True) as choice:
         return await choice.detect(b"image", Thresholds(), None)
 
 
@@ -87,7 +87,7 @@ async def test_a_request_holds_what_may_answer_it_until_its_end() -> None:
     """The canary, and production which may have to step in."""
     production, canary = fake_version("1"), fake_version("2")
     directory = directory_of(production, canary)
-    with directory.chosen("belt", "r"):
+    with directory.chosen("belt", "r", is_allowed=lambda _: True):
         assert (production.served.leases, canary.served.leases) == (1, 1)
     assert (production.served.leases, canary.served.leases) == (0, 0)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.commands.db import upgrade
-from gateway.commands.keys import create_all
+from gateway.commands.keys import create_all, create_development_issuer
 from gateway.commands.opening import utc_now
 from gateway.commands.token import issue
 from gateway.dev.certificates import create_certificates
@@ -46,6 +46,7 @@ class Home:
             subject="bench",
             lifetime_seconds=3600,
             key_file=self.layout.keys / "token.key",
+            has_second_factor=role == "operator",
         )
 
 
@@ -79,6 +80,7 @@ def new_home() -> Iterator[Home]:
         )
         create_certificates(layout.certificates, now=utc_now())
         create_all(layout.keys)
+        create_development_issuer(layout.keys)
         upgrade(settings)
         yield Home(layout, settings)
 

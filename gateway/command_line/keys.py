@@ -17,7 +17,7 @@ def keys_create(
         str | None, typer.Option(help="Make only this KEK: file:PATH, or a pkcs11: URI.")
     ] = None,
 ) -> None:
-    """Make the KEK, the model signer and the token key that are missing. Example: gateway keys create
+    """Make the KEK and the model signer, whichever is missing. Example: gateway keys create
 
     With --kek, only a KEK: file:PATH, or in a PKCS #11 token, which it never leaves:
     --kek 'pkcs11:token=LABEL;object=KEY?module-path=/PATH/MODULE.so&pin-source=file:/PATH/PIN'

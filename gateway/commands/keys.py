@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from gateway.errors import Code, KeyFileError
 from gateway.identity.issue import create_signing_key, jwks_of, load_signing_key
 from gateway.sealing.kek_specs import KekOpener, parse_spec
@@ -12,18 +10,18 @@ from gateway.sealing.keys import create_kek
 from gateway.sealing.regular_files import create_durably
 from gateway.sealing.signers import create_signer, load_signer, write_trusted_signer
 
+_MARKER = b"""The key beside this file signs tokens for development: `gateway token issue` uses it
+while this file is here. In production an identity provider signs tokens, and neither file belongs on the machine.
+"""
+
 
 def create_all(folder: Path) -> None:
-    """A KEK, a signer with its trusted public key, and a token-signing key with its JWKS, each if it is absent.
+    """A KEK, and a signer with its trusted public key, each if it is absent.
 
     Raises KeyFileError if one cannot be written. Running it again after a crash makes what is missing.
     """
     signers = folder / "signers"
-    try:
-        # Not writable by the group whatever the umask says: such a folder is not trusted.
-        signers.mkdir(parents=True, exist_ok=True, mode=0o755)
-    except OSError as exc:
-        raise _unwritable(signers, exc) from exc
+    _make_folder(signers)
     if not (folder / "kek").exists():
         create_kek(folder / "kek")
     if not (folder / "signer.key").exists():
@@ -32,10 +30,28 @@ def create_all(folder: Path) -> None:
         # Only where none is trusted: one that is missing beside others may have been withdrawn.
         signer = load_signer(folder / "signer.key")
         write_trusted_signer(signer.trusted, signers / f"{signer.signer_id[:16]}.pem")
-    if not (folder / "token.key").exists():
-        create_signing_key(folder / "token.key")
+
+
+def create_development_issuer(folder: Path) -> None:
+    """A token-signing key, its JWKS, and the marker that lets `gateway token issue` use it, each if it is absent.
+
+    For development homes alone: whoever reads this key is every principal. A key that an earlier release made gets its
+    marker. Raises KeyFileError if one cannot be written. Running it again after a crash makes what is missing.
+    """
+    _make_folder(folder)
+    key_file = folder / "token.key"
+    if not key_file.exists():
+        create_signing_key(key_file)
     if not (folder / "jwks.json").exists():
-        _write_jwks(folder / "jwks.json", load_signing_key(folder / "token.key"))
+        public_key = load_signing_key(key_file).public_key()
+        _create_public(folder / "jwks.json", jwks_of([public_key]))
+    if not marker_of(key_file).exists():
+        _create_public(marker_of(key_file), _MARKER)
+
+
+def marker_of(key_file: Path) -> Path:
+    """The file beside a token-signing key that says that it is for development."""
+    return key_file.with_suffix(".development")
 
 
 def create_one(spec: str) -> str:
@@ -43,9 +59,17 @@ def create_one(spec: str) -> str:
     return KekOpener().create(parse_spec(spec), random=os.urandom).kek_id
 
 
-def _write_jwks(file: Path, token_key: Ed25519PrivateKey) -> None:
+def _make_folder(folder: Path) -> None:
     try:
-        create_durably(file, jwks_of([token_key.public_key()]), mode=0o644)
+        # Not writable by the group whatever the umask says: such a folder is not trusted.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as exc:
+        raise _unwritable(folder, exc) from exc
+
+
+def _create_public(file: Path, content: bytes) -> None:
+    try:
+        create_durably(file, content, mode=0o644)
     except OSError as exc:
         raise _unwritable(file, exc) from exc
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gateway.commands.db import upgrade
-from gateway.commands.keys import create_all
+from gateway.commands.keys import create_all, create_development_issuer
 from gateway.commands.opening import opened_store
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
@@ -119,6 +119,7 @@ def _prepare(
     upgrade(settings)
     _refuse_lost_kek(settings, layout.keys / "kek")
     create_all(layout.keys)
+    create_development_issuer(layout.keys)
     _check_keyset(settings.jwks_file)
     if _lacks_demo_model(settings):
         console.print("sealing the demo model")
@@ -222,6 +223,8 @@ def _write_tokens(layout: Layout, settings: GatewaySettings) -> None:
             subject=f"dev-{role}",
             lifetime_seconds=min(TOKEN_LIFETIME_SECONDS, settings.token_max_lifetime_seconds),
             key_file=layout.keys / "token.key",
+            # Without one it could change nothing; it is good for as long after this as the policy says.
+            has_second_factor=role == "operator",
         )
         file = layout.tokens / f"{role}.jwt"
         file.touch(mode=0o600)

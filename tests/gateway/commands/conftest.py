@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from gateway.commands.db import upgrade
-from gateway.commands.keys import create_all
+from gateway.commands.keys import create_all, create_development_issuer
 from gateway.commands.opening import opened_store
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
@@ -39,6 +39,7 @@ def sealed_home(tmp_path_factory: pytest.TempPathFactory, demo_onnx: Path) -> Pa
     home = tmp_path_factory.mktemp("sealed")
     settings = settings_below(home)
     create_all(home / "keys")
+    create_development_issuer(home / "keys")
     upgrade(settings)
     order = SealOrder(
         source_file=demo_onnx,

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.keys import create_all, create_one
+from gateway.commands.keys import (
+    create_all,
+    create_development_issuer,
+    create_one,
+    marker_of,
+)
 from gateway.errors import KeyFileError
 from gateway.identity.issue import load_signing_key, thumbprint
 from gateway.identity.keysets import load_keyset
@@ -20,9 +25,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
+def create(folder: Path) -> None:
+    """What a development home gets."""
+    create_all(folder)
+    create_development_issuer(folder)
+
+
 def test_everything_is_made_and_fits_together(tmp_path: Path) -> None:
     """The signer is trusted, the token key is in the set, secrets are their owner's alone."""
-    create_all(tmp_path)
+    create(tmp_path)
     load_kek(tmp_path / "kek")
     (public,) = (tmp_path / "signers").iterdir()
     assert load_trusted_signer(public).signer_id == load_signer(tmp_path / "signer.key").signer_id
@@ -32,23 +43,41 @@ def test_everything_is_made_and_fits_together(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
+def test_production_gets_no_key_that_signs_tokens(tmp_path: Path) -> None:
+    """Nor a key set that would make its tokens believed."""
+    create_all(tmp_path)
+    assert {"kek", "signer.key", "signers"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_development_key_is_marked(tmp_path: Path) -> None:
+    """Also one of an earlier release, which had no mark; nothing else is changed then."""
+    create_development_issuer(tmp_path)
+    marker = marker_of(tmp_path / "token.key")
+    assert tmp_path / "token.development" == marker
+    before = contents(tmp_path)
+    assert before.keys() == {"token.key", "jwks.json", "token.development"}
+    marker.unlink()
+    create_development_issuer(tmp_path)
+    assert before == contents(tmp_path)
+
+
 def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
     """A new KEK would make every sealed model unreadable."""
-    create_all(tmp_path)
+    create(tmp_path)
     before = contents(tmp_path)
-    create_all(tmp_path)
+    create(tmp_path)
     assert before == contents(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["kek", "signers", "jwks.json"])
 def test_what_a_crash_left_out_is_made(tmp_path: Path, name: str) -> None:
     """The rest stays, and the public files belong to the keys that were there."""
-    create_all(tmp_path)
+    create(tmp_path)
     before = contents(tmp_path)
     missing = [path for path in before if path.startswith(name)]
     for path in missing:
         (tmp_path / path).unlink()
-    create_all(tmp_path)
+    create(tmp_path)
     after = contents(tmp_path)
     assert before.keys() == after.keys()
     changed = {path for path in before if before[path] != after[path]}
@@ -58,7 +87,7 @@ def test_what_a_crash_left_out_is_made(tmp_path: Path, name: str) -> None:
 def test_a_key_set_of_ones_own_is_kept(tmp_path: Path) -> None:
     """It may be the identity provider's, or hold the next key as well."""
     (tmp_path / "jwks.json").write_bytes(b"from the identity provider")
-    create_all(tmp_path)
+    create(tmp_path)
     assert (tmp_path / "jwks.json").read_bytes() == b"from the identity provider"
 
 
@@ -79,6 +108,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(KeyFileError, match=r"cannot write .*/file/signers: Not a directory"):
         create_all(tmp_path / "file")
+    with pytest.raises(KeyFileError, match=r"cannot write .*/file: File exists"):
+        create_development_issuer(tmp_path / "file")
 
 
 def test_the_signers_folder_is_closed_to_the_group_under_any_umask(tmp_path: Path) -> None:

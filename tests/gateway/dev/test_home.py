@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import jwt
 import pytest
 from rich.console import Console
 
@@ -81,6 +82,22 @@ def test_a_first_start_makes_everything(layout: Layout, settings: GatewaySetting
     assert layout.ca_file.is_file()
 
 
+def test_the_operators_token_alone_has_a_second_factor(
+    layout: Layout, settings: GatewaySettings
+) -> None:
+    """Without one it could change nothing, and no other role needs one."""
+    prepared(layout, settings)
+    strong = {
+        role
+        for role in ROLES
+        if "mfa"
+        in jwt.decode(
+            (layout.tokens / f"{role}.jwt").read_text(), options={"verify_signature": False}
+        ).get("amr", [])
+    }
+    assert {"operator"} == strong
+
+
 def test_a_second_start_keeps_everything(layout: Layout, settings: GatewaySettings) -> None:
     """Keys, certificates and the sealed model are those of the first; nothing is sealed anew."""
     prepared(layout, settings)
@@ -106,7 +123,9 @@ def test_certificates_near_their_end_are_made_anew(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("missing", ["certs/server.pem", "certs/ca.pem", "keys/jwks.json"])
+@pytest.mark.parametrize(
+    "missing", ["certs/server.pem", "certs/ca.pem", "keys/jwks.json", "keys/token.development"]
+)
 def test_what_a_crash_left_out_is_made(
     layout: Layout, settings: GatewaySettings, missing: str
 ) -> None:

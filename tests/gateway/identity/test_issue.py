@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from gateway.errors import Code, KeyFileError, SettingsError
 from gateway.identity.issue import (
     create_signing_key,
+    is_development_issuer,
     issue_token,
     jwks_of,
     load_signing_key,
@@ -66,6 +67,28 @@ def test_a_token_has_the_profile_of_an_access_token() -> None:
     }
 
 
+CERTIFICATE, PROOF_KEY = "A" * 43, "B" * 42 + "A"
+
+
+def test_a_token_says_how_its_principal_proved_itself_and_what_it_is_bound_to() -> None:
+    """In the claims of RFC 9068 section 2.2.1, RFC 8705 section 3.1 and RFC 9449 section 6.1."""
+    token = issue_token(
+        **REQUEST,
+        acr="urn:example:strong",
+        amr=["mfa", "otp"],
+        auth_time=NOW,
+        certificate_thumbprint=CERTIFICATE,
+        key_thumbprint=PROOF_KEY,
+    )
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims.items() >= {
+        "acr": "urn:example:strong",
+        "amr": ["mfa", "otp"],
+        "auth_time": 1893499200,
+        "cnf": {"x5t#S256": CERTIFICATE, "jkt": PROOF_KEY},
+    }.items()  # fmt: skip
+
+
 PRINTABLE = st.text(min_size=1, max_size=50).filter(str.isprintable)
 
 
@@ -102,12 +125,55 @@ def test_what_is_issued_is_accepted(
         {"roles": ["client"] * 65},
         {"lifetime_seconds": 0},
         {"lifetime_seconds": -5},
+        {"acr": ""},
+        {"acr": "a\nb"},
+        {"amr": [""]},
+        {"amr": ["otp"] * 33},
+        {"certificate_thumbprint": ""},
+        {"certificate_thumbprint": "A" * 42},
+        {"certificate_thumbprint": "A" * 42 + "="},
+        {"key_thumbprint": "A" * 42 + "B"},
+        {"key_thumbprint": "sha-256"},
     ],
 )
 def test_a_token_that_would_be_refused_is_not_issued(changes: dict[str, Any]) -> None:
     """The mistake is named here and not by a silent 401 later."""
     with pytest.raises(SettingsError, match="token: "):
         issue_token(**{**REQUEST, **changes})
+
+
+@pytest.mark.parametrize(
+    ("issuer", "expected"),
+    [
+        ("https://gatewatch.localhost", True),
+        ("https://GATEWATCH.LocalHost:8443/tenant?a#b", True),
+        ("http://localhost:8080/realms/dev", True),
+        ("https://a.b.localhost.", True),
+        ("gatewatch.localhost", True),
+        ("https://issuer.example", False),
+        ("https://localhost.example", False),
+        ("https://notlocalhost", False),
+        ("https://issuer.example/a.localhost", False),
+        ("https://issuer.example/#.localhost", False),
+        ("https://a.localhost@issuer.example", False),
+        ("https://issuer.example\\.localhost", False),
+        ("https://127.0.0.1", False),
+        ("https://[::1", False),
+        ("urn:example:issuer", False),
+        ("", False),
+    ],
+)
+def test_a_development_issuer_has_a_host_that_no_other_machine_finds(
+    issuer: str, expected: bool
+) -> None:
+    """RFC 6761 section 6.3: localhost and everything below it, wherever else the word may stand."""
+    assert expected is is_development_issuer(issuer)
+
+
+@given(st.text(max_size=40))
+def test_no_issuer_breaks_the_question(text: str) -> None:
+    """What is no URL is no development issuer."""
+    assert is_development_issuer(text) in (True, False)
 
 
 def test_the_thumbprint_of_the_published_example() -> None:

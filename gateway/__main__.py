@@ -15,6 +15,7 @@ from gateway.command_line.keys import keys
 from gateway.command_line.models import models
 from gateway.command_line.output import AsJson, terminal
 from gateway.command_line.seal import seal
+from gateway.command_line.token import token
 from gateway.errors import GatewayError
 
 app = typer.Typer(
@@ -24,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-token = typer.Typer(no_args_is_help=True, help="Issue development tokens.")
 audit = typer.Typer(no_args_is_help=True, help="Check and read the audit ledger.")
 db = typer.Typer(no_args_is_help=True, help="Create and migrate the database.")
 samples = typer.Typer(no_args_is_help=True, help="Look at kept samples.")
@@ -98,25 +98,6 @@ def dev(
     from gateway.dev.run import run
 
     run(home=home, any_ports=any_ports, as_json=as_json, since=since)
-
-
-@token.command("issue")
-def token_issue(
-    role: Annotated[list[str], typer.Option(help="client, analyst, auditor, operator or metrics.")],
-    subject: Annotated[str, typer.Option(help="Who it is for.")] = "developer",
-    lifetime_seconds: Annotated[int, typer.Option(help="How long it is good.")] = 86_400,
-    key: Annotated[Path, typer.Option(help="Private key that signs.")] = Path("var/keys/token.key"),
-) -> None:
-    """Print a signed token. Example: gateway token issue --role client --subject camera-7"""
-    from gateway.commands.opening import settings_of_process
-    from gateway.commands.token import issue
-
-    settings = settings_of_process()
-    print(
-        issue(
-            settings, roles=role, subject=subject, lifetime_seconds=lifetime_seconds, key_file=key
-        )
-    )
 
 
 @audit.command("verify")

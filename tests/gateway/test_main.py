@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from gateway.__main__ import app, main
+from gateway.commands.keys import create_development_issuer
 from gateway.dev.home import gateway_overrides, layout_of
 from gateway.errors import Code, OperatorError
 from gateway.sealing.refusals import Refusal, refused
@@ -18,7 +19,8 @@ COMMANDS = {
     "serve", "dev", "seal", "doctor", "features", "models list", "models show", "models promote",
     "models rollback", "models retire", "models traffic", "keys create",
     "keys list", "keys rotate",
-    "token issue", "audit show", "audit verify", "db upgrade", "samples image",
+    "token issue", "token revoke", "token denied", "token restore",
+    "audit show", "audit verify", "db upgrade", "samples image",
 }  # fmt: skip
 
 
@@ -82,6 +84,9 @@ def test_a_home_is_made_used_and_checked_by_commands(
     assert (listed["name"], listed["version"], listed["stage"]) == ("belt", "1", "production")
 
     issue = ["token", "issue", "--role", "client", "--key", "keys/token.key"]
+    assert run(monkeypatch, *issue) == 1
+    assert "keys/token.development is missing" in capsys.readouterr().err
+    create_development_issuer(in_empty_home / "keys")
     assert run(monkeypatch, *issue) == 0
     assert capsys.readouterr().out.count(".") == 2
 
@@ -92,6 +97,51 @@ def test_a_home_is_made_used_and_checked_by_commands(
     _change_a_record(in_empty_home / "gatewatch.db")
     assert run(monkeypatch, "audit", "verify") == 1
     assert "gateway: record 2 is bad: " in capsys.readouterr().err
+
+
+def test_a_token_is_revoked_listed_and_restored_by_commands(
+    in_empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words say what and for how long; the token itself is never told."""
+    create_development_issuer(in_empty_home / "keys")
+    assert run(monkeypatch, "db", "upgrade") == 0
+    issue = ["--role", "client", "--subject", "bus:bus:", "--key", "keys/token.key"]
+    assert run(monkeypatch, "token", "issue", *issue) == 0
+    token = capsys.readouterr().out
+    Path("leaked.jwt").write_text(token)
+
+    revoke = ["token", "revoke", "--token-file", "leaked.jwt", "--why", "[bold]"]
+    assert run(monkeypatch, *revoke, "--json") == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert ("bus:bus:", "[bold]", 1) == (told["subject"], told["why"], told["id"])
+    assert f"{told['token_id']} of bus:bus: from https://gatewatch.localhost (denial 1)" in err
+    assert "every gateway on the same database follows within a second" in err
+    assert token.strip() not in out + err
+
+    assert run(monkeypatch, "token", "denied") == 0
+    listed = capsys.readouterr().out
+    assert f"token {told['token_id']} of bus:bus: from https://gatewatch.localhost" in listed
+    assert "[bold]" in listed
+    assert run(monkeypatch, "token", "restore", "1", "--why", "found") == 0
+    assert "restored: token " in capsys.readouterr().err
+    assert run(monkeypatch, "token", "restore", "1", "--why", "found") == 1
+    assert "was lifted before" in capsys.readouterr().err
+    assert run(monkeypatch, "token", "denied") == 0
+    assert ("", "no token is denied\n") == capsys.readouterr()
+    assert run(monkeypatch, "token", "denied", "--all", "--json") == 0
+    assert ["lifted"] == [one["state"] for one in json.loads(capsys.readouterr().out)]
+
+
+def test_another_issuers_tokens_are_denied_with_a_note(
+    in_empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt issuer would deny nothing."""
+    assert run(monkeypatch, "db", "upgrade") == 0
+    revoke = ["--subject", "a", "--issuer", "https://other.example", "--why", "left"]
+    assert run(monkeypatch, "token", "revoke", *revoke) == 0
+    err = capsys.readouterr().err
+    assert "GATEWAY_ISSUER is https://gatewatch.localhost, and this is for https://other" in err
 
 
 def _change_a_record(database: Path) -> None:
@@ -108,6 +158,14 @@ def _change_a_record(database: Path) -> None:
         (["samples", "image", "r", "--out", "seen.jpg"], 1, "create it with `gateway db upgrade`"),
         (["token", "issue", "--role", "client"], 1, "var/keys/token.key"),
         (["token", "issue"], 2, "--role"),
+        (["token", "revoke", "--jti", "a"], 2, "--why"),
+        (["token", "revoke", "--why", "a"], 2, "deny everybody"),
+        (["token", "revoke", "--why", "a", "--issued-before", "now"], 2, "--everybody"),
+        (["token", "revoke", "--why", "a", "--jti", "b", "--for", "soon"], 2, "a duration is"),
+        (["token", "revoke", "--why", "a", "--token-file", "absent"], 1, "cannot read absent"),
+        (["token", "restore", "7"], 2, "--why"),
+        (["token", "restore", "7", "--why", ""], 2, "--why"),
+        (["token", "denied"], 1, "create it with `gateway db upgrade`"),
         (["nonsense"], 2, "nonsense"),
         (["models", "traffic", "belt", "2", "all"], 2, "'all' is none of none, shadow, canary"),
         (["models", "traffic", "belt", "2", "canary"], 2, "--share"),

@@ -1,7 +1,8 @@
 """What the limits are: their names, what they allow, what is left of them, and the errors that refuse.
 
 Rules: pure; the list of limits is closed, and the same name stands in the answer, the audit record and the metrics; a
-rate is a sliding window, so that no two of its amounts pass around the moment where two windows meet.
+rate is a sliding window, so that its amount does not pass twice around the moment where two windows meet (one call more
+can: limits rounds down what still counts of the window before).
 """
 
 import re

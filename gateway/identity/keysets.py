@@ -199,7 +199,7 @@ def public_key_of(member: dict[str, Any]) -> PublicKey:
 
 
 def _name(member: dict[str, Any]) -> str:
-    # As Python writes it, so that nothing in it can break a line of the log; what is no text may nest too deep for that.
+    # Escaped, so that nothing in it breaks a line of the log; what is no text may nest too deep for that.
     key_id = member.get("kid")
     return ascii(key_id if isinstance(key_id, str) else None)[:MAX_KEY_ID_CHARACTERS]
 

@@ -85,7 +85,7 @@ class DpopVerifier:
         """Take proofs that were made at most max_age_seconds ago and, by another clock, clock_skew_seconds ahead.
 
         public_url: the origin that callers use. random: that many bytes that nobody can guess. Each of
-        max_replay_entries takes some 200 bytes. Raises SettingsError if public_url is not an origin.
+        max_replay_entries takes some 130 bytes. Raises SettingsError if public_url is not an origin.
         """
         self._origin = _origin_of(public_url)
         self._random = random

@@ -1,15 +1,21 @@
-"""What tests of quotas share: a clock that stands still, rates, principals, and counters that fail."""
+"""What tests of quotas share: a clock that stands still, rates, principals, counters that fail, and the quotas of them."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from limits import RateLimitItem
 from limits.errors import StorageError
 
+from gateway.errors import QuotaError
 from gateway.identity.principal import Principal
 from gateway.identity.quota_limits import PrincipalLimits, QuotaPlan, Window, parse_rate
+from gateway.identity.quotas import Quotas
 
+# Noon, and the start of a window of every length up to an hour.
+NOON_SECONDS = 86_400.0 * 20_000 + 43_200
 _MOMENT = datetime(2031, 5, 6, tzinfo=UTC)
 
 
@@ -95,3 +101,39 @@ class FakeCounters:
             await asyncio.Event().wait()
         if not self.is_open:
             raise StorageError(ConnectionError("gone"))
+
+
+@dataclass
+class World:
+    """Quotas with a clock that stands still and counters that answer as a test says."""
+
+    plan: QuotaPlan
+    clock: Clock = field(default_factory=lambda: Clock(NOON_SECONDS))
+    budgets: FakeCounters = field(default_factory=FakeCounters)
+    address_rates: FakeCounters | None = None
+    principal_rates: FakeCounters | None = None
+    failures: int = 0
+
+    def open(self) -> Quotas:
+        """The quotas of this world."""
+        return Quotas(
+            self.plan,
+            budgets=self.budgets,
+            address_rates=self.address_rates,
+            principal_rates=self.principal_rates,
+            clock=self.clock,
+            monotonic=self.clock,
+            on_store_failure=self._count,
+        )
+
+    def _count(self) -> None:
+        self.failures += 1
+
+
+async def refusal(asked: Coroutine[Any, Any, object]) -> QuotaError | None:
+    """The error that a limit answers with, None if it lets pass."""
+    try:
+        await asked
+    except QuotaError as exc:
+        return exc
+    return None

@@ -1,68 +1,35 @@
 """The limits of a gateway: what is refused, what it costs others, and what happens when a store fails."""
 
-import asyncio
 import threading
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
 
 from gateway.errors import Code, IdentityUnavailableError, QuotaError, SettingsError
 from gateway.identity import quotas as quotas_module
-from gateway.identity.quota_limits import LimitName, PrincipalLimits, QuotaPlan, QuotaStatus
-from gateway.identity.quotas import PAUSE_SECONDS, Quotas, open_quotas
+from gateway.identity.quota_limits import LimitName, PrincipalLimits, QuotaStatus
+from gateway.identity.quotas import open_quotas
 from gateway.store.database import write_transaction
-from tests.gateway.identity.quota_world import Clock, FakeCounters, plan, principal, rate
+from tests.gateway.identity.quota_world import (
+    NOON_SECONDS,
+    Clock,
+    FakeCounters,
+    World,
+    plan,
+    principal,
+    rate,
+    refusal,
+)
 
 pytestmark = pytest.mark.anyio
 
 ADDRESS = "203.0.113.7"
-# Noon, and the start of a window of every length up to an hour.
-NOON_SECONDS = 86_400.0 * 20_000 + 43_200
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     """The gateway runs on either."""
     return "asyncio", {"use_uvloop": request.param}
-
-
-@dataclass
-class World:
-    """Quotas with a clock that stands still and counters that answer as a test says."""
-
-    plan: QuotaPlan
-    clock: Clock = field(default_factory=lambda: Clock(NOON_SECONDS))
-    budgets: FakeCounters = field(default_factory=FakeCounters)
-    address_rates: FakeCounters | None = None
-    principal_rates: FakeCounters | None = None
-    failures: int = 0
-
-    def open(self) -> Quotas:
-        """The quotas of this world."""
-        return Quotas(
-            self.plan,
-            budgets=self.budgets,
-            address_rates=self.address_rates,
-            principal_rates=self.principal_rates,
-            clock=self.clock,
-            monotonic=self.clock,
-            on_store_failure=self._count,
-        )
-
-    def _count(self) -> None:
-        self.failures += 1
-
-
-async def refusal(asked: Coroutine[Any, Any, object]) -> QuotaError | None:
-    """The error that a limit answers with, None if it lets pass."""
-    try:
-        await asked
-    except QuotaError as exc:
-        return exc
-    return None
 
 
 async def test_an_address_may_call_as_often_as_its_rate_says() -> None:
@@ -261,69 +228,7 @@ async def test_a_database_that_is_locked_refuses_in_time(
     await quotas.close()
 
 
-async def test_shared_counters_decide_a_rate() -> None:
-    """What other gateways counted, and what all of them together have left."""
-    shared = FakeCounters(is_counted=True, window=(0, 0.0, 7, 90.0))
-    world = World(plan(principal_rate="10/minute"), principal_rates=shared)
-    quotas = world.open()
-    (status,) = await quotas.spend(principal())
-    assert 3 == status.remaining
-    shared.is_counted = False
-    error = await refusal(quotas.spend(principal()))
-    assert error is not None
-    assert LimitName.PRINCIPAL_RATE == error.limit
-    assert 0 == world.failures
-
-
-async def test_what_the_process_refuses_asks_nobody_else() -> None:
-    """A flood of calls must not become a flood of queries."""
-    shared = FakeCounters()
-    quotas = World(plan(principal_rate="2/day"), principal_rates=shared).open()
-    for _ in range(50):
-        await refusal(quotas.spend(principal()))
-    assert 2 == len(shared.asked)
-
-
-async def test_shared_failures_of_an_address_count() -> None:
-    """One that guesses at another gateway is refused here too; a known caller asks nobody."""
-    shared = FakeCounters(window=(0, 0.0, 2, 90.0))
-    quotas = World(plan(address_failure_rate="2/minute"), address_rates=shared).open()
-    await quotas.admit_address(ADDRESS, is_known=True)
-    assert [] == shared.asked
-    error = await refusal(quotas.admit_address(ADDRESS, is_known=False))
-    assert error is not None
-    assert LimitName.ADDRESS_FAILURES == error.limit
-
-
 @pytest.mark.parametrize("is_open", [False, None], ids=["fails", "hangs"])
-async def test_rates_are_kept_by_the_process_while_the_store_fails(
-    is_open: bool | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Service goes on, each call is counted as a failure, and not every call waits for the store."""
-    monkeypatch.setattr(quotas_module, "RATE_TIMEOUT_SECONDS", 0.01)
-    shared = FakeCounters(is_open=is_open)
-    world = World(plan(principal_rate="3/day"), principal_rates=shared)
-    quotas = world.open()
-    for _ in range(3):
-        await quotas.spend(principal())
-    assert await refusal(quotas.spend(principal())) is not None
-    assert (3, 1) == (world.failures, len(shared.asked))
-
-
-async def test_a_store_that_answers_again_is_asked_again() -> None:
-    """After a pause."""
-    shared = FakeCounters(is_open=False)
-    world = World(plan(principal_rate="90/day"), principal_rates=shared)
-    quotas = world.open()
-    await quotas.spend(principal())
-    shared.is_open = True
-    await quotas.spend(principal())
-    assert 1 == len(shared.asked)
-    world.clock.seconds += PAUSE_SECONDS
-    await quotas.spend(principal())
-    assert (2, 2) == (len(shared.asked), world.failures)
-
-
 @pytest.mark.parametrize("store", ["memory", "database"])
 async def test_a_stranger_causes_no_query_of_the_database(
     sqlite_engine: Engine, store: str
@@ -365,60 +270,6 @@ async def test_in_memory_nothing_waits(sqlite_engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("store", ["database", "redis"])
-async def test_replicas_share_the_rate_of_a_principal(
-    request: pytest.FixtureRequest, sqlite_engine: Engine, store: str
-) -> None:
-    """Through the database or Redis, as the plan says; what is refused was granted by the other."""
-    url = request.getfixturevalue("redis_url") if store == "redis" else store
-    shared_plan = plan(principal_rate="6/day", store=url)
-    replicas = [
-        open_quotas(shared_plan, engine=sqlite_engine, on_store_failure=pytest.fail)
-        for _ in range(2)
-    ]
-    # Of its own, because the server is the same for all tests.
-    caller = principal(f"{request.node.name}")
-    answers = [await refusal(replicas[n % 2].spend(caller)) for n in range(9)]
-    assert 6 == answers.count(None)
-    for quotas in replicas:
-        await quotas.close()
-
-
-async def test_replicas_share_what_is_counted_of_addresses_through_redis(
-    request: pytest.FixtureRequest, redis_url: str, sqlite_engine: Engine
-) -> None:
-    """Calls, and refused tokens."""
-    shared_plan = plan(address_rate="6/day", address_failure_rate="2/day", store=redis_url)
-    one, other = (
-        open_quotas(shared_plan, engine=sqlite_engine, on_store_failure=pytest.fail)
-        for _ in range(2)
-    )
-    address = request.node.name
-    for quotas in (one, other):
-        await quotas.note_failure(address)
-    error = await refusal(one.admit_address(address, is_known=False))
-    assert error is not None
-    assert LimitName.ADDRESS_FAILURES == error.limit
-    answers = [
-        await refusal((one, other)[n % 2].admit_address(address, is_known=True)) for n in range(9)
-    ]
-    assert 6 == answers.count(None)
-    await one.close()
-    await other.close()
-
-
-async def test_budgets_are_shared_where_rates_are_not(sqlite_engine: Engine) -> None:
-    """By default they are in the database, so that replicas and restarts do not multiply them."""
-    replicas = [
-        open_quotas(plan(daily_images=5), engine=sqlite_engine, on_store_failure=pytest.fail)
-        for _ in range(2)
-    ]
-    asked = [replicas[n % 2].spend(principal(), images=1) for n in range(12)]
-    answers = await asyncio.gather(*map(refusal, asked))
-    assert 5 == answers.count(None)
-    for quotas in replicas:
-        await quotas.close()
-
-
 async def test_a_store_that_cannot_be_used_is_refused_at_the_start(sqlite_engine: Engine) -> None:
     """Not at the first call."""
     with pytest.raises(SettingsError):

@@ -158,10 +158,10 @@ class GatewayProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End after the call that is being answered."""
         self._keeps_alive = False
-        if self.cycle is None or self.cycle.response_complete:
-            self._close()
-        else:
+        if self._is_answering():
             self.cycle.keep_alive = False
+        elif not self._is_lingering:
+            self._close()
 
     def give_way(self) -> None:
         """End at once, for a connection that may have more to say."""
@@ -232,13 +232,14 @@ class GatewayProtocol(HttpToolsProtocol):
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
         return b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + body
 
+    def _is_answering(self) -> bool:
+        is_begun = self.cycle is not None  # as on a connection without a call yet
+        return is_begun and not self.cycle.response_complete
+
     def _owes_an_answer(self) -> bool:
-        is_owed = False
-        if self.cycle is not None:  # as on a connection without a call yet
-            cycle = self.cycle
-            is_begun = bool(self.pipeline) or not cycle.more_body or cycle.response_started
-            is_owed = is_begun and not cycle.response_complete
-        return is_owed
+        if not self._is_answering():
+            return False
+        return bool(self.pipeline) or not self.cycle.more_body or self.cycle.response_started
 
 
 # Whoever only waits is told that we leave; whoever does not read or does not stop sending is cut off.

@@ -27,7 +27,7 @@ _CLASS_NAMES: Schema = {"type": "array", "items": _TEXT}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _SIZE: Schema = {
     "type": "array",
-    "prefixItems": [_PIXELS, _PIXELS],
+    "items": _PIXELS,
     "minItems": 2,
     "maxItems": 2,
     "description": "height and width, pixels",

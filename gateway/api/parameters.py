@@ -15,7 +15,8 @@ MIN_IOU, MAX_IOU, DEFAULT_IOU = 0.0, 0.95, 0.7
 MIN_IMAGE_SIZE_PIXELS, MAX_IMAGE_SIZE_PIXELS = 32, 1280
 MIN_DECIMALS, MAX_DECIMALS, DEFAULT_DECIMALS = 0, 10, 5
 
-_DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{0,12})?|\.[0-9]{1,12}")
+# As many decimals as a program writes that computed its threshold: 0.1 + 0.2 is 0.30000000000000004.
+_DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
 _INTEGER = re.compile(r"[0-9]{1,6}")
 _BOOLEANS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 _KNOWN = frozenset({"conf", "iou", "imgsz", "normalize", "decimals"})

@@ -88,9 +88,7 @@ def _fits_at(part: str, text: str, at: int) -> bool:
     if "?" not in part:
         return text.startswith(part, at)
     found = text[at : at + len(part)]
-    return len(found) == len(part) and all(
-        wanted in ("?", got) for wanted, got in zip(part, found, strict=True)
-    )
+    return all(wanted in ("?", got) for wanted, got in zip(part, found, strict=True))
 
 
 def _names(claims: Mapping[str, Any], mapping: ClaimMapping) -> list[str]:

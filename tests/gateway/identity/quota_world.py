@@ -1,4 +1,4 @@
-"""What tests of quotas share: a clock that stands still, rates, principals, counters that fail, and the quotas of them."""
+"""What tests of quotas share: a clock that stands still, rates, principals, counters that fail, quotas of them."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -228,7 +228,6 @@ async def test_a_database_that_is_locked_refuses_in_time(
     await quotas.close()
 
 
-@pytest.mark.parametrize("is_open", [False, None], ids=["fails", "hangs"])
 @pytest.mark.parametrize("store", ["memory", "database"])
 async def test_a_stranger_causes_no_query_of_the_database(
     sqlite_engine: Engine, store: str
@@ -269,7 +268,6 @@ async def test_in_memory_nothing_waits(sqlite_engine: Engine) -> None:
     await quotas.close()
 
 
-@pytest.mark.parametrize("store", ["database", "redis"])
 async def test_a_store_that_cannot_be_used_is_refused_at_the_start(sqlite_engine: Engine) -> None:
     """Not at the first call."""
     with pytest.raises(SettingsError):

@@ -55,6 +55,7 @@ async def test_shared_failures_of_an_address_count() -> None:
     assert LimitName.ADDRESS_FAILURES == error.limit
 
 
+@pytest.mark.parametrize("is_open", [False, None], ids=["fails", "hangs"])
 async def test_rates_are_kept_by_the_process_while_the_store_fails(
     is_open: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ async def test_a_store_that_answers_again_is_asked_again() -> None:
     assert (2, 2) == (len(shared.asked), world.failures)
 
 
+@pytest.mark.parametrize("store", ["database", "redis"])
 async def test_replicas_share_the_rate_of_a_principal(
     request: pytest.FixtureRequest, sqlite_engine: Engine, store: str
 ) -> None:

@@ -58,6 +58,8 @@ def index_denials(denials: Iterable[TokenDenial]) -> DenialIndex:
 
 def is_denied(index: DenialIndex, principal: Principal, now: datetime) -> bool:
     """Whether a denial in force at `now` (UTC) fits the principal's token in every member that it names."""
+    if not index:
+        return False
     issuer, subject, token_id = principal.issuer, principal.subject, principal.token_id
     keys = (
         (issuer, None, token_id),
@@ -65,11 +67,11 @@ def is_denied(index: DenialIndex, principal: Principal, now: datetime) -> bool:
         (issuer, subject, token_id),
         (issuer, None, None),
     )
-    return any(
-        principal.issued_at < span.issued_before and now < span.ends_at
-        for key in keys
-        for span in index.get(key, ())
-    )
+    return any(_covers(index[key], principal.issued_at, now) for key in keys if key in index)
+
+
+def _covers(spans: tuple[Span, ...], issued_at: datetime, now: datetime) -> bool:
+    return any(issued_at < span.issued_before and now < span.ends_at for span in spans)
 
 
 def _needed(spans: list[Span]) -> tuple[Span, ...]:

@@ -53,8 +53,8 @@ class RemoteKeys:
 
         jwks_url: https; None has it discovered under the issuer at each fetch. reader: closed with this object.
         refresh_seconds: at most this long between fetches that succeed. max_stale_seconds: since the last good fetch;
-        at least refresh_seconds. on_change: called when the usable keys are others than before. on_fetched: called
-        after each fetch. Raises SettingsError outside of these.
+        at least refresh_seconds. on_change: called when the usable keys are others than before, or found too old to be
+        believed. on_fetched: called after each fetch. Raises SettingsError outside of these.
         """
         if jwks_url is None:
             document_urls(issuer)
@@ -81,6 +81,7 @@ class RemoteKeys:
         self._fetched_at = -math.inf
         self._unknown_key_from = -math.inf
         self._failures = 0
+        self._is_told_stale = False
         self._fetch: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -97,7 +98,7 @@ class RemoteKeys:
         """
         if self._keyset is None:
             raise IdentityUnavailableError(reason="keys_missing")
-        if self.age_seconds > self._max_stale_seconds:
+        if self._is_too_old():
             raise IdentityUnavailableError(reason="keys_stale")
         return self._keyset
 
@@ -128,6 +129,9 @@ class RemoteKeys:
             fetch.cancel()
             await asyncio.wait([fetch])
         await self._reader.aclose()
+
+    def _is_too_old(self) -> bool:
+        return self.age_seconds > self._max_stale_seconds
 
     def _is_fetching(self) -> bool:
         return self._fetch is not None and not self._fetch.done()
@@ -168,6 +172,7 @@ class RemoteKeys:
         # The answer may be as old as the question.
         self._fetched_at = started_at
         self._failures = 0
+        self._is_told_stale = False
         if self._keyset is None or not has_same_keys(keyset, self._keyset):
             self._keyset = keyset
             log.info("keys_changed issuer=%s keys=%s", self._issuer, ",".join(sorted(keyset.keys)))
@@ -195,6 +200,11 @@ class RemoteKeys:
             self.age_seconds,
             cause,
         )
+        if self._keyset is not None and self._is_too_old() and not self._is_told_stale:
+            self._is_told_stale = True
+            log.error("keys_stale issuer=%s: all of its tokens are refused now", self._issuer)
+            # Tokens that were verified before are remembered by others, and must not outlive the keys.
+            self._on_change()
         self._on_fetched("failed")
 
     def _pause_seconds(self) -> float:

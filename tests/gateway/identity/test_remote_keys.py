@@ -108,7 +108,22 @@ async def test_an_hour_without_the_issuer_refuses_nobody(
     assert {"failed"} == set(bench.outcomes[1:-1])
     # Tries at 480 s, then after 2, 4, 8, 16, 32 and then 60 seconds, each shortened by up to half.
     assert 50 <= len(bench.issuer.asked) <= 120
-    assert 1 == bench.changes
+
+
+async def test_keys_that_become_too_old_are_told_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever remembers verified tokens must forget them then, and somebody must be woken."""
+    async with bench.running():
+        for changes in (2, 3):
+            bench.issuer.status = 500
+            await bench.time.advance(3500)
+            assert changes - 1 == bench.changes
+            await bench.time.advance(200)
+            assert changes == bench.changes
+            bench.issuer.status = 200
+            await bench.time.advance(60)
+    assert 2 == caplog.text.count("keys_stale")
 
 
 async def test_tries_after_a_failure_are_further_and_further_apart(bench: Bench) -> None:

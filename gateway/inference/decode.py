@@ -1,8 +1,12 @@
 """An image from hostile bytes: the header first, then the pixels, then the two compared.
 
-Rules: OpenCV only sees bytes whose header passed the limits; what it returns is what Ultralytics' reader returns
-(8 bits, BGR, alpha dropped, EXIF orientation applied); a reduced decode, which is for JPEGs alone, passes the same
-checks against the whole image's size; the only exception that leaves is DecodeError.
+Rules: OpenCV only sees bytes whose header passed the limits, and of those only what pixels depend on; an image that
+takes more memory or time than a 4K frame has to pay for it with bytes of pixels; what is returned is what Ultralytics'
+reader returns (8 bits, BGR, alpha dropped, EXIF orientation applied); a reduced decode, which is for JPEGs alone,
+passes the same checks against the whole image's size; the only exception that leaves is DecodeError.
+
+Memory, measured: 3 bytes a pixel for the image that is returned; until then 6 for most files, 9 for a progressive JPEG
+without subsampling and 11 for one in CMYK. OpenCV's own copy is one of them.
 """
 
 from dataclasses import dataclass
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 from gateway.errors import Code, DecodeError
 from gateway.inference.headers import ImageFormat, ImageHeader, corrupt, read_header
 from gateway.inference.preprocess import fit_image
+from gateway.inference.strip import pixels_only
 
 # What a JPEG decoder can leave out on its way: the higher frequencies of each block.
 _READ_FLAGS = {
@@ -23,10 +28,20 @@ _READ_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
+_SMALLEST = max(_READ_FLAGS)
+
 # What a JPEG decoder paints where the entropy-coded data ran out: all coefficients zero.
 _UNDECODED = 128
-# A progressive JPEG of the most pixels has ten scans, as encoders write them: 1.5 s. Smaller images may have more.
+# An image of the most pixels may take so many units of 3 ns for each: a second. Smaller ones may have more.
 _MAX_WORK = 10
+# What needs no bytes to pay for it: the pixels of a 4K frame, and the time of one as a PNG of 8 bits.
+_FREE_PIXELS = 4096 * 2176
+_FREE_WORK = 6 * _FREE_PIXELS
+# A JPEG of one colour has 64 pixels a byte, an honest photograph under 30, even of a night sky: the limit lets a frame
+# of one colour pass up to 24 megapixels. PNGs of one colour have 340, lossless WebPs 20,000.
+_PIXELS_PER_BYTE = 44
+# A PNG of 5K that shows a text editor has 40 in RGB; photographs have 10.
+_WORK_PER_BYTE = 64
 # Entropy-coded bits with values of every length and no FF.
 _MORE_DATA = bytes(range(0x11, 0xEF, 3)) * 2
 
@@ -68,6 +83,7 @@ def decode_covering(
     header = read_header(body)
     _check_size(header, limits)
     reduction = 1 if canvas_shape is None else _reduction(header, canvas_shape)
+    body = pixels_only(body, header.format)
     image = _decode(body, reduction)
     stated, turned = (header.height, header.width), (header.width, header.height)
     # EXIF may turn the image by a quarter. Any other difference means that decoder and header parser disagree about
@@ -75,11 +91,7 @@ def decode_covering(
     found = [shape for shape in (stated, turned) if image.shape[:2] == _reduced(shape, reduction)]
     if not found:
         raise corrupt("decoded to another size than its header says")
-    if (
-        header.end is not None
-        and _may_lack_data(image)
-        and _lacks_data(body, header.end, image, reduction)
-    ):
+    if header.end is not None and _may_lack_data(image) and _lacks_data(body, header.end):
         raise corrupt("scan data ends early")
     return DecodedImage(image, found[0])
 
@@ -120,10 +132,21 @@ def _check_size(header: ImageHeader, limits: ImageLimits) -> None:
         raise DecodeError(
             Code.IMAGE_TOO_LARGE, f"the image has more than {limits.max_pixels} pixels"
         )
-    if header.width * header.height * header.work > limits.max_pixels * _MAX_WORK:
+    pixels = header.width * header.height
+    work = pixels * header.work
+    if work > limits.max_pixels * _MAX_WORK:
         raise DecodeError(
             Code.IMAGE_TOO_LARGE,
             "the image takes too long to decode: send a baseline JPEG, 8 bits a channel or fewer pixels",
+        )
+    if (
+        pixels > _FREE_PIXELS + _PIXELS_PER_BYTE * header.pixel_bytes
+        or work > _FREE_WORK + _WORK_PER_BYTE * header.pixel_bytes
+    ):
+        raise DecodeError(
+            Code.IMAGE_TOO_LARGE,
+            "the image has almost no content for its many pixels: send fewer pixels, or a baseline JPEG",
+            reason="image_too_large: pixels without bytes",
         )
 
 
@@ -143,11 +166,13 @@ def _may_lack_data(image: NDArray[np.uint8]) -> bool:
     return bool((corners == _UNDECODED).all(axis=2).any())
 
 
-def _lacks_data(body: bytes, end: int, image: NDArray[np.uint8], reduction: int) -> bool:
+def _lacks_data(body: bytes, end: int) -> bool:
     """True if a JPEG's scan ran out before its image was full, which libjpeg reports on stderr only.
 
     A complete scan ignores bytes between its last block and the end marker; one that ran out decodes them. So the
-    image is decoded again with more data in that place, and must not change. Lost packets of a camera stream leave
+    image is decoded again, with and without more data in that place, and must not change: at an eighth, which shows a
+    missing block as well and takes a quarter of the time and next to no memory. Lost packets of a camera stream leave
     such files: a valid head, a valid end and a grey rest.
     """
-    return not np.array_equal(_decode(body[:end] + _MORE_DATA + body[end:], reduction), image)
+    longer = body[:end] + _MORE_DATA + body[end:]
+    return not np.array_equal(_decode(longer, _SMALLEST), _decode(body, _SMALLEST))

@@ -303,20 +303,19 @@ def test_no_pixel_of_a_bomb_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_image_that_takes_too_long_is_refused() -> None:
-    """Ten scans of a JPEG at the limit of pixels are taken; wide PNG pixels need a smaller image."""
+    """Progressive JPEGs of the most pixels are taken as encoders write them; wide PNG pixels need a smaller image."""
     zeros = np.zeros((300, 300, 3), np.uint8)
     progressive = encoded(".jpg", zeros, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
-    assert read_header(progressive).work == 10
+    assert read_header(progressive).work == 4
     assert decode_image(progressive, LIMITS).shape == (300, 300, 3)
     for depth, color, taken in ((8, 6, 300), (16, 2, 270), (16, 6, 230)):
         row = bytes(1 + taken * {2: 3, 6: 4}[color] * depth // 8)
         body = png(taken, taken, depth, color, row * taken)
         assert decode_image(body, LIMITS).shape == (taken, taken, 3)
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, 300, 300, 1) + b"\x01\x11\x00"
-    bands = [(0, 0), *((n, n) for n in range(1, 10)), (10, 63)]
-    scans = [b"\xff\xda\x00\x08\x01\x01\x00" + bytes((*band, 0)) + b"\x12" for band in bands]
-    eleven_scans = b"\xff\xd8" + frame + b"".join(scans) + EOI
-    for body in (eleven_scans, png(300, 300, 16, 2, b""), png(300, 300, 16, 6, b"")):
+    scans = [b"\xff\xda\x00\x08\x01\x01\x00" + bytes((n, n, 0)) + b"\x12" for n in range(64)]
+    all_scans = b"\xff\xd8" + frame + b"".join(scans) + EOI
+    for body in (all_scans, png(300, 300, 16, 2, b""), png(300, 300, 16, 6, b"")):
         assert code_of(body) == Code.IMAGE_TOO_LARGE
 
 

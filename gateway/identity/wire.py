@@ -5,9 +5,9 @@ has a second spelling is refused: padding, unused bits, duplicate members, byte 
 """
 
 import base64
-import json
 import math
 import re
+from json import JSONDecoder
 from typing import Any, NoReturn, TypeGuard
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
@@ -45,13 +45,7 @@ def parse_json_object(content: bytes) -> dict[str, Any]:
     Source: RFC 8259; RFC 7515 section 4 for duplicate members.
     """
     try:
-        value = json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=_members_once,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_float,
-            parse_int=_bounded_integer,
-        )
+        value = _parse(content.decode("utf-8"))
     except (ValueError, RecursionError) as exc:  # ValueError covers Unicode and JSON errors.
         raise MalformedError("not strict JSON") from exc
     if not isinstance(value, dict):
@@ -90,3 +84,11 @@ def _bounded_integer(text: str) -> int:
     if len(text) > _MAX_INTEGER_DIGITS:
         raise MalformedError("an integer is too long")
     return int(text)
+
+
+_parse = JSONDecoder(
+    object_pairs_hook=_members_once,
+    parse_constant=_refuse_constant,
+    parse_float=_finite_float,
+    parse_int=_bounded_integer,
+).decode

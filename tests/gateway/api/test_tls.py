@@ -399,16 +399,19 @@ async def test_no_call_is_dropped_while_certificates_change(
             writer.close()
 
     metrics = GatewayMetrics(CollectorRegistry())
-    async with serving(certificates, APP, files=files_of(folder), metrics=metrics) as port:
-        async with asyncio.timeout(60), asyncio.TaskGroup() as clients:
-            for number in range(4):
-                clients.create_task(ask_on(is_kept=number % 2 == 0))
-            for _ in range(10):
-                renew(ca_of_all, folder)
-                os.kill(os.getpid(), signal.SIGHUP)
-                for _ in range(20):
-                    assert (await answered.get()).startswith(b"HTTP/1.1 200 OK\r\n")
-            is_over.set()
+    async with (
+        serving(certificates, APP, files=files_of(folder), metrics=metrics) as port,
+        asyncio.timeout(60),
+        asyncio.TaskGroup() as clients,
+    ):
+        for number in range(4):
+            clients.create_task(ask_on(is_kept=number % 2 == 0))
+        for _ in range(10):
+            renew(ca_of_all, folder)
+            os.kill(os.getpid(), signal.SIGHUP)
+            for _ in range(20):
+                assert (await answered.get()).startswith(b"HTTP/1.1 200 OK\r\n")
+        is_over.set()
     loaded = metrics.registry.get_sample_value("gateway_tls_reloads_total", {"outcome": "loaded"})
     assert loaded is not None
     assert loaded >= 5

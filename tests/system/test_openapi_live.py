@@ -16,6 +16,7 @@ import requests
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis.checks import CheckContext, not_a_server_error
+from schemathesis.core import NOT_SET
 from schemathesis.core.failures import Failure
 from schemathesis.core.transport import Response
 from schemathesis.specs.openapi.checks import (
@@ -37,6 +38,8 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 IN_WORDS = "is not served by this model|a parameter is given twice"
 FORM_CODES = {"parameter_invalid", "body_invalid"}
+# What is told before anything is asked of who calls.
+NO_ROUTE = {"http_invalid", "route_unknown", "method_not_allowed"}
 SERVED = "conveyor"
 SEED = 9728
 OPEN_PATHS = [entry.path for entry in ROUTES if entry.permission is None]
@@ -139,8 +142,10 @@ def session() -> Iterator[requests.Session]:
         yield opened
 
 
-def answer(case: Case, running: Running, session: requests.Session, role: str | None) -> int:
-    """The status of a case that was answered as the document says."""
+def answer(case: Case, running: Running, session: requests.Session, role: str | None) -> str:
+    """The code of an answer that was as documented; "ok" where it is no problem."""
+    if case.method in {"GET", "HEAD"} and case.operation.method.upper() != case.method:
+        case.body = NOT_SET  # The listener takes none with these, and would not come to the method.
     headers = {} if role is None else {"Authorization": f"Bearer {running.token(role)}"}
     response = case.call(
         base_url=running.url,
@@ -150,13 +155,18 @@ def answer(case: Case, running: Running, session: requests.Session, role: str | 
         timeout=30,
     )
     case.validate_response(response, checks=CHECKS)
-    return response.status_code
+    if response.status_code == 200:
+        return "ok"
+    if not response.content and response.status_code == 405:
+        return "method_not_allowed"  # HEAD has no body.
+    code: str = response.json()["code"]
+    return code
 
 
 @each_operation(QUICK.exclude(path=OPEN_PATHS))
 def test_strangers_learn_nothing(case: Case, running: Running, session: requests.Session) -> None:
     """Without a token everything is refused alike, whatever is asked."""
-    assert answer(case, running, session, None) in {401, 404, 405, 429}
+    assert answer(case, running, session, None) in {"authn_missing", "authn_invalid"} | NO_ROUTE
 
 
 @each_operation(THOROUGH.include(path=OPEN_PATHS))
@@ -164,7 +174,7 @@ def test_open_routes_answer_as_documented(
     case: Case, running: Running, session: requests.Session
 ) -> None:
     """To everybody, by GET alone."""
-    assert answer(case, running, session, None) in {200, 405}
+    assert answer(case, running, session, None) in {"ok"} | NO_ROUTE
 
 
 @each_operation(THOROUGH.include(path=["/predict", "/v1/model", "/v1/models"]))
@@ -188,7 +198,7 @@ def test_clients_of_a_named_model_are_answered_as_documented(
 def test_clients_change_nothing(case: Case, running: Running, session: requests.Session) -> None:
     """Also not the model that is served."""
     case.path_parameters["name"] = SERVED
-    assert answer(case, running, session, "client") in {403, 405}
+    assert answer(case, running, session, "client") in {"authz_denied"} | NO_ROUTE
 
 
 @each_operation(THOROUGH.include(path_regex="/v1/models/{name}").exclude(tag="predictions"))
@@ -197,10 +207,10 @@ def test_operators_are_answered_as_documented(
 ) -> None:
     """Names are drawn too, so that no change meets a model that other tests use."""
     assert SERVED != case.path_parameters["name"]
-    assert 200 != answer(case, running, session, "operator")
+    assert "ok" != answer(case, running, session, "operator")
 
 
 @each_operation(QUICK.include(tag="predictions"))
 def test_operators_send_no_images(case: Case, running: Running, session: requests.Session) -> None:
     """Whoever may change the model is not the one who calls."""
-    assert answer(case, running, session, "operator") in {403, 404, 405}
+    assert answer(case, running, session, "operator") in {"authz_denied"} | NO_ROUTE

@@ -152,6 +152,7 @@ def _build(
         is_ready=lambda: _is_ready(directory, settings.model_name, door, readiness),
         max_body_bytes=settings.max_body_bytes,
         body_timeout_seconds=settings.body_timeout_seconds,
+        min_body_bytes_per_second=settings.min_body_bytes_per_second,
         clock=clock,
         started_at_seconds=time.monotonic(),
         resource=ResourceFacts(

@@ -36,6 +36,7 @@ class Edge:
     is_ready: Callable[[], Awaitable[bool]]
     max_body_bytes: int
     body_timeout_seconds: float
+    min_body_bytes_per_second: int
     clock: Callable[[], datetime]
     started_at_seconds: float
     resource: ResourceFacts = field(

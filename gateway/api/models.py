@@ -129,7 +129,10 @@ async def _change(
 async def _read_body(request: Request, edge: Edge) -> bytes:
     try:
         return await read_body(
-            request, max_body_bytes=MAX_BODY_BYTES, timeout_seconds=edge.body_timeout_seconds
+            request,
+            max_body_bytes=MAX_BODY_BYTES,
+            timeout_seconds=edge.body_timeout_seconds,
+            min_bytes_per_second=edge.min_body_bytes_per_second,
         )
     except RequestError as exc:
         if exc.code is Code.BODY_EMPTY:

@@ -31,6 +31,7 @@ async def predict(request: Request, call: Call, edge: Edge) -> Response:
             request,
             max_body_bytes=edge.max_body_bytes,
             timeout_seconds=edge.body_timeout_seconds,
+            min_bytes_per_second=edge.min_body_bytes_per_second,
         )
         watch_for_hangup()
         return parsed.to_pipeline()

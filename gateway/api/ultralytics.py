@@ -45,7 +45,7 @@ class ParsedRequest:
 
 
 async def read_predict_request(
-    request: Request, *, max_body_bytes: int, timeout_seconds: float
+    request: Request, *, max_body_bytes: int, timeout_seconds: float, min_bytes_per_second: int = 0
 ) -> ParsedRequest:
     """The image and parameters of a raw body (parameters in the query) or a multipart form (in either).
 
@@ -53,7 +53,12 @@ async def read_predict_request(
     """
     in_query = _unique(request.query_params.multi_items())
     content_type = request.headers.get("content-type", "")
-    body = await read_body(request, max_body_bytes=max_body_bytes, timeout_seconds=timeout_seconds)
+    body = await read_body(
+        request,
+        max_body_bytes=max_body_bytes,
+        timeout_seconds=timeout_seconds,
+        min_bytes_per_second=min_bytes_per_second,
+    )
     if not content_type.lower().startswith("multipart/form-data"):
         return ParsedRequest(body, parse_parameters(in_query))
     form = parse_form(body, content_type)

@@ -115,6 +115,7 @@ class Gateway:
             is_ready=self._is_ready,
             max_body_bytes=1000,
             body_timeout_seconds=5,
+            min_body_bytes_per_second=1,
             clock=lambda: NOW,
             started_at_seconds=0.0,
             resource=ResourceFacts(public_url=PUBLIC_URL, issuers=("https://issuer.example",)),

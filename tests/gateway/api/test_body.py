@@ -103,6 +103,67 @@ async def test_a_body_that_stalls_meets_the_deadline() -> None:
     )
 
 
+class Dripped:
+    """A body of one byte at a time, for ever; notes how many were taken."""
+
+    def __init__(self, *, size: int) -> None:
+        self.taken = 0
+        self._size = size
+
+    async def __call__(self) -> Message:
+        """The next part, once other things had their turn."""
+        await asyncio.sleep(0)
+        self.taken += 1
+        return {"type": "http.request", "body": b"x" * self._size, "more_body": True}
+
+
+@pytest.mark.parametrize("messages", [Dripped(size=1), Messages(())], ids=["dripped", "nothing"])
+async def test_a_body_below_the_least_rate_is_given_up(messages: Receive) -> None:
+    """Long before its time is over: what arrives moves the deadline by no more than it is worth."""
+    with pytest.raises(RequestError) as caught:
+        await read_body(
+            request(messages),
+            max_body_bytes=1 << 30,
+            timeout_seconds=600,
+            min_bytes_per_second=1 << 30,
+            grace_seconds=0.1,
+        )
+    assert caught.value.code is Code.BODY_TIMEOUT
+    assert "came at less than 1073741824 bytes a second" in caught.value.message
+
+
+async def test_a_good_rate_moves_the_deadline() -> None:
+    """Beyond the grace, as far as the bytes are worth: here the body takes twice as long."""
+    grace_seconds = 0.1
+    messages = Messages(chunks(b"ab", b"cd", b"ef"))
+
+    async def slowly() -> Message:
+        await asyncio.sleep(grace_seconds * 2 / 3)
+        return await messages()
+
+    body = await read_body(
+        request(slowly),
+        max_body_bytes=8,
+        timeout_seconds=600,
+        min_bytes_per_second=1,
+        grace_seconds=grace_seconds,
+    )
+    assert body == b"abcdef"
+
+
+async def test_no_rate_moves_the_deadline_beyond_the_whole_time() -> None:
+    """A fast body without an end ends all the same."""
+    with pytest.raises(RequestError) as caught:
+        await read_body(
+            request(Dripped(size=1000)),
+            max_body_bytes=1 << 40,
+            timeout_seconds=0.1,
+            min_bytes_per_second=1,
+            grace_seconds=0.05,
+        )
+    assert caught.value.code is Code.BODY_TIMEOUT
+
+
 async def test_a_caller_that_hangs_up_is_told_apart() -> None:
     """An incomplete body is never taken for a whole one; the reason is for the audit record."""
     messages: list[Message] = [

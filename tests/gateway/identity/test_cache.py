@@ -15,6 +15,7 @@ PRINCIPAL = Principal(
     client_id="conveyor",
     roles=frozenset({"client"}),
     token_id="token-1",
+    issued_at=NOW,
     expires_at=NOW + timedelta(seconds=300),
 )
 

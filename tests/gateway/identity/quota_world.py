@@ -71,6 +71,7 @@ class FakeCounters:
     is_open: bool | None = True
     asked: list[str] = field(default_factory=list)
     used: int = 0
+    lasts_seconds: int = 0
     is_closed: bool = False
 
     async def hit(self, rate: RateLimitItem, key: str) -> tuple[bool, Window]:
@@ -86,6 +87,7 @@ class FakeCounters:
     async def take(self, key: str, *, amount: int, budget: int, lasts_seconds: int) -> int | None:
         """Count up to the budget, whatever the key."""
         await self._ask(f"take {key}")
+        self.lasts_seconds = lasts_seconds
         if self.used + amount > budget:
             return None
         self.used += amount

@@ -173,6 +173,13 @@ async def test_a_budget_is_of_one_principal_and_one_day(sqlite_engine: Engine) -
     await quotas.close()
 
 
+async def test_what_is_used_of_a_budget_is_known_for_an_hour_after_its_day() -> None:
+    """To a gateway whose clock is behind, it is still that day."""
+    world = World(plan(daily_images=2))
+    await world.open().spend(principal(), images=1)
+    assert 43_200 + 3600 == world.budgets.lasts_seconds
+
+
 async def test_a_used_up_rate_spends_no_image() -> None:
     """What is refused first asks no store."""
     world = World(plan(principal_rate="1/day", daily_images=5))

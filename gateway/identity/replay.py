@@ -62,9 +62,8 @@ class ReplayCache:
         self._purged_at = 0
 
     def _purge(self, now: int) -> None:
-        if (
-            now <= self._purged_at
-        ):  # At most once a second, since it looks at every second there is.
+        # At most once a second, since it looks at every second that an entry may end in.
+        if now <= self._purged_at:
             return
         self._purged_at = now
         for second in [second for second in self._by_last_second if second < now]:

@@ -141,7 +141,8 @@ def quota_plan(settings: GatewaySettings) -> QuotaPlan:
 def _read_policy(settings: GatewaySettings) -> PolicyFile:
     if not settings.policy_file:
         return read_policy("")
-    content = _read_trusted(Path(settings.policy_file), "GATEWAY_POLICY_FILE", MAX_POLICY_BYTES)
+    file, fix = Path(settings.policy_file), "docs/policy.toml is one to start from"
+    content = _read_trusted(file, "GATEWAY_POLICY_FILE", MAX_POLICY_BYTES, fix=fix)
     try:
         policy = read_policy(content.decode("utf-8"))
     except UnicodeDecodeError as exc:
@@ -178,18 +179,24 @@ def _trusted(
     return TrustedIssuer(
         issuer=config.issuer,
         audience=config.audience,
-        keys=remote or _fixed_keys(config),
+        keys=remote or _fixed_keys(config, settings),
         max_lifetime_seconds=config.max_lifetime_seconds or settings.token_max_lifetime_seconds,
         clock_skew_seconds=config.clock_skew_seconds,
         read_roles=partial(roles_of, mapping=config.mapping),
     )
 
 
-def _fixed_keys(config: IssuerConfig) -> FixedKeys:
+def _fixed_keys(config: IssuerConfig, settings: GatewaySettings) -> FixedKeys:
     if config.jwks_file is None:
         raise RuntimeError("internal: an issuer has no keys")
-    name = f"the key set of {config.issuer}"
-    return FixedKeys(load_keyset(_read_trusted(config.jwks_file, name, MAX_KEYSET_BYTES)))
+    is_of_policy = bool(settings.policy_file) and config.jwks_file != settings.jwks_file
+    name = f"GATEWAY_POLICY_FILE, {config.issuer}" if is_of_policy else "GATEWAY_JWKS_FILE"
+    fix = "put the identity provider's key set there, or name the address of its keys"
+    content = _read_trusted(config.jwks_file, name, MAX_KEYSET_BYTES, fix=fix)
+    try:
+        return FixedKeys(load_keyset(content))
+    except SettingsError as exc:
+        raise SettingsError(exc.code, f"{name}: {config.jwks_file}: {exc.message}") from exc
 
 
 def _remote_keys(
@@ -215,7 +222,7 @@ def _remote_keys(
     )
 
 
-def _read_trusted(file: Path, name: str, max_bytes: int) -> bytes:
+def _read_trusted(file: Path, name: str, max_bytes: int, *, fix: str) -> bytes:
     # Whoever can change it decides whose tokens are believed.
     try:
         with file.open("rb") as opened:
@@ -224,7 +231,7 @@ def _read_trusted(file: Path, name: str, max_bytes: int) -> bytes:
                 raise SettingsError(Code.SETTINGS_INVALID, f"{name}: {file} {fault}")
             return opened.read(max_bytes + 1)
     except OSError as exc:
-        message = f"{name}: cannot read {file}: {exc.strerror}"
+        message = f"{name}: cannot read {file}: {exc.strerror}; {fix}"
         raise SettingsError(Code.SETTINGS_INVALID, message) from exc
 
 

@@ -1,7 +1,7 @@
 """What every route is made of, and what its handler works with."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
@@ -39,9 +39,7 @@ class Edge:
     min_body_bytes_per_second: int
     clock: Callable[[], datetime]
     started_at_seconds: float
-    resource: ResourceFacts = field(
-        default_factory=lambda: ResourceFacts(public_url="https://localhost", issuers=())
-    )
+    resource: ResourceFacts
 
 
 Handler = Callable[[Request, Call, Edge], Awaitable[Response]]

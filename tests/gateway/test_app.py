@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from rich.console import Console
-from sqlalchemy import select, update
+from sqlalchemy import Engine, select, update
 from starlette.applications import Starlette
 
 from gateway.app import Opened, built
@@ -20,6 +21,7 @@ from gateway.commands.opening import open_keks, open_trusted_signers, opened_sto
 from gateway.commands.samples import write_image
 from gateway.dev.home import gateway_overrides, layout_of, prepare
 from gateway.errors import AuditUnavailableError, Code, GatewayError
+from gateway.metrics import GatewayMetrics
 from gateway.models.changes import promote
 from gateway.models.loading import worker_count
 from gateway.settings import GatewaySettings, read_settings
@@ -63,11 +65,22 @@ def settings(home: Path) -> GatewaySettings:
     return settings_below(home)
 
 
+def opened_of(settings: GatewaySettings, store: Engine) -> Opened:
+    """What the serving command opens."""
+    return Opened(
+        public_url="https://localhost",
+        metrics=GatewayMetrics(CollectorRegistry()),
+        store=store,
+        keks=open_keks(settings),
+        trusted_signers=open_trusted_signers(settings),
+    )
+
+
 @asynccontextmanager
 async def running(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the built application, between its start and its stop."""
     with opened_store(settings) as store:
-        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
+        opened = opened_of(settings, store)
         with built(settings, opened, clock=utc_now) as app:
             async with app.router.lifespan_context(app), _client(app) as client:
                 yield client
@@ -160,7 +173,7 @@ async def test_a_gateway_that_cannot_record_its_start_does_not_open(
 ) -> None:
     """The ledger fails closed before the first call."""
     with opened_store(settings) as store:
-        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
+        opened = opened_of(settings, store)
         with built(settings, opened, clock=utc_now) as app:
             with write_transaction(store) as connection:
                 connection.exec_driver_sql("DROP TABLE audit_records")
@@ -192,7 +205,7 @@ async def test_without_its_database_it_is_not_ready_and_answers_nothing(
 def starting_refused(settings: GatewaySettings) -> GatewayError:
     """The error that ends a start."""
     with opened_store(settings) as store:
-        opened = Opened(store, open_keks(settings), open_trusted_signers(settings))
+        opened = opened_of(settings, store)
         with pytest.raises(GatewayError) as caught, built(settings, opened, clock=utc_now):
             pytest.fail("it was built")
     return caught.value

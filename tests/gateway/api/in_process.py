@@ -159,7 +159,7 @@ def connected(app: Starlette) -> httpx.AsyncClient:
 
 
 def token_of(
-    *roles: str, has_second_factor: bool = True, token_id: str = "token-1", **bound: str
+    *roles: str, has_second_factor: bool = True, token_id: str = "token-1", **bound: Any
 ) -> str:
     """A token with these roles, of somebody who signed in with two factors a moment ago."""
     factor: dict[str, Any] = {"amr": ("mfa",), "auth_time": NOW} if has_second_factor else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from gateway.commands import features
+from gateway.inference import labelled
 from gateway.store.queries.models import find_production_version
 from gateway.store.records import ModelVersion, Stage
 from monitor.jobs.judging import ReferenceCache
@@ -157,7 +157,7 @@ def test_too_few_images_are_refused_before_they_are_measured(tmp_path: Path) -> 
 
 def test_images_are_what_the_gateway_measures() -> None:
     """The monitor may not import it."""
-    assert features.IMAGE_SUFFIXES == IMAGE_SUFFIXES
+    assert labelled.IMAGE_SUFFIXES == IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize("newest", [99, MAX_REFERENCE_SAMPLES + 1, -1])

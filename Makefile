@@ -1,15 +1,23 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint unit constraints bench-path bench-runner bench-obfuscation torture-promotion clean
+.PHONY: help run demo test lint unit constraints openapi clean bench-auth bench-path bench-runner bench-obfuscation \
+	torture-edge torture-images torture-promotion torture-tls
+
+EVERYTHING = reports seal postgres onnxruntime pkcs11 redis dev
 
 help:
 	@echo 'make run         gateway and monitor on this machine, with a demo model; Ctrl-C stops both'
 	@echo 'make demo        watches a drift arrive, ring and clear, in a temporary folder (about 2 minutes)'
 	@echo 'make test        installs everything and runs every check and test'
+	@echo 'make bench-auth  what authentication, authorisation and limits add to a request'
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
 	@echo 'make bench-obfuscation  what obfuscating a model changes (nothing) and costs'
 	@echo 'make torture-promotion  promotes and rolls back 20 times under load; no request may fail'
+	@echo 'make torture-edge  slow and hostile connections beside a good client'
+	@echo 'make torture-images  hostile images against a gateway'
+	@echo 'make torture-tls   sslyze and testssl.sh against the default configuration'
+	@echo 'make openapi     writes docs/openapi.json anew'
 	@echo 'make clean       removes .venv and caches; keys, samples and certificates stay'
 
 run:
@@ -20,8 +28,10 @@ demo:
 	@.venv/bin/python examples/conveyor/demo.py
 
 test:
-	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@scripts/install.sh $(EVERYTHING)
 	@scripts/softhsm.sh
+	@scripts/redis.sh
+	@scripts/oidc_provider.sh
 	@$(MAKE) --no-print-directory lint unit
 
 lint:
@@ -33,21 +43,40 @@ lint:
 unit:
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
 
+bench-auth:
+	@scripts/install.sh $(EVERYTHING)
+	@.venv/bin/python benchmarks/authentication.py
+
 bench-path:
-	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@scripts/install.sh $(EVERYTHING)
 	@.venv/bin/python benchmarks/path.py
 
 bench-runner:
-	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@scripts/install.sh $(EVERYTHING)
 	@.venv/bin/python benchmarks/runner.py
 
 bench-obfuscation:
-	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@scripts/install.sh $(EVERYTHING)
 	@.venv/bin/python benchmarks/obfuscation.py
 
 torture-promotion:
-	@scripts/install.sh reports seal postgres onnxruntime pkcs11 dev
+	@scripts/install.sh $(EVERYTHING)
 	@.venv/bin/python benchmarks/promotion.py
+
+torture-edge:
+	@scripts/install.sh $(EVERYTHING)
+	@.venv/bin/python benchmarks/edge.py
+
+torture-images:
+	@scripts/install.sh $(EVERYTHING)
+	@.venv/bin/python benchmarks/images.py
+
+torture-tls:
+	@scripts/install.sh reports
+	@scripts/tls_scan.sh
+
+openapi:
+	.venv/bin/python -m gateway.api.write_openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 constraints:
 	uv pip compile --universal -q --no-header --no-annotate --python-version 3.11 pyproject.toml \

@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from limits import RateLimitItem
-from limits.strategies import SlidingWindowCounterRateLimiter
 from sqlalchemy import Engine
 
 from gateway.errors import IdentityUnavailableError, QuotaError
@@ -98,18 +97,35 @@ class _Rate:
         self._limit = limit
         self._prefix = f"{limit}/"
         self._storage = BoundedStorage(max_keys=MAX_KEYS, monotonic=monotonic)
-        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
         self._shared = shared
 
-    async def hit(self, rate: RateLimitItem, key: str) -> Window | None:
-        """Count one call; what all gateways counted, None where this process alone counts.
+    async def hit(self, rate: RateLimitItem, key: str) -> None:
+        """Count one call. Raises QuotaError if the rate is used up."""
+        key = self._prefix + key
+        await self._count(rate, key, rate.key_for(key))
 
-        Raises QuotaError if the rate is used up.
-        """
-        full_key = self._prefix + key
-        if not self._limiter.hit(rate, full_key):
-            raise rate_refusal(self._limit, rate, self.window(rate, key))
-        answer = await self._shared.hit(rate, full_key) if self._shared is not None else None
+    async def spend(self, rate: RateLimitItem, key: str) -> QuotaStatus:
+        """Count one call; how far the rate is used then. Raises QuotaError if it is used up."""
+        key = self._prefix + key
+        full_key = rate.key_for(key)
+        shared = await self._count(rate, key, full_key)
+        return rate_status(self._limit, rate, shared or self._window(rate, full_key))
+
+    async def check(self, rate: RateLimitItem, key: str) -> None:
+        """Raises QuotaError if the rate is used up; counts nothing."""
+        key = self._prefix + key
+        window = self._window(rate, rate.key_for(key))
+        if self._shared is not None and used(rate, window) < rate.amount:
+            window = await self._shared.look(rate, key) or window
+        if used(rate, window) >= rate.amount:
+            raise rate_refusal(self._limit, rate, window)
+
+    async def _count(self, rate: RateLimitItem, key: str, full_key: str) -> Window | None:
+        # What all gateways counted; None where this process alone did. The step of limits' own
+        # SlidingWindowCounterRateLimiter.hit without making the key again, which costs as much as counting.
+        if not self._storage.acquire_sliding_window_entry(full_key, rate.amount, rate.get_expiry()):
+            raise rate_refusal(self._limit, rate, self._window(rate, full_key))
+        answer = await self._shared.hit(rate, key) if self._shared is not None else None
         if answer is None:
             return None
         is_counted, window = answer
@@ -117,17 +133,8 @@ class _Rate:
             raise rate_refusal(self._limit, rate, window)
         return window
 
-    def window(self, rate: RateLimitItem, key: str) -> Window:
-        """What this process counted."""
-        return self._storage.get_sliding_window(rate.key_for(self._prefix + key), rate.get_expiry())
-
-    async def check(self, rate: RateLimitItem, key: str) -> None:
-        """Raises QuotaError if the rate is used up; counts nothing."""
-        window = self.window(rate, key)
-        if self._shared is not None and used(rate, window) < rate.amount:
-            window = await self._shared.look(rate, self._prefix + key) or window
-        if used(rate, window) >= rate.amount:
-            raise rate_refusal(self._limit, rate, window)
+    def _window(self, rate: RateLimitItem, full_key: str) -> Window:
+        return self._storage.get_sliding_window(full_key, rate.get_expiry())
 
 
 class Quotas:
@@ -215,9 +222,7 @@ class Quotas:
         key = principal_key(principal)
         statuses: tuple[QuotaStatus, ...] = ()
         if allowed.rate is not None:
-            counted = await self._principal_rate.hit(allowed.rate, key)
-            window = counted or self._principal_rate.window(allowed.rate, key)
-            statuses = (rate_status(LimitName.PRINCIPAL_RATE, allowed.rate, window),)
+            statuses = (await self._principal_rate.spend(allowed.rate, key),)
         if images and allowed.daily_images:
             statuses = (*statuses, await self._take(key, images, allowed.daily_images))
         return statuses

@@ -123,6 +123,7 @@ class Acceptor:
         """Listen. Raises OSError if another socket listens there by now."""
         _allow_descriptors(self._limits.max_connections + RESERVED_DESCRIPTORS)
         self._listener.settimeout(0)
+        _give_up_unread_data(self._listener, self._limits.write_timeout_seconds)
         self._listener.listen(BACKLOG)
         self._is_open = True
         self._loop.add_reader(self._listener, self._accept)
@@ -232,6 +233,14 @@ def address_key(address: str) -> bytes:
     packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
     is_mapped = packed.startswith(b"\0" * 10 + b"\xff\xff")  # RFC 4291 section 2.5.5.2
     return packed[12:] if is_mapped else packed[:8]
+
+
+def _give_up_unread_data(listener: socket.socket, seconds: float) -> None:
+    # Connections inherit it. The loop's own buffers only fill once the kernel's are full: a client that asks now and
+    # then and never reads would be kept until then.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = max(1, round(seconds * 1000))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def _allow_descriptors(count: int) -> None:

@@ -7,6 +7,7 @@ there is nothing to record, and its connection ends.
 """
 
 import asyncio
+import errno
 import uuid
 from typing import Any
 
@@ -65,6 +66,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give back what the connection holds."""
         self._deadlines.stop()
+        if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
+            self._place.count(Ended.WRITE_TIMEOUT)  # by the kernel, see the acceptor
         self._place.leave()
         super().connection_lost(exc)
 

@@ -1,6 +1,7 @@
 """Clients that hold a connection without using it, over real TLS on loopback: the server ends each in time."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -52,6 +53,10 @@ async def _large(_request: Request) -> Response:
     return Response(bytes(1 << 20))
 
 
+async def _small(_request: Request) -> Response:
+    return Response(bytes(100_000))
+
+
 async def _large_and_last(_request: Request) -> Response:
     return Response(bytes(8 << 20), headers={"connection": "close"})
 
@@ -61,6 +66,7 @@ APP = Starlette(
         Route("/body", _read_slowly, methods=["POST"]),
         Route("/refuse", _refuse, methods=["POST"]),
         Route("/large", _large),
+        Route("/small", _small),
         Route("/last", _large_and_last),
     ]
 )
@@ -302,6 +308,24 @@ async def test_unread_response(
     ):
         await ask(writer)
         await server.empty()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has this option")
+async def test_unread_response_that_fits_into_buffers(certificates: Path) -> None:
+    """Nothing of ours stands still: the kernel holds what it cannot deliver, and gives up."""
+    async with attacked(certificates, "write_timeout_seconds") as server:
+        connection = await asyncio.to_thread(_narrow_connection, certificates, server.port)
+        with connection:
+            connection.sendall(GET.replace(b"/large", b"/small"))
+            await server.assert_ended(Ended.WRITE_TIMEOUT)
+
+
+def _narrow_connection(certificates: Path, port: int) -> ssl.SSLSocket:
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect(("127.0.0.1", port))
+    context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    return context.wrap_socket(raw, server_hostname="localhost")
 
 
 async def test_a_large_answer_arrives_whole_at_a_client_that_reads(certificates: Path) -> None:

@@ -80,9 +80,9 @@ def build_door(
 
     Raises SettingsError for a wrong file or contradicting settings, OperatorError if the deny list cannot be read.
     """
-    policy = _read_policy(settings)
+    policy = configured_policy(settings)
     cache = TokenCache(max_entries=settings.token_cache_entries)
-    configs = policy.issuers or (_issuer_of_settings(settings),)
+    configs = _issuers(policy, settings)
     _warn(policy, configs, settings)
     remote = {
         config.issuer: _remote_keys(config, settings, on_change=cache.clear, metrics=metrics)
@@ -123,6 +123,20 @@ def build_door(
     )
 
 
+def token_lifetimes(settings: GatewaySettings) -> dict[str, int]:
+    """The trusted issuers, and how many seconds a token of each may live. Raises SettingsError."""
+    configs = _issuers(configured_policy(settings), settings)
+    return {config.issuer: _max_lifetime_seconds(config, settings) for config in configs}
+
+
+def _issuers(policy: PolicyFile, settings: GatewaySettings) -> tuple[IssuerConfig, ...]:
+    return policy.issuers or (_issuer_of_settings(settings),)
+
+
+def _max_lifetime_seconds(config: IssuerConfig, settings: GatewaySettings) -> int:
+    return config.max_lifetime_seconds or settings.token_max_lifetime_seconds
+
+
 def quota_plan(settings: GatewaySettings) -> QuotaPlan:
     """The limits that the settings say."""
     return QuotaPlan(
@@ -138,7 +152,8 @@ def quota_plan(settings: GatewaySettings) -> QuotaPlan:
     )
 
 
-def _read_policy(settings: GatewaySettings) -> PolicyFile:
+def configured_policy(settings: GatewaySettings) -> PolicyFile:
+    """The policy file's content, or what holds without one. Raises SettingsError."""
     if not settings.policy_file:
         return read_policy("")
     file, fix = Path(settings.policy_file), "docs/policy.toml is one to start from"
@@ -180,7 +195,7 @@ def _trusted(
         issuer=config.issuer,
         audience=config.audience,
         keys=remote or _fixed_keys(config, settings),
-        max_lifetime_seconds=config.max_lifetime_seconds or settings.token_max_lifetime_seconds,
+        max_lifetime_seconds=_max_lifetime_seconds(config, settings),
         clock_skew_seconds=config.clock_skew_seconds,
         read_roles=partial(roles_of, mapping=config.mapping),
     )

@@ -54,7 +54,9 @@ def token_revoke(
     why: Why,
     jti: Annotated[str | None, typer.Option(help="One token, by its id.")] = None,
     subject: Annotated[str | None, typer.Option(help="Every token of this principal.")] = None,
-    issuer: Annotated[str | None, typer.Option(help="Whose; default GATEWAY_ISSUER.")] = None,
+    issuer: Annotated[
+        str | None, typer.Option(help="Whose; a single trusted one need not be named.")
+    ] = None,
     issued_before: Annotated[
         str | None, typer.Option(help="Only those issued before: now, or 2031-05-06T07:08:09Z.")
     ] = None,
@@ -80,12 +82,14 @@ def token_revoke(
 
     Example: gateway token revoke --everybody --issued-before now --why "the provider was broken into"
     """
+    from gateway.admission import token_lifetimes
     from gateway.commands.opening import settings_of_process, utc_now
     from gateway.commands.revocation_order import OrderInvalidError, read_order
     from gateway.commands.token_revocation import as_members, describe, read_token_names, revoke
     from gateway.commands.token_revocation import until as until_when
 
     settings = settings_of_process()
+    known_issuers = list(token_lifetimes(settings))
     now = utc_now()
     try:
         order = read_order(
@@ -93,7 +97,7 @@ def token_revoke(
             token_id=jti,
             subject=subject,
             issuer=issuer,
-            default_issuer=settings.issuer,
+            known_issuers=known_issuers,
             issued_before=issued_before,
             lasts=lasts,
             why=why,
@@ -105,8 +109,8 @@ def token_revoke(
     stored = revoke(settings, order)
     if as_json:
         print(json.dumps(as_members(stored, now=now)))
-    if order.issuer != settings.issuer:
-        _tell(f"note: GATEWAY_ISSUER is {settings.issuer}, and this is for {order.issuer}")
+    if order.issuer not in known_issuers:
+        _tell(f"note: no setting trusts {order.issuer}; trusted are {', '.join(known_issuers)}")
     _tell(f"denied {until_when(stored.denial)}: {describe(stored.denial)} (denial {stored.id})")
     _tell("every gateway on the same database follows within a second")
 

@@ -5,6 +5,7 @@ nothing at all, is refused with what to write instead.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -67,7 +68,7 @@ def read_order(
     token_id: str | None,
     subject: str | None,
     issuer: str | None,
-    default_issuer: str,
+    known_issuers: Sequence[str],
     issued_before: str | None,
     lasts: str | None,
     why: str,
@@ -75,6 +76,8 @@ def read_order(
     now: datetime,
 ) -> RevocationOrder:
     """The order that the command's options make. names: of the token in --token-file. now: UTC.
+
+    known_issuers: those that are trusted; a single one need not be named.
 
     Raises OrderInvalidError for whatever denies nothing, cannot be read, or reaches all principals of the issuer
     without is_everybody.
@@ -84,14 +87,9 @@ def read_order(
             raise OrderInvalidError(
                 "--token-file is one token: leave out --jti, --subject, --issued-before"
             )
-        if names.issuer != (issuer or default_issuer):
-            raise OrderInvalidError(
-                f"--token-file: its issuer is {names.issuer}, not {issuer or default_issuer}: "
-                "name it with --issuer if it is meant"
-            )
         token_id, subject = names.token_id, names.subject
     order = RevocationOrder(
-        issuer=issuer or default_issuer,
+        issuer=_issuer(names, issuer, known_issuers),
         subject=subject,
         token_id=token_id,
         issued_before=None
@@ -103,6 +101,21 @@ def read_order(
     _check_reach(order, is_everybody=is_everybody)
     _check_texts(order)
     return order
+
+
+def _issuer(names: TokenNames | None, issuer: str | None, known_issuers: Sequence[str]) -> str:
+    known = ", ".join(known_issuers)
+    if names is not None:
+        # A denial under another name would leave the token good.
+        if names.issuer != issuer and (issuer is not None or names.issuer not in known_issuers):
+            raise OrderInvalidError(
+                f"--token-file: its issuer is {names.issuer}, not {issuer or known}: "
+                "name it with --issuer if it is meant"
+            )
+        return names.issuer
+    if issuer is None and len(known_issuers) != 1:
+        raise OrderInvalidError(f"--issuer: several are trusted, name the one: {known}")
+    return known_issuers[0] if issuer is None else issuer
 
 
 def _check_reach(order: RevocationOrder, *, is_everybody: bool) -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from gateway.commands.heap import return_large_blocks
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.process_memory import protect_process
 from gateway.models.changes import find_production
@@ -25,6 +26,7 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
     """
     _outlive_hangups()
     log.info("memory_protection %s", protect_process())
+    return_large_blocks()
     with opened_store(settings) as store, ThreadPoolExecutor(1, "first-version") as thread:
         keks, signers = open_keks(settings), open_trusted_signers(settings)
 

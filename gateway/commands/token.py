@@ -13,11 +13,11 @@ from typing import Any
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import load_pem_x509_certificate
 
+from gateway.admission import configured_policy
 from gateway.commands.keys import marker_of
 from gateway.commands.opening import utc_now
 from gateway.errors import Code, SettingsError
 from gateway.identity.issue import is_development_issuer, issue_token, load_signing_key
-from gateway.identity.policy import DEFAULT_GRANTS
 from gateway.identity.wire import encode_base64url
 from gateway.settings import GatewaySettings
 
@@ -50,9 +50,10 @@ def issue(
         raise _refused(
             f"the lifetime may be {most} seconds at most (GATEWAY_TOKEN_MAX_LIFETIME_SECONDS)"
         )
+    granted = configured_policy(settings).policy.roles
     for role in roles:
-        if role.partition(":")[0] not in DEFAULT_GRANTS:
-            known = ", ".join(DEFAULT_GRANTS)
+        if role.partition(":")[0] not in granted:
+            known = ", ".join(granted)
             print(f"gateway: the role {role!r} gives nothing; known are {known}", file=sys.stderr)
     now = utc_now()
     return issue_token(

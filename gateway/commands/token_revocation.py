@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
+from gateway.admission import token_lifetimes
 from gateway.audit.events import Action
 from gateway.commands.opening import opened_store, operator_event, recorded, utc_now
 from gateway.commands.revocation_order import (
@@ -75,10 +76,11 @@ def revoke(settings: GatewaySettings, order: RevocationOrder) -> StoredDenial:
 
     Raises AuditUnavailableError if that cannot be recorded; nothing is denied then.
     """
+    lifetimes = token_lifetimes(settings)
     event = operator_event(Action.TOKENS_REVOKE)
     denial = denial_of(
         order,
-        token_max_lifetime_seconds=settings.token_max_lifetime_seconds,
+        token_max_lifetime_seconds=lifetimes.get(order.issuer, max(lifetimes.values())),
         now=utc_now(),
         created_by=event.subject or "",
     )

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from gateway.admission import Door, build_door, quota_plan
+from gateway.admission import Door, build_door, quota_plan, token_lifetimes
 from gateway.errors import OperatorError, SettingsError
 from gateway.identity.issue import jwks_of
 from gateway.metrics import GatewayMetrics
@@ -47,6 +47,7 @@ allowed_roles = ["client"]
 issuer = "https://two.example"
 audience = "gatewatch"
 discover = true
+max_lifetime_seconds = 86400
 allowed_roles = ["operator"]
 """
     return written(folder / "policy.toml", text)
@@ -196,6 +197,19 @@ def test_a_weak_policy_is_warned_of(
     with caplog.at_level(logging.WARNING):
         built(sqlite_engine, POLICY_FILE=str(policy), JWKS_FILE=str(jwks_file))
     assert "models.write needs no second factor" in caplog.text
+
+
+def test_each_issuers_tokens_live_as_long_as_its_configuration_says(
+    tmp_path: Path, jwks_file: Path
+) -> None:
+    """A denial must outlast them, whichever setting says how long that is."""
+    settings = settings_of(
+        POLICY_FILE=str(policy_of(tmp_path, jwks_file)), TOKEN_MAX_LIFETIME_SECONDS="600"
+    )
+    assert {"https://one.example": 600, "https://two.example": 86400} == token_lifetimes(settings)
+    assert {"https://gatewatch.localhost": 600} == token_lifetimes(
+        settings_of(TOKEN_MAX_LIFETIME_SECONDS="600")
+    )
 
 
 def test_the_plan_of_the_limits_is_that_of_the_settings() -> None:

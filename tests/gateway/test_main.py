@@ -141,7 +141,7 @@ def test_another_issuers_tokens_are_denied_with_a_note(
     revoke = ["--subject", "a", "--issuer", "https://other.example", "--why", "left"]
     assert run(monkeypatch, "token", "revoke", *revoke) == 0
     err = capsys.readouterr().err
-    assert "GATEWAY_ISSUER is https://gatewatch.localhost, and this is for https://other" in err
+    assert "no setting trusts https://other.example; trusted are https://gatewatch.localhost" in err
 
 
 def _change_a_record(database: Path) -> None:

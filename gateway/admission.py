@@ -82,7 +82,7 @@ def build_door(
     """
     policy = configured_policy(settings)
     cache = TokenCache(max_entries=settings.token_cache_entries)
-    configs = _issuers(policy, settings)
+    configs = policy.issuers or (_issuer_of_settings(settings),)
     _warn(policy, configs, settings)
     remote = {
         config.issuer: _remote_keys(config, settings, on_change=cache.clear, metrics=metrics)
@@ -125,12 +125,13 @@ def build_door(
 
 def token_lifetimes(settings: GatewaySettings) -> dict[str, int]:
     """The trusted issuers, and how many seconds a token of each may live. Raises SettingsError."""
-    configs = _issuers(configured_policy(settings), settings)
+    configs = configured_issuers(settings)
     return {config.issuer: _max_lifetime_seconds(config, settings) for config in configs}
 
 
-def _issuers(policy: PolicyFile, settings: GatewaySettings) -> tuple[IssuerConfig, ...]:
-    return policy.issuers or (_issuer_of_settings(settings),)
+def configured_issuers(settings: GatewaySettings) -> tuple[IssuerConfig, ...]:
+    """The issuers of the policy file, or the one of the settings. Raises SettingsError."""
+    return configured_policy(settings).issuers or (_issuer_of_settings(settings),)
 
 
 def _max_lifetime_seconds(config: IssuerConfig, settings: GatewaySettings) -> int:
@@ -194,14 +195,15 @@ def _trusted(
     return TrustedIssuer(
         issuer=config.issuer,
         audience=config.audience,
-        keys=remote or _fixed_keys(config, settings),
+        keys=remote or fixed_keys(config, settings),
         max_lifetime_seconds=_max_lifetime_seconds(config, settings),
         clock_skew_seconds=config.clock_skew_seconds,
         read_roles=partial(roles_of, mapping=config.mapping),
     )
 
 
-def _fixed_keys(config: IssuerConfig, settings: GatewaySettings) -> FixedKeys:
+def fixed_keys(config: IssuerConfig, settings: GatewaySettings) -> FixedKeys:
+    """The keys of an issuer that has them in a file. Raises SettingsError naming setting and file."""
     if config.jwks_file is None:
         raise RuntimeError("internal: an issuer has no keys")
     is_of_policy = bool(settings.policy_file) and config.jwks_file != settings.jwks_file

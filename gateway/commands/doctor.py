@@ -6,16 +6,16 @@ is opened, compiled and asked for its golden set just as a start would.
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
-from enum import StrEnum
-from typing import TypeVar
 
 from cryptography import x509
 from rich.console import Console
 from sqlalchemy import Engine
 
+from gateway.commands.findings import Finding, Mark, attempt, broken, good
+from gateway.commands.issuer_findings import issuer_findings
 from gateway.commands.machine_differences import machine_differences
 from gateway.commands.made_with import facts_of_machine
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
@@ -33,26 +33,7 @@ from gateway.settings import GatewaySettings
 from gateway.store.queries.models import list_model_versions
 from gateway.store.records import ModelVersion, Stage, Traffic
 
-Outcome = TypeVar("Outcome")
-
 _WARN_BEFORE_DAYS = 14
-
-
-class Mark(StrEnum):
-    """How a finding stands."""
-
-    GOOD = "good"
-    DOUBTFUL = "doubtful"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check says about one thing."""
-
-    subject: str
-    mark: Mark
-    said: str
 
 
 def examine(settings: GatewaySettings, *, as_json: bool) -> None:
@@ -76,29 +57,30 @@ def _show(finding: Finding) -> None:
 
 
 def _examine(settings: GatewaySettings, protection: MemoryProtection) -> Iterator[Finding]:
-    yield _good("settings", "read without mistakes")
+    yield good("settings", "read without mistakes")
     yield from _memory(protection)
     yield from _left_over(settings)
     yield _certificate(settings, utc_now())
-    keks = _attempt("keys", lambda: open_keks(settings))
-    signers = _attempt("trusted signers", lambda: open_trusted_signers(settings))
+    yield from issuer_findings(settings)
+    keks = attempt("keys", lambda: open_keks(settings))
+    signers = attempt("trusted signers", lambda: open_trusted_signers(settings))
     yield from _of_keys(keks, signers)
     try:
         with opened_store(settings) as store:
-            yield _good("database", "answers, with the tables of this release")
+            yield good("database", "answers, with the tables of this release")
             if isinstance(keks, Finding) or isinstance(signers, Finding):
                 yield Finding("models", Mark.DOUBTFUL, "not examined: the keys come first")
                 return
             loader = loader_of(settings, keks=keks, trusted_signers=signers)
             yield from _models(settings, store, loader)
     except GatewayError as exc:
-        yield _broken("database", exc)
+        yield broken("database", exc)
 
 
 def _memory(protection: MemoryProtection) -> Iterator[Finding]:
     gaps = protection.gaps()
     if not gaps:
-        yield _good("memory", "weights are neither dumped nor swapped")
+        yield good("memory", "weights are neither dumped nor swapped")
     for gap in gaps:
         yield Finding("memory", Mark.DOUBTFUL, gap)
 
@@ -141,12 +123,12 @@ def _of_keys(
         yield keks
     else:
         for kek in keks:
-            yield _good(f"KEK {kek.kek_id}", f"opens, wraps with {kek.algorithm}")
+            yield good(f"KEK {kek.kek_id}", f"opens, wraps with {kek.algorithm}")
     if isinstance(signers, Finding):
         yield signers
     else:
         for signer in signers:
-            yield _good("trusted signer", signer.signer_id)
+            yield good("trusted signer", signer.signer_id)
 
 
 def _models(settings: GatewaySettings, store: Engine, loader: Loader) -> Iterator[Finding]:
@@ -169,7 +151,7 @@ def _is_used(version: ModelVersion) -> bool:
 
 def _model(version: ModelVersion, settings: GatewaySettings, loader: Loader) -> Iterator[Finding]:
     subject = version.label
-    header = _attempt(subject, lambda: _header(version, settings, loader))
+    header = attempt(subject, lambda: _header(version, settings, loader))
     if isinstance(header, Finding):
         yield header
         return
@@ -199,22 +181,6 @@ def _loaded(version: ModelVersion, header: SealedHeader, loader: Loader) -> Find
     def load() -> Finding:
         loader.prove(version)
         said = f"opens, runs on {header.engine} in {header.precision}, reproduces its golden set"
-        return _good(version.label, said)
+        return good(version.label, said)
 
-    return _attempt(version.label, load)
-
-
-def _attempt(subject: str, work: Callable[[], Outcome]) -> Outcome | Finding:
-    try:
-        return work()
-    except GatewayError as exc:
-        return _broken(subject, exc)
-
-
-def _good(subject: str, said: str) -> Finding:
-    return Finding(subject, Mark.GOOD, said)
-
-
-def _broken(subject: str, exc: GatewayError) -> Finding:
-    reason = "" if exc.reason == exc.code else f" (reason: {exc.reason})"
-    return Finding(subject, Mark.BROKEN, f"{exc.message} [{exc.code}]{reason}")
+    return attempt(version.label, load)

@@ -1,6 +1,7 @@
 """The examination of a home: a good one, and one with each fault."""
 
 import json
+import socket
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -122,7 +123,7 @@ def test_a_model_name_without_production_is_broken(
     assert ("models", True) == (subject, said.startswith("no version of 'other' is in production"))
 
 
-@pytest.mark.parametrize(("days_ago", "mark"), [(0, "good"), (385, "doubtful"), (400, "broken")])
+@pytest.mark.parametrize(("days_ago", "mark"), [(0, "good"), (80, "doubtful"), (91, "broken")])
 def test_the_certificate_is_watched(
     settings: GatewaySettings,
     capsys: pytest.CaptureFixture[str],
@@ -190,3 +191,39 @@ def test_what_killed_processes_left_is_told(
     mark, said = found["models folder"]
     assert (mark, str(part) in said, "`gateway keys rotate`" in said) == ("doubtful", True, True)
     assert (folder.exists(), part.exists()) == (True, True)
+
+
+def test_each_issuer_and_its_keys_are_named(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what a careful operator would not leave so."""
+    found = [(mark, said) for _, mark, said in marks(settings, capsys, is_broken=False)]
+    assert ("doubtful", "is a development issuer: no production gateway trusts it") in found
+    assert any(said.startswith("trusted for 'gatewatch', keys ") for _, said in found)
+
+
+def test_keys_that_cannot_be_fetched_are_broken(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody listens there; every token of that issuer would be refused."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    remote = settings.model_copy(
+        update={"issuer": "https://issuer.example", "jwks_url": f"https://127.0.0.1:{port}/jwks"}
+    )
+    ((subject, said),) = broken(remote, capsys)
+    assert "https://issuer.example" == subject
+    assert said.startswith("its keys cannot be fetched: ")
+
+
+def test_a_bad_policy_hides_nothing_else(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """The models are examined all the same."""
+    policy = home / "policy.toml"
+    policy.write_text("[roles", encoding="utf-8")
+    policy.chmod(0o644)
+    wrong = settings.model_copy(update={"policy_file": str(policy)})
+    found = marks(wrong, capsys, is_broken=True)
+    assert ("policy", "broken") in [(subject, mark) for subject, mark, _ in found]
+    assert "belt@1" == found[-1][0]

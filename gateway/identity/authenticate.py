@@ -80,6 +80,9 @@ class Authenticator:
         if principal is None:
             principal = _principal(await self._verify(sent.unverified_token, now))
             self._cache.put(sent.unverified_token, principal)
+        else:
+            # Keys that are too old to be believed vouch for no remembered token either.
+            self._issuers[principal.issuer].keys.current()
         self._deny_list.check(principal, now)
         check_certificate(principal, credentials.certificate_thumbprint)
         self._check_key(sent, principal, credentials, now)

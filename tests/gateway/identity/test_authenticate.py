@@ -62,9 +62,12 @@ class LateKeys:
     def __init__(self) -> None:
         self.keyset = keyset_of(OTHER)
         self.refreshed = 0
+        self.is_stale = False
 
     def current(self) -> KeySet:
         """What is known."""
+        if self.is_stale:
+            raise IdentityUnavailableError(reason="keys_stale")
         return self.keyset
 
     async def refresh_for_unknown_key(self) -> None:
@@ -260,6 +263,16 @@ def test_an_unknown_key_has_the_keys_fetched(cache: TokenCache, deny_list: Nobod
     assert 1 == keys.refreshed
     run(authenticator, shown(f"Bearer {token(token_id='token-2')}"))
     assert 1 == keys.refreshed
+
+
+def test_a_remembered_token_ends_with_its_keys(cache: TokenCache, deny_list: NobodyDenied) -> None:
+    """An issuer that could not be asked for too long may have withdrawn them."""
+    keys = LateKeys()
+    authenticator = authenticator_of(cache, deny_list, trusted("https://issuer.example", keys))
+    run(authenticator, shown(f"Bearer {token()}"))
+    keys.is_stale = True
+    with pytest.raises(IdentityUnavailableError):
+        run(authenticator, shown(f"Bearer {token()}"))
 
 
 def test_a_denied_token_is_refused_although_it_is_remembered(

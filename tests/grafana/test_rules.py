@@ -1,0 +1,50 @@
+"""The alert rules name metrics that exist, and say what to do."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import CollectorRegistry
+
+from gateway.metrics import GatewayMetrics
+
+FOLDER = Path(__file__).resolve().parents[2] / "grafana"
+
+
+def rules() -> list[dict[str, Any]]:
+    """All of them."""
+    document = yaml.safe_load((FOLDER / "rules.yml").read_text(encoding="utf-8"))
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def exposed() -> set[str]:
+    """The names that the gateway's metrics have for Prometheus."""
+    registry = CollectorRegistry()
+    GatewayMetrics(registry)
+    return {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in registry.collect()
+    }
+
+
+def test_every_metric_of_an_alert_exists() -> None:
+    """A misspelt one would never ring."""
+    named = {name for rule in rules() for name in re.findall(r"gateway_[a-z_]+", rule["expr"])}
+    assert 4 == len(rules())
+    assert named <= exposed()
+    assert len(named) == 4
+
+
+def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
+    """Somebody reads it at night."""
+    for rule in rules():
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"]
+
+
+def test_prometheus_loads_the_rules() -> None:
+    """By the name they have."""
+    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
+    assert ["rules.yml"] == config["rule_files"]

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.keyfiles import create_private_file
 
-VALID_DAYS = 397
+VALID_DAYS = 90  # the most that Mozilla's modern profile grants a certificate
 RENEW_BEFORE_DAYS = 14
 
 

@@ -189,6 +189,7 @@ def test_a_second_factor_that_is_only_about_age_keeps_the_factor() -> None:
     usual = DEFAULT_POLICY.second_factors[MODELS_WRITE]
     expected = SecondFactor(usual.acr, usual.amr, 300)
     assert expected == read.policy.second_factors[MODELS_WRITE]
+    assert usual == read_policy("[second_factor.predict]").policy.second_factors[PREDICT]
 
 
 def test_a_second_factor_that_names_one_list_takes_no_other() -> None:

@@ -138,6 +138,10 @@ def test_a_second_factor_of_another_form(member: str, expected: str) -> None:
             "role_map.a: after the at sign, a version's pattern has 1 to 63 characters",
         ),
         (
+            f"jwks_file = 'a'\nrole_map = {{ a = 'client:{'b' * 63}@{'1' * 63}' }}",
+            "role_map.a: a role has 128 characters at most",
+        ),
+        (
             "jwks_file = 'a'\nrole_map = { a = 'operator' }\nallowed_roles = ['client']",
             "role_map.a: operator is outside of allowed_roles; allow it or remove the line",
         ),
@@ -168,6 +172,7 @@ def test_an_issuer_of_another_form(members: str, expected: str) -> None:
         "a.example/keys",
         "https://a.example/ keys",
         "https://a.example/keys\u202e",
+        "https://\u0430.example/keys",
         "https://[::1/keys",
         "https://a.example:x/keys",
         "https://a.example:65536/keys",

@@ -11,8 +11,8 @@ Rules:
 from dataclasses import dataclass
 
 from gateway.errors import Code, QuotaError
+from gateway.identity.quota_limits import LimitName
 
-LIMIT = "dpop_proofs"
 
 
 @dataclass(slots=True)
@@ -78,6 +78,6 @@ class ReplayCache:
         return QuotaError(
             Code.RATE_LIMITED,
             "too many DPoP proofs in a short time: send fewer calls, or wait",
-            limit=LIMIT,
+            limit=LimitName.DPOP_PROOFS.value,
             retry_after_seconds=seconds,
         )

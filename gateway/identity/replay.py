@@ -14,7 +14,6 @@ from gateway.errors import Code, QuotaError
 from gateway.identity.quota_limits import LimitName
 
 
-
 @dataclass(slots=True)
 class _Owner:
     name: tuple[str, str]

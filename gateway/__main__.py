@@ -46,6 +46,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",  # with its zone, to be laid beside the ledger's UTC
         stream=sys.stderr,
     )
     for chatty in ("alembic", "httpx", "uvicorn"):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from types import MappingProxyType
 
 from gateway.errors import AuthnError, Code
 from gateway.identity.binding import check_certificate
@@ -31,8 +32,12 @@ from gateway.identity.tokens import (
 class Scheme(Enum):
     """How a token is sent."""
 
-    BEARER = "bearer "
-    DPOP = "dpop "
+    BEARER = "bearer"
+    DPOP = "dpop"
+
+
+_SCHEMES: Mapping[str, Scheme] = MappingProxyType({scheme.value: scheme for scheme in Scheme})
+MAX_SCHEME_BYTES = len("bearer ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +129,13 @@ def read_authorization(credentials: Credentials) -> Sent:
         # Another program on the way may have checked the one that we would not use.
         raise refused(Refusal.CREDENTIALS_SEVERAL)
     value = values[0]
-    if len(value) > len(Scheme.BEARER.value) + MAX_TOKEN_BYTES:
+    if len(value) > MAX_SCHEME_BYTES + MAX_TOKEN_BYTES:
         raise refused(Refusal.TOKEN_SIZE)  # Before anything that costs time by length.
-    if value.isascii():
-        for scheme in Scheme:
-            # Scheme names ignore case, RFC 9110 section 11.1.
-            if value[: len(scheme.value)].lower() == scheme.value:
-                return Sent(scheme, value[len(scheme.value) :])
-    raise refused(Refusal.CREDENTIALS_FORM)
+    name, space, unverified_token = value.partition(" ")
+    scheme = _SCHEMES.get(name.lower())  # Names ignore case, RFC 9110 section 11.1.
+    if scheme is None or not space or not value.isascii():
+        raise refused(Refusal.CREDENTIALS_FORM)
+    return Sent(scheme, unverified_token)
 
 
 def _principal(claims: Claims) -> Principal:

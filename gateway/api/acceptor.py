@@ -7,17 +7,22 @@ by a lack of descriptors.
 """
 
 import asyncio
+import contextlib
 import errno
+import fcntl
 import functools
 import logging
 import resource
 import socket
 import ssl
+import struct
+import sys
+import termios
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.api.limits import EdgeLimits, Ended
+from gateway.api.limits import KERNEL_GRACE_SECONDS, EdgeLimits, Ended
 from gateway.api.places import Served
 
 BACKLOG = 512
@@ -45,10 +50,17 @@ class TlsSource(Protocol):
 class Seat:
     """What the acceptor keeps of one connection; the protocol's Place."""
 
-    __slots__ = ("_acceptor", "_has_left", "address", "context", "served", "task")
+    __slots__ = ("_acceptor", "_has_left", "_socket", "address", "context", "served", "task")
 
-    def __init__(self, acceptor: "Acceptor", address: bytes, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        acceptor: "Acceptor",
+        accepted: socket.socket,
+        address: bytes,
+        context: ssl.SSLContext,
+    ) -> None:
         self._acceptor = acceptor
+        self._socket = accepted
         self._has_left = False
         self.address = address
         self.context = context
@@ -71,6 +83,16 @@ class Seat:
     def count(self, reason: Ended) -> None:
         """Say why the gateway ends it."""
         self._acceptor.on_ended(reason)
+
+    def cut_off(self) -> None:
+        """Let the socket end by a reset if its peer has not taken all that it was sent.
+
+        The usual end would wait behind that: the peer would see nothing, and the kernel would keep it all.
+        """
+        with contextlib.suppress(OSError):
+            if _unacknowledged_bytes(self._socket):
+                at_once = struct.pack("ii", 1, 0)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
 
     def must_renew(self) -> bool:
         """Whether it should end once its present call is answered."""
@@ -171,7 +193,7 @@ class Acceptor:
             self.on_ended(reason)
             accepted.close()
             return
-        seat = Seat(self, address, self.tls.current)
+        seat = Seat(self, accepted, address, self.tls.current)
         self._count += 1
         self._addresses[address] += 1
         self._on_count(self._count)
@@ -196,7 +218,7 @@ class Acceptor:
             accepted,
             ssl=seat.context,
             ssl_handshake_timeout=self._limits.handshake_timeout_seconds,
-            ssl_shutdown_timeout=self._limits.write_timeout_seconds,
+            ssl_shutdown_timeout=self._limits.write_timeout_seconds + KERNEL_GRACE_SECONDS,
         )
 
     def _settle(self, task: asyncio.Task[None], accepted: socket.socket, seat: Seat) -> None:
@@ -239,8 +261,13 @@ def _give_up_unread_data(listener: socket.socket, seconds: float) -> None:
     # Connections inherit it. The loop's own buffers only fill once the kernel's are full: a client that asks now and
     # then and never reads would be kept until then.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        milliseconds = max(1, round(seconds * 1000))
+        milliseconds = round((seconds + KERNEL_GRACE_SECONDS) * 1000)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def _unacknowledged_bytes(connection: socket.socket) -> int:
+    answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def _allow_descriptors(count: int) -> None:

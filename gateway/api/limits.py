@@ -10,6 +10,9 @@ from typing import Self
 from gateway.settings import GatewaySettings
 
 CLOSE_GRACE_SECONDS = 1.0  # for a peer to answer our end of TLS once a deadline has passed
+KERNEL_GRACE_SECONDS = (
+    1.5  # more than that, for the deadlines of this process come first: they tell the peer
+)
 
 
 class Ended(StrEnum):

@@ -30,5 +30,8 @@ class Place(Protocol):
     def leave(self) -> None:
         """The connection is gone."""
 
+    def cut_off(self) -> None:
+        """The transport is about to be aborted: the peer is told even if it reads nothing."""
+
     def must_renew(self) -> bool:
         """Whether the connection should end once its present call is answered."""

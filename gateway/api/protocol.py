@@ -89,7 +89,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._linger_bytes += len(data)
             if self._linger_bytes > self._limits.max_linger_bytes:
                 self._place.count(Ended.LINGER_BYTES)
-                self.transport.abort()
+                self._abort()
                 return
         elif self._phase is Ended.IDLE_TIMEOUT:
             self._expect(Ended.HEADER_TIMEOUT, self._limits.header_timeout_seconds)
@@ -136,7 +136,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Keep the connection if the call wants that and was not answered before this."""
         if self._is_lingering:
-            self._close()
+            self._close(CLOSE_GRACE_SECONDS)
             return
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keeps_alive
@@ -164,17 +164,17 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._is_answering():
             self.cycle.keep_alive = False
         elif not self._is_lingering:
-            self._close()
+            self._close(CLOSE_GRACE_SECONDS)
 
     def give_way(self) -> None:
         """End at once, for a connection that may have more to say."""
         self._place.count(Ended.GAVE_WAY)
-        self.transport.abort()
+        self._abort()
 
     def finish_answers(self) -> None:
         """Close once the caller is done sending: closed earlier, the answer could be lost on its way (RFC 9112 9.6)."""
         if not self.cycle.more_body:
-            self.transport.close()  # the loop aborts what is not read in time
+            self._close(self._limits.write_timeout_seconds)
         elif not self._is_lingering:
             self._is_lingering = True
             self._expect(Ended.LINGER_TIMEOUT, self._limits.linger_timeout_seconds)
@@ -201,18 +201,22 @@ class GatewayProtocol(HttpToolsProtocol):
     def _end(self, reason: Ended) -> None:
         """A deadline has passed."""
         if self.transport.is_closing():
-            self.transport.abort()
+            self._abort()
             return
         self._place.count(reason)
         if reason in _POLITE:
-            self._close()
+            self._close(CLOSE_GRACE_SECONDS)
         else:
-            self.transport.abort()
+            self._abort()
 
-    def _close(self) -> None:
-        """End TLS in order, but do not wait long for the other side to agree."""
+    def _close(self, grace_seconds: float) -> None:
+        """End TLS in order, but wait no longer for the other side to read the rest and agree."""
         self.transport.close()
-        self._expect(_CLOSING, CLOSE_GRACE_SECONDS)
+        self._expect(_CLOSING, grace_seconds)
+
+    def _abort(self) -> None:
+        self._place.cut_off()
+        self.transport.abort()
 
     def _refuse(self, error: RequestError) -> None:
         self._place.count(Ended.HTTP_INVALID)
@@ -222,7 +226,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
             self.transport.write(self._refusal(error))
-        self._close()
+        self._close(CLOSE_GRACE_SECONDS)
 
     def _refusal(self, error: RequestError) -> bytes:
         body = problem_body(error, request_id=str(uuid.uuid4()))

@@ -83,7 +83,7 @@ def decode_covering(
     header = read_header(body)
     _check_size(header, limits)
     reduction = 1 if canvas_shape is None else _reduction(header, canvas_shape)
-    body = pixels_only(body, header.format)
+    body = pixels_only(body, header)
     image = _decode(body, reduction)
     stated, turned = (header.height, header.width), (header.width, header.height)
     # EXIF may turn the image by a quarter. Any other difference means that decoder and header parser disagree about

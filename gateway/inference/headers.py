@@ -46,7 +46,7 @@ _JPEG_MARKER_AFTER_DATA = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _JPEG_SEARCH_BYTES = 1 << 18
 
 # By colour type: grey, RGB, palette, grey with alpha, RGBA.
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_ANIMATION = frozenset((b"acTL", b"fcTL", b"fdAT"))
 _WEBP_ANIMATED = 0x02
 _WEBP_WORK = {b"VP8 ": 4, b"VP8L": 6}
@@ -268,7 +268,7 @@ def _read_png(body: bytes) -> ImageHeader:
     if not pixel_bytes:
         raise corrupt("no pixels")
     work = (
-        max(2 * _PNG_CHANNELS.get(color, 4) * depth // 8, 1) + 2 * (interlace != 0) + 2 * is_turned
+        max(2 * PNG_CHANNELS.get(color, 4) * depth // 8, 1) + 2 * (interlace != 0) + 2 * is_turned
     )
     return ImageHeader(ImageFormat.PNG, width, height, work=work, pixel_bytes=pixel_bytes)
 

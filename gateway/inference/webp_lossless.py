@@ -115,9 +115,8 @@ def _read_lengths(bits: "_Bits", symbols: int) -> list[int]:
         has_two = bits.read(1)
         first = bits.read(8 if bits.read(1) else 1)
         for symbol in (first, bits.read(8)) if has_two else (first,):
-            if symbol >= symbols:
-                raise ValueError("a symbol outside its alphabet")
-            lengths[symbol] = 1
+            # libwebp passes over those outside their alphabet.
+            lengths[symbol : symbol + 1] = [1] * (symbol < symbols)
         return lengths
     of_lengths = [0] * len(_LENGTHS_ORDER)
     for symbol in _LENGTHS_ORDER[: bits.read(4) + 4]:

@@ -320,6 +320,7 @@ class Runner:
             outcome = self._run(worker, job)
             self._finish(worker, job)
             _hand_over(job, outcome)
+            del job, outcome  # a thread that waits would hold its last image, up to 100 MB
 
     def _next_job(self, worker: _Worker) -> _Job | None:
         with self._condition:

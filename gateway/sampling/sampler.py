@@ -241,6 +241,7 @@ class Sampler:
                 except Exception:
                     log.exception("sample_not_measured")
                     self._count(SampleOutcome.FAILED, 1)
+            queued = None  # or the wait for the next holds this image, up to 100 MB
             if self._is_due(is_last=is_last):
                 try:
                     self._write()

@@ -2,7 +2,7 @@
 
 import httptools
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api.framing import (
@@ -95,6 +95,14 @@ def test_any_bytes_pass_in_order_or_not_at_all(parts: list[bytes]) -> None:
         assert framing.take(GET) == b""
 
 
+def outcome(pieces: list[bytes]) -> tuple[bytes, str | None, bool]:
+    """What passes of these pieces, why no more does, and whether a request has begun."""
+    framing = Framing()
+    passed = b"".join(framing.take(piece) for piece in pieces)
+    message = None if framing.fault is None else framing.fault.message
+    return passed, message, framing.is_between
+
+
 _lines = st.sampled_from(
     [
         b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.0\r\n", HOST, b"\r\n", b"\n",
@@ -103,6 +111,20 @@ _lines = st.sampled_from(
         b"hello", b"hi\r", b"X: y\r\n", b" z\r\n", b"5;a=b\r\n", b"\r\n\r\n",
     ]
 )  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(st.lists(_lines, max_size=14))
+def test_a_cut_changes_nothing(parts: list[bytes]) -> None:
+    """A head in one piece is read in another way than one in lines: the verdict must be the same."""
+    sent = b"".join(parts)
+    passed, fault, is_between = outcome([sent])
+    lines_passed, *others = outcome([sent[at : at + 1] for at in range(len(sent))])
+    assert [fault, is_between] == others
+    if fault is None:
+        assert passed == lines_passed
+    else:  # of the head with the fault, the lines before it may have passed
+        assert lines_passed.startswith(passed)
 
 
 @given(st.lists(_lines, max_size=14))

@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -761,3 +762,20 @@ def test_a_loop_that_is_gone_does_not_end_a_worker() -> None:
         await runner.close()
 
     asyncio.run(come_back())
+
+
+def test_a_waiting_worker_holds_no_image() -> None:
+    """Otherwise each thread keeps the last one, up to 100 MB, until the next comes."""
+    gone = threading.Event()
+
+    async def scenario() -> None:
+        engine = FakeEngine()
+        async with running(engine) as runner:
+            engine.gate.set()
+            result = await runner.detect(image(100), Thresholds())
+            weakref.finalize(result.image, gone.set)
+            del result
+            # The worker lets go a moment after it has handed the answer over.
+            assert await asyncio.to_thread(gone.wait, WAIT_SECONDS)
+
+    asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -410,3 +411,14 @@ def test_a_shadows_sample_stands_beside_the_served_one(
     assert (shadow.sample.mode, shadow.sample.image_probability) == (SampleMode.SHADOW, 0.0)
     assert image == SealedImage("key-1", b"request-0:encoded image")
     assert sampler.counts == counts(kept=2)
+
+
+def test_a_waiting_worker_holds_no_image(make_sampler: MakeSampler) -> None:
+    """Otherwise the last one, up to 100 MB, stays until the next comes."""
+    sampler, gone = make_sampler(), threading.Event()
+    offered = offer()
+    weakref.finalize(offered.image, gone.set)
+    sampler.offer(offered)
+    del offered
+    assert gone.wait(WAIT_SECONDS)
+    assert sampler.close()

@@ -25,8 +25,9 @@ BAD_CHUNKS = "the chunks are too small: send at least 1 KiB in each"
 NO_BODY = "a GET or HEAD request has no body"
 NO_TUNNEL = "this server takes neither CONNECT nor an upgrade to another protocol"
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+# Those that web servers know; the parser behind would also take WebDAV's and some of no registry.
+_METHOD = rb"GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|QUERY|CONNECT"
+_REQUEST_LINE = re.compile(rb"(" + _METHOD + rb") ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 # RFC 3986: path and query of an origin-form target; a percent sign starts an escape or is none.
 _TARGET = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]+|%[0-9A-Fa-f]{2})*+")
 # No underscore: proxies that hand fields on as variables take content_length for content-length. No obs-text: what

@@ -208,7 +208,7 @@ class Framing:
         # RFC 9112 section 6.1: other codings are not undone here, and HTTP/1.0 knows none.
         if value.lower() != b"chunked" or self._is_old:
             raise _invalid(BAD_CODING)
-        if self._is_chunked:
+        if self._is_chunked or self._length is not None:
             raise _invalid(NOT_HTTP)
         self._is_chunked = True
 
@@ -228,15 +228,14 @@ class Framing:
             raise _invalid(BAD_HOST)  # RFC 9112 section 3.2
 
     def _take_length(self, value: bytes) -> None:
-        if self._length is not None or not _LENGTH.fullmatch(value):
+        # With a coding, too: RFC 9112 section 6.3, an attempt at smuggling.
+        if self._length is not None or self._is_chunked or not _LENGTH.fullmatch(value):
             raise _invalid(NOT_HTTP)
         self._length = int(value)
 
     def _end_head(self) -> None:
         if not self._hosts and not self._is_old:
             raise _invalid(BAD_HOST)
-        if self._is_chunked and self._length is not None:
-            raise _invalid(NOT_HTTP)  # RFC 9112 section 6.3: an attempt at smuggling
         if self._method in _BODILESS and (self._is_chunked or self._length):
             raise _invalid(NO_BODY)  # RFC 9110 section 9.3.1: another one
         if self._is_chunked:

@@ -127,6 +127,7 @@ def test_a_cut_changes_nothing(parts: list[bytes]) -> None:
         assert lines_passed.startswith(passed)
 
 
+@settings(max_examples=500)
 @given(st.lists(_lines, max_size=14))
 def test_the_parser_sees_the_same_requests(parts: list[bytes]) -> None:
     """What passes without a fault is as many messages with the same bodies to the parser behind."""

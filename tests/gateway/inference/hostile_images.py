@@ -121,13 +121,16 @@ HOSTILE: dict[str, Case] = {
         ),
         *CORRUPT,
     ),
+    "jpeg of 1900 scans without a frame": Case(
+        lambda: SOI + (scan([1]) + bytes(1_000)) * 1_900 + jpeg()[2:], *CORRUPT
+    ),
     "jpeg of 3000 segments": Case(lambda: jpeg(before=segment(0xE5, b"x") * 3_000), *CORRUPT),
     "jpeg of fill bytes": Case(
         lambda: jpeg(before=(b"\xff" * 1_900 + segment(0xE5, b"")) * 900), *CORRUPT
     ),
     "jpeg of stuffed bytes": Case(lambda: jpeg(data=b"\0" * 36 + b"\xff\0" * 990_000), *TAKEN),
     "jpeg of restarts": Case(lambda: jpeg(data=b"\0" * 36 + b"\xff\xd0" * 990_000), *TAKEN),
-    "jpeg of the middle grey, 4K": Case(lambda: jpeg(4_096, 2_160, components=1), *TAKEN),
+    "jpeg of the middle grey": Case(lambda: jpeg(1_920, 1_080), *TAKEN),
     "jpeg with 2 MB of colour profile": Case(lambda: jpeg(before=icc_segments(30)), *TAKEN),
     "png of 60000 chunks": Case(lambda: png(32, 32, before=chunk(b"tEXt", b"") * 60_000), *CORRUPT),
     "png of texts that inflate": Case(
@@ -264,6 +267,7 @@ HOSTILE: dict[str, Case] = {
 HONEST: dict[str, Callable[[], bytes]] = {
     "black jpeg of 1080p": lambda: flat_encoded(".jpg", 1_080, 1_920),
     "black jpeg of 4K": lambda: flat_encoded(".jpg", 2_160, 3_840),
+    "grey jpeg of 4K": lambda: jpeg(3_840, 2_160),
     "black png of 4K": lambda: flat_encoded(".png", 2_160, 3_840),
     "black webp of 4K": lambda: flat_encoded(".webp", 2_160, 3_840, cv2.IMWRITE_WEBP_QUALITY, 80),
     "black jpeg of 24 megapixels": lambda: flat_encoded(".jpg", 4_000, 6_000),

@@ -185,6 +185,7 @@ def _issuer_of_settings(settings: GatewaySettings) -> IssuerConfig:
         ca_file=Path(settings.jwks_ca_file) if settings.jwks_ca_file else None,
         max_lifetime_seconds=None,
         clock_skew_seconds=MAX_CLOCK_SKEW_SECONDS,
+        is_sender_constrained=False,
         mapping=ClaimMapping(),
     )
 
@@ -198,6 +199,7 @@ def _trusted(
         keys=remote or fixed_keys(config, settings),
         max_lifetime_seconds=_max_lifetime_seconds(config, settings),
         clock_skew_seconds=config.clock_skew_seconds,
+        must_be_bound=config.is_sender_constrained,
         read_roles=partial(roles_of, mapping=config.mapping),
     )
 

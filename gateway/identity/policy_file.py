@@ -45,7 +45,7 @@ class IssuerConfig:
 
     jwks_file, jwks_url, is_discovered: where its keys are; exactly one of them says it. ca_file: who vouches for the
     server of the keys; None is the system's authorities. max_lifetime_seconds: None is what the setting says.
-    clock_skew_seconds: 0 to 60.
+    clock_skew_seconds: 0 to 60. is_sender_constrained: tokens must be bound to a certificate or a key.
     """
 
     issuer: str
@@ -56,6 +56,7 @@ class IssuerConfig:
     ca_file: Path | None
     max_lifetime_seconds: int | None
     clock_skew_seconds: int
+    is_sender_constrained: bool
     mapping: ClaimMapping
 
 
@@ -248,6 +249,7 @@ def _issuer(form: IssuerForm) -> IssuerConfig:
         ca_file=None if form.ca_file is None else Path(form.ca_file),
         max_lifetime_seconds=form.max_lifetime_seconds,
         clock_skew_seconds=form.clock_skew_seconds,
+        is_sender_constrained=form.sender_constrained,
         mapping=ClaimMapping(
             path=tuple(form.roles_claim),
             is_space_separated=form.roles_are == "space-separated",

@@ -178,6 +178,7 @@ class IssuerForm(StrictForm):
     clock_skew_seconds: Annotated[int, Field(ge=0, le=MAX_CLOCK_SKEW_SECONDS)] = (
         MAX_CLOCK_SKEW_SECONDS
     )
+    sender_constrained: bool = False
     roles_claim: Annotated[_Path, BeforeValidator(_one_or_list)] = ["roles"]
     roles_are: Literal["list", "space-separated"] = "list"
     role_map: dict[_Text, Annotated[str, AfterValidator(_check_role_text)]] | None = None

@@ -52,7 +52,9 @@ class LimitName(StrEnum):
     PRINCIPAL_RATE = "principal_rate"
     PRINCIPAL_CONCURRENCY = "principal_concurrency"
     DAILY_IMAGES = "daily_images"
-    DPOP_PROOFS = "dpop_proofs"  # of a principal, that are remembered until they are too old to be sent again
+    DPOP_PROOFS = (
+        "dpop_proofs"  # of a principal, that are remembered until they are too old to be sent again
+    )
 
 
 @dataclass(frozen=True, slots=True)

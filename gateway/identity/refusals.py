@@ -38,6 +38,8 @@ class Refusal(StrEnum):
     AMR = "amr"
     AUTH_TIME = "auth_time"
     CONFIRMATION = "confirmation"
+    UNBOUND = "unbound"
+    AUTHORIZATION_DETAILS = "authorization_details"
     DENIED = "denied"
     CERTIFICATE = "certificate"
     DPOP_MISSING = "dpop_missing"

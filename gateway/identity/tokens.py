@@ -61,6 +61,7 @@ class TrustedIssuer:
 
     issuer, audience: compared with `iss` and `aud` character by character. keys: the only ones that
     may have signed. max_lifetime_seconds: the largest `exp` - `iat`. clock_skew_seconds: 0 to 60.
+    must_be_bound: whether tokens of nobody in particular are refused, those that any thief can use (RFC 6750).
     read_roles: from signed claims to our roles; raises AuthnError. Raises SettingsError outside of that.
     """
 
@@ -69,6 +70,7 @@ class TrustedIssuer:
     keys: KeySource
     max_lifetime_seconds: int
     clock_skew_seconds: int = MAX_CLOCK_SKEW_SECONDS
+    must_be_bound: bool = False
     read_roles: RoleReader = read_roles_claim
 
     def __post_init__(self) -> None:
@@ -182,7 +184,7 @@ def verify_token(token: UnverifiedToken, *, issuer: TrustedIssuer, now: datetime
     claims = _parse_claims(content.payload)
     _check_parties(claims, issuer)
     issued_at, expires_at = _check_times(claims, issuer, int(now.timestamp()))
-    bound = parse_confirmation(claims["cnf"]) if "cnf" in claims else (None, None)
+    bound = _binding(claims, issuer)
     return Claims(
         issuer=issuer.issuer,
         subject=_text(claims.get("sub"), Refusal.SUBJECT),
@@ -237,6 +239,17 @@ def _pick_key(token: UnverifiedToken, keyset: KeySet) -> VerificationKey:
     if token.algorithm != key.algorithm:
         raise refused(Refusal.KEY_ALGORITHM)
     return key
+
+
+def _binding(claims: dict[str, Any], issuer: TrustedIssuer) -> tuple[str | None, str | None]:
+    if "authorization_details" in claims:
+        # They narrow what the token is for (RFC 9396 section 2); a token that is read without them is a wider one.
+        raise refused(Refusal.AUTHORIZATION_DETAILS)
+    if "cnf" in claims:
+        return parse_confirmation(claims["cnf"])
+    if issuer.must_be_bound:
+        raise refused(Refusal.UNBOUND)
+    return None, None
 
 
 def _check_parties(claims: dict[str, Any], issuer: TrustedIssuer) -> None:

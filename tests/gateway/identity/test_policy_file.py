@@ -73,6 +73,7 @@ def test_an_issuer_with_every_member() -> None:
         ca_file = "ca.pem"
         max_lifetime_seconds = 600
         clock_skew_seconds = 0
+        sender_constrained = true
         roles_claim = ["realm_access", "roles"]
         roles_are = "space-separated"
         role_map = {{ boss = "operator:belt-*@2.*" }}
@@ -88,6 +89,7 @@ def test_an_issuer_with_every_member() -> None:
         ca_file=Path("ca.pem"),
         max_lifetime_seconds=600,
         clock_skew_seconds=0,
+        is_sender_constrained=True,
         mapping=ClaimMapping(
             path=("realm_access", "roles"),
             is_space_separated=True,
@@ -110,6 +112,7 @@ def test_an_issuer_with_the_fewest_members() -> None:
         ca_file=None,
         max_lifetime_seconds=None,
         clock_skew_seconds=60,
+        is_sender_constrained=False,
         mapping=ClaimMapping(),
     )
     assert (expected,) == read_policy(WITH_FILE).issuers

@@ -91,6 +91,27 @@ def test_the_claims_of_a_good_token() -> None:
     )
 
 
+def test_an_issuer_can_be_held_to_bound_tokens() -> None:
+    """A token that any thief can use is refused; one bound to a key passes, and its key is asked for later."""
+    strict = dataclasses.replace(ISSUER, must_be_bound=True)
+    with pytest.raises(AuthnError) as caught:
+        verify_token(read_token(TOKEN), issuer=strict, now=NOW)
+    assert "unbound" == caught.value.reason
+    bound = issue_token(
+        signing_key=KEY,
+        issuer="https://issuer.example",
+        audience="gatewatch",
+        subject="camera-7",
+        client_id="conveyor",
+        roles=[],
+        lifetime_seconds=300,
+        now=NOW,
+        token_id="token-2",
+        key_thumbprint="A" * 43,
+    )
+    assert "A" * 43 == verify_token(read_token(bound), issuer=strict, now=NOW).key_thumbprint
+
+
 def test_a_token_without_roles_has_none() -> None:
     """The claim is optional (RFC 9068 section 2.2.3.1); its absence gives nothing."""
     content = verify_signature(TOKEN, keyset=KEYSET)

@@ -40,6 +40,7 @@ def test_every_reason_of_the_token_layer_is_attacked() -> None:
         Refusal.CREDENTIALS_SEVERAL,
         Refusal.DENIED,
         Refusal.CERTIFICATE,
+        Refusal.UNBOUND,
     }
     of_proofs = {reason for reason in Refusal if reason.startswith("dpop_")}
     assert set(Refusal) - outside - of_proofs == {expected for _, _, expected in ATTACKS}

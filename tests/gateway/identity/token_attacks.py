@@ -340,6 +340,11 @@ ATTACKS: list[tuple[str, Callable[[], str], Refusal]] = [
     ("cnf of another kind", lambda: with_claims(cnf={"jwk": ATTACKER_JWK}), R.CONFIRMATION),
     ("cnf short", lambda: with_claims(cnf={"jkt": "x"}), R.CONFIRMATION),
     ("cnf list", lambda: with_claims(cnf={"x5t#S256": ["A" * 43]}), R.CONFIRMATION),
+    (
+        "narrowed",
+        lambda: with_claims(authorization_details=[{"type": "x"}]),
+        R.AUTHORIZATION_DETAILS,
+    ),
     ("acr list", lambda: with_claims(acr=["mfa"]), R.ACR),
     ("acr null", lambda: with_claims(acr=None), R.ACR),
     ("amr text", lambda: with_claims(amr="mfa"), R.AMR),

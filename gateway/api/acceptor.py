@@ -26,7 +26,7 @@ from gateway.api.limits import KERNEL_GRACE_SECONDS, EdgeLimits, Ended
 from gateway.api.places import Served
 
 BACKLOG = 512
-MAX_ACCEPTED_AT_ONCE = 32
+MAX_ACCEPTED_AT_ONCE = 4  # a handshake takes a millisecond, in which nobody else is served
 SEND_BUFFER_BYTES = 128 << 10  # the kernel's, of answers that nobody reads
 PAUSE_SECONDS = 0.5
 RESERVED_DESCRIPTORS = 256  # for everything that is no connection

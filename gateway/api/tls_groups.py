@@ -34,10 +34,10 @@ Groups = {groups}
 log = logging.getLogger("gateway.api")
 
 
-def wanted_groups() -> str:
+def wanted_groups(openssl_version: tuple[int, ...] = ssl.OPENSSL_VERSION_INFO) -> str:
     """The groups in order of preference, in OpenSSL's words."""
-    has_hybrid = ssl.OPENSSL_VERSION_INFO[:2] >= _HYBRID_SINCE
-    return f"{HYBRID_GROUP}:{GROUPS}" if has_hybrid else GROUPS
+    # The question mark: one that was built without it leaves it out, instead of all.
+    return f"?{HYBRID_GROUP}:{GROUPS}" if openssl_version[:2] >= _HYBRID_SINCE else GROUPS
 
 
 def server_context() -> ssl.SSLContext:

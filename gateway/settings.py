@@ -100,7 +100,7 @@ class GatewaySettings(StrictSettings):
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 20 * 1024 * 1024
     body_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
     min_body_bytes_per_second: Annotated[int, Field(ge=0, le=1 << 30)] = 8_192
-    # An 8K frame; the worst image of that size costs a worker about a second and 300 MB.
+    # An 8K frame; the worst image of that size costs a worker about a second and 370 MB, 100 MB once it is decoded.
     max_image_side_pixels: Annotated[int, Field(ge=32, le=65_535)] = 8_192
     max_image_pixels: Annotated[int, Field(ge=1024, le=1 << 30)] = 33_554_432
     shutdown_timeout_seconds: Annotated[int, Field(ge=1, le=600)] = 10

@@ -57,9 +57,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a check, not a figure")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument(
+        "--rounds", type=int, default=8, help="of 10 s, longer than any connection is held"
+    )
     arguments = parser.parse_args()
-    plan = Plan(50, 1.0, 1) if arguments.quick else Plan(HOSTILE_CONNECTIONS, 4.0, arguments.rounds)
+    plan = (
+        Plan(50, 1.0, 1) if arguments.quick else Plan(HOSTILE_CONNECTIONS, 10.0, arguments.rounds)
+    )
     with new_home() as home:
         seal_version(home, (CONVEYOR / "conveyor.onnx").read_bytes(), VERSIONS[0])
         with running_gateway(home) as served:

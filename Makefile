@@ -73,7 +73,7 @@ torture-images:
 
 torture-tls:
 	@scripts/install.sh reports
-	@scripts/tls_scan.sh
+	@.venv/bin/python benchmarks/tls_scan.py
 
 openapi:
 	.venv/bin/python -m gateway.api.write_openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json

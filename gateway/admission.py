@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 MAX_POLICY_BYTES = 1 << 20
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  (what is warned of)
 _ISSUER_SETTINGS = ("issuer", "audience", "jwks_file", "jwks_url", "jwks_ca_file")
 
 
@@ -257,6 +258,12 @@ def _read_trusted(file: Path, name: str, max_bytes: int, *, fix: str) -> bytes:
 def _warn(policy: PolicyFile, configs: Iterable[IssuerConfig], settings: GatewaySettings) -> None:
     for warning in policy.warnings:
         log.warning("policy_weak %s", warning)
+    if settings.host in EVERYWHERE and not settings.public_url:
+        log.warning(
+            "public_url_missing host=%s: callers cannot reach that address, so DPoP proofs for it cannot be made; "
+            "name the gateway's origin in GATEWAY_PUBLIC_URL",
+            settings.host,
+        )
     if settings.host in LOOPBACK:
         return
     for config in configs:

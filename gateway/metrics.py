@@ -95,7 +95,7 @@ class GatewayMetrics:
         self.connections = Gauge("gateway_connections", "Open connections.", registry=registry)
         self.connections_ended = Counter(
             "gateway_connections_ended",
-            "Connections that a limit ended.",
+            "Connections that the gateway ended, by reason.",
             ["reason"],
             registry=registry,
         )

@@ -189,6 +189,29 @@ def test_a_development_issuer_in_the_open_is_warned_of(
     assert int(is_warned) == len(warned)
 
 
+@pytest.mark.parametrize(
+    ("host", "public_url", "is_warned"),
+    [
+        ("0.0.0.0", "", True),
+        ("::", "", True),
+        ("0.0.0.0", "https://x.example", False),
+        ("::1", "", False),
+    ],
+)
+def test_a_gateway_that_listens_everywhere_is_asked_where_it_is(
+    sqlite_engine: Engine,
+    jwks_file: Path,
+    caplog: pytest.LogCaptureFixture,
+    host: str,
+    public_url: str,
+    is_warned: bool,
+) -> None:
+    """No caller signs a proof for 0.0.0.0."""
+    with caplog.at_level(logging.WARNING):
+        built(sqlite_engine, HOST=host, PUBLIC_URL=public_url, JWKS_FILE=str(jwks_file))
+    assert is_warned == ("public_url_missing" in caplog.text)
+
+
 def test_a_weak_policy_is_warned_of(
     sqlite_engine: Engine, tmp_path: Path, jwks_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

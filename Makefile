@@ -41,7 +41,7 @@ lint:
 	.venv/bin/lint-imports
 
 unit:
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	@scripts/unit.sh $(PYTEST_ARGS)
 
 bench-auth:
 	@scripts/install.sh $(EVERYTHING)

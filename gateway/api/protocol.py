@@ -2,7 +2,8 @@
 
 Rules: the parser sees only what the framing let through; trailer fields are dropped; every wait for the caller has a
 deadline that bytes do not extend, but for a body, whose reader has its own; after an answer to a request that is still
-arriving, the rest is discarded for a bounded time. What is no request is answered 400 without an audit record, since
+arriving, the rest is discarded for a bounded time; only a call that is being answered, for a caller who takes its
+answers, keeps others out of a full house. What is no request is answered 400 without an audit record, since
 there is nothing to record, and its connection ends.
 """
 
@@ -74,11 +75,13 @@ class GatewayProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Let the caller read, for a time."""
         super().pause_writing()
+        self._place_anew()
         self._deadlines.set(Ended.WRITE_TIMEOUT, self._limits.write_timeout_seconds)
 
     def resume_writing(self) -> None:
         """Go on writing."""
         super().resume_writing()
+        self._place_anew()
         self._deadlines.clear(Ended.WRITE_TIMEOUT)
 
     def data_received(self, data: bytes) -> None:
@@ -121,8 +124,8 @@ class GatewayProtocol(HttpToolsProtocol):
             raise _invalid(NOT_HTTP)
         self._is_in_head = False
         self._expect(None)
-        self._place.work()
         super().on_headers_complete()
+        self._place_anew()
         # Until the body is complete the connection cannot be kept: its rest would be read without a credential.
         self._keeps_alive = self.cycle.keep_alive and not self._place.must_renew()
         self.cycle.keep_alive = False
@@ -152,7 +155,7 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
             return
-        self._place.wait()
+        self._place_anew()
         if self._framing.is_between:
             self._expect(Ended.IDLE_TIMEOUT, self._limits.idle_timeout_seconds)
         else:
@@ -177,6 +180,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._close(self._limits.write_timeout_seconds)
         elif not self._is_lingering:
             self._is_lingering = True
+            self._place_anew()
             self._expect(Ended.LINGER_TIMEOUT, self._limits.linger_timeout_seconds)
             self.flow.resume_reading()
 
@@ -189,6 +193,16 @@ class GatewayProtocol(HttpToolsProtocol):
             cause = exc.__context__  # what a callback above raised
             return cause if isinstance(cause, RequestError) else _invalid(NOT_HTTP)
         return None
+
+    def _place_anew(self) -> None:
+        """Keep the place only while a call is worked on: what waits for the caller could be held by anybody."""
+        waits_for_caller = (
+            self._is_lingering or self.flow.write_paused or self.transport.is_closing()
+        )
+        if waits_for_caller or not self._is_answering():
+            self._place.wait()
+        else:
+            self._place.work()
 
     def _expect(self, phase: Ended | None, seconds: float = 0.0) -> None:
         """Replace the deadline of what was waited for until now."""
@@ -212,6 +226,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _close(self, grace_seconds: float) -> None:
         """End TLS in order, but wait no longer for the other side to read the rest and agree."""
         self.transport.close()
+        self._place_anew()
         self._expect(_CLOSING, grace_seconds)
 
     def _abort(self) -> None:

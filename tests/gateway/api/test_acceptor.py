@@ -25,6 +25,8 @@ from gateway.metrics import GatewayMetrics
 from tests.gateway.api.conftest import connect, exchange, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+KEPT = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE_BYTES = 16 << 20  # more than the kernel holds for a client that does not read
 TEST_TIMEOUT_SECONDS = 30
 
 
@@ -34,7 +36,13 @@ class Calls:
     def __init__(self) -> None:
         self.is_called = asyncio.Event()
         self.may_end = asyncio.Event()
-        self.app = Starlette(routes=[Route("/", self._answer), Route("/wait", self._wait)])
+        self.app = Starlette(
+            routes=[
+                Route("/", self._answer),
+                Route("/wait", self._wait),
+                Route("/large", self._large),
+            ]
+        )
 
     async def _answer(self, _request: Request) -> Response:
         return Response(b"here")
@@ -43,6 +51,9 @@ class Calls:
         self.is_called.set()
         await self.may_end.wait()
         return Response(b"waited")
+
+    async def _large(self, _request: Request) -> Response:
+        return Response(bytes(LARGE_BYTES))
 
 
 @pytest.fixture
@@ -156,6 +167,89 @@ async def test_a_call_never_gives_way(certificates: Path, metrics: GatewayMetric
         writer.close()
     assert ended(metrics, Ended.CONNECTION_LIMIT) == 1
     assert ended(metrics, Ended.GAVE_WAY) == 0
+
+
+async def let_in(certificates: Path, port: int) -> bytes:
+    """The answer to a call, tried again until the gateway takes the connection."""
+    async with asyncio.timeout(TEST_TIMEOUT_SECONDS):
+        while True:
+            try:
+                return await exchange(certificates, port, GET)
+            except (ConnectionError, ssl.SSLError):
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_an_answered_call_whose_body_goes_on_gives_way(
+    certificates: Path, metrics: GatewayMetrics
+) -> None:
+    """Anybody can be refused with a body left to send."""
+    limits = EdgeLimits(max_connections=1, linger_timeout_seconds=600)
+    async with serving(certificates, Calls().app, limits=limits, metrics=metrics) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 405 ")
+        assert (await exchange(certificates, port, GET)).endswith(b"here")
+        writer.close()
+    assert ended(metrics, Ended.GAVE_WAY) == 1
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_does_not_read_gives_way(
+    certificates: Path, metrics: GatewayMetrics
+) -> None:
+    """Also with a call that is being worked on behind the unread answer, and with one that comes later."""
+    calls = Calls()
+    limits = EdgeLimits(max_connections=1, write_timeout_seconds=600)
+    async with serving(certificates, calls.app, limits=limits, metrics=metrics) as port:
+        _, writer = await connect(certificates, port)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        # asyncio's TLS takes a first answer of any size before it says that nobody reads.
+        writer.write(KEPT.replace(b" / ", b" /large ") * 2 + KEPT.replace(b" / ", b" /wait "))
+        await asyncio.wait_for(calls.is_called.wait(), TEST_TIMEOUT_SECONDS)
+        assert (await exchange(certificates, port, GET)).endswith(b"here")
+        writer.transport.abort()
+    assert ended(metrics, Ended.GAVE_WAY) == 1
+    assert ended(metrics, Ended.CONNECTION_LIMIT) == 0
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_reads_again_does_not_give_way(
+    certificates: Path, metrics: GatewayMetrics
+) -> None:
+    """Its next call is at work like any other."""
+    calls = Calls()
+    limits = EdgeLimits(max_connections=1)
+    async with serving(certificates, calls.app, limits=limits, metrics=metrics) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(KEPT.replace(b" / ", b" /large ") * 2 + GET.replace(b" / ", b" /wait "))
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(LARGE_BYTES)
+        await asyncio.wait_for(calls.is_called.wait(), TEST_TIMEOUT_SECONDS)
+        refused, refused_writer = await plain(port)
+        assert await rest(refused) == b""
+        refused_writer.close()
+        calls.may_end.set()
+        assert (await rest(reader)).endswith(b"waited")
+        writer.close()
+    assert ended(metrics, Ended.CONNECTION_LIMIT) == 1
+    assert ended(metrics, Ended.GAVE_WAY) == 0
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_closes_gives_way(
+    certificates: Path, metrics: GatewayMetrics
+) -> None:
+    """A peer that does not agree to the end of TLS holds it open."""
+    limits = EdgeLimits(max_connections=1, write_timeout_seconds=600)
+    async with serving(certificates, Calls().app, limits=limits, metrics=metrics) as port:
+        _, writer = await connect(certificates, port)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(GET)
+        assert (await let_in(certificates, port)).endswith(b"here")
+        writer.transport.abort()
+    assert ended(metrics, Ended.GAVE_WAY) == 1
 
 
 @pytest.mark.anyio

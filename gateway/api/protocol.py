@@ -10,6 +10,7 @@ there is nothing to record, and its connection ends.
 import asyncio
 import errno
 import uuid
+from collections import deque
 from typing import Any
 
 import httptools
@@ -27,6 +28,8 @@ from gateway.errors import Code, RequestError
 
 # Every call that waits for the answers before it costs some kilobytes, and fits into forty bytes of a client's.
 MAX_PIPELINED = 16
+MAX_WAITING_HEAD_BYTES = 64 << 10  # of all of them together
+FIELD_OVERHEAD_BYTES = 32  # what a field costs beyond its bytes, as RFC 9113 section 6.5.2 counts
 WRITE_HIGH_WATER_BYTES = 64 << 10
 
 
@@ -54,6 +57,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._keeps_alive = True
         self._is_lingering = False
         self._linger_bytes = 0
+        self._is_faulty = False
+        self._waiting_head_bytes: deque[int] = deque()  # of the calls in the pipeline
         self._thumbprint: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -86,7 +91,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; bytes after the close are nobody's, and closing may itself hand over what TLS still holds."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_faulty:
             return
         if self._is_lingering:
             self._linger_bytes += len(data)
@@ -96,9 +101,13 @@ class GatewayProtocol(HttpToolsProtocol):
                 return
         elif self._phase is Ended.IDLE_TIMEOUT:
             self._expect(Ended.HEADER_TIMEOUT, self._limits.header_timeout_seconds)
-        fault = self._parse(self._framing.take(data)) or self._framing.fault
-        if fault is not None and not self.transport.is_closing():
+        fault = self._parse(self._framing.take(data))
+        if self.transport.is_closing():
+            return
+        if fault is not None:
             self._refuse(fault)
+        elif self._framing.fault is not None:
+            self._refuse_what_follows(self._framing.fault)
 
     def on_message_begin(self) -> None:
         """Make the scope, with what TLS says of the caller."""
@@ -120,8 +129,8 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             # The parser takes what follows an upgrade for no HTTP, and its next bytes for a new request.
             raise _invalid(NO_TUNNEL)
-        if len(self.pipeline) >= MAX_PIPELINED:
-            raise _invalid(NOT_HTTP)
+        if self._is_answering():
+            self._count_waiting()
         self._is_in_head = False
         self._expect(None)
         super().on_headers_complete()
@@ -153,6 +162,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
+            self._waiting_head_bytes.popleft()
             self._start_asgi_task(cycle, app)
             return
         self._place_anew()
@@ -193,6 +203,17 @@ class GatewayProtocol(HttpToolsProtocol):
             cause = exc.__context__  # what a callback above raised
             return cause if isinstance(cause, RequestError) else _invalid(NOT_HTTP)
         return None
+
+    def _count_waiting(self) -> None:
+        fields_bytes = sum(
+            len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in self.headers
+        )
+        self._waiting_head_bytes.append(len(self.url) + fields_bytes)
+        if (
+            len(self._waiting_head_bytes) > MAX_PIPELINED
+            or sum(self._waiting_head_bytes) > MAX_WAITING_HEAD_BYTES
+        ):
+            raise _invalid(NOT_HTTP)
 
     def _place_anew(self) -> None:
         """Keep the place only while a call is worked on: what waits for the caller could be held by anybody."""
@@ -242,6 +263,15 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.cycle.message_event.set()
             self.transport.write(self._refusal(error))
         self._close(CLOSE_GRACE_SECONDS)
+
+    def _refuse_what_follows(self, error: RequestError) -> None:
+        """Refuse what lies behind whole requests, but answer those: their caller may have had no part in the rest."""
+        if self._is_answering() and not self.cycle.more_body:
+            self._is_faulty = True
+            self._place.count(Ended.HTTP_INVALID)
+            self.cycle.keep_alive = False
+        else:
+            self._refuse(error)
 
     def _refusal(self, error: RequestError) -> bytes:
         body = problem_body(error, request_id=str(uuid.uuid4()))

@@ -22,16 +22,22 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
 class Calls:
-    """An application that remembers its calls; /names answers the names of header fields, /refuse reads no body."""
+    """An application that remembers its calls.
+
+    /names answers the names of header fields, /refuse reads no body, /held answers once it may.
+    """
 
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.bodies: list[bytes] = []
+        self.is_held = asyncio.Event()
+        self.may_end = asyncio.Event()
         methods = ["GET", "POST"]
         self.app = Starlette(
             routes=[
                 Route("/names", self._names, methods=methods),
                 Route("/refuse", self._refuse, methods=methods),
+                Route("/held", self._held),
             ]
         )
 
@@ -39,6 +45,12 @@ class Calls:
         self.paths.append(request.url.path)
         self.bodies.append(await request.body())
         return JSONResponse(sorted(request.headers.keys()))
+
+    async def _held(self, request: Request) -> Response:
+        self.paths.append(request.url.path)
+        self.is_held.set()
+        await self.may_end.wait()
+        return Response(b"held")
 
     async def _refuse(self, request: Request) -> Response:
         self.paths.append(request.url.path)
@@ -176,11 +188,69 @@ async def test_what_has_two_readings_is_refused(
 async def test_a_refusal_never_stands_for_an_earlier_answer(
     certificates: Path, calls: Calls
 ) -> None:
-    """Whoever counts answers would take the second one's for the first one's."""
+    """Whoever counts answers would take the second one's for the first one's: each whole request has its own."""
     good = b"GET /names HTTP/1.1\r\n" + HOST + b"\r\n"
     async with serving(certificates, calls.app) as port:
-        received = await exchange(certificates, port, good + b"GET / HTTP/9.9\r\n\r\n")
+        received = await exchange(certificates, port, good * 2 + b"GET / HTTP/9.9\r\n\r\n" + good)
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == received.count(b"HTTP/1.1 ") == 2
+    assert received.count(b"connection: close\r\n") == 1
+    assert received.endswith(b'["host"]')
+    assert calls.paths == ["/names", "/names"]
+
+
+async def test_what_follows_a_fault_is_never_read(certificates: Path, calls: Calls) -> None:
+    """Not even while the request before it is still being answered."""
+    async with serving(certificates, calls.app) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(b"GET /held HTTP/1.1\r\n" + HOST + b"\r\nXX\r\n")
+        await asyncio.wait_for(calls.is_held.wait(), 20)
+        writer.write(b"GET /names HTTP/1.1\r\n" + HOST + b"\r\n")
+        writer.write(b"GET /names HTTP/1.1\r\n" + HOST + b"\r\n")
+        await writer.drain()
+        calls.may_end.set()
+        received = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert received.endswith(b"held")
+    assert calls.paths == ["/held"]
+
+
+async def test_a_fault_behind_a_cut_request_has_no_answer_of_an_earlier_one(
+    certificates: Path, calls: Calls
+) -> None:
+    """The call that waits has half a body: it is not run, and nothing stands for its answer."""
+    half = b"POST /names HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\nXX\r\n"
+    async with serving(certificates, calls.app) as port:
+        received = await exchange(
+            certificates, port, b"GET /held HTTP/1.1\r\n" + HOST + b"\r\n" + half
+        )
+        calls.may_end.set()
     assert received == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "count", "is_taken"),
+    [(b"", 17, True), (b"", 18, False), (b"a: " + b"b" * 30_000 + b"\r\n", 3, True),
+     (b"a: " + b"b" * 30_000 + b"\r\n", 4, False), (b"a:\r\n" * 98, 16, True)],
+    ids=["count", "over the count", "bytes", "over the bytes", "small fields"],
+)  # fmt: skip
+async def test_waiting_calls_are_bounded(
+    certificates: Path, calls: Calls, fields: bytes, count: int, *, is_taken: bool
+) -> None:
+    """In number and in bytes: nothing is known of their callers yet."""
+    first = b"GET /held HTTP/1.1\r\n" + HOST + fields + b"\r\n"
+    more = b"GET /names HTTP/1.1\r\n" + HOST + fields + b"\r\n"
+    async with serving(certificates, calls.app) as port:
+        reader, writer = await connect(certificates, port)
+        writer.write(first)
+        await asyncio.wait_for(calls.is_held.wait(), 20)
+        writer.write(more * (count - 2) + more.replace(HOST, HOST + CLOSE))
+        if is_taken:
+            calls.may_end.set()
+        received = await asyncio.wait_for(reader.read(), 20)
+        calls.may_end.set()
+        writer.close()
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == (count if is_taken else 0)
 
 
 async def test_a_complete_call_keeps_its_connection(certificates: Path, calls: Calls) -> None:

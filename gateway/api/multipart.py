@@ -1,6 +1,7 @@
 """multipart/form-data (RFC 7578) from bytes in memory: one `file` part and a few small fields.
 
-Rules: nothing is written to disk; the counts and sizes of fields are bounded; a field given twice is refused.
+Rules: nothing is written to disk; the counts and sizes of fields are bounded; a field given twice is refused; no byte
+of a part's content is looked at by itself: it runs on the event loop.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,11 @@ FILE_FIELDS = frozenset({"file", "image"})  # `image` is what older Ultralytics 
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 4096
 MAX_PART_HEADER_BYTES = 1024
+MAX_CONTENT_TYPE_BYTES = 256  # the longest boundary takes 101 of them
+_MAX_PART_HEAD_BYTES = (
+    16 << 10
+)  # more than the parser takes of headers that are each within their bound
+_BLANK_LINE = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,6 @@ class _Part:
     headers: dict[str, str] = field(default_factory=dict)
     header_name: bytearray = field(default_factory=bytearray)
     header_value: bytearray = field(default_factory=bytearray)
-    content: list[bytes] = field(default_factory=list)
 
 
 def parse_form(body: bytes, content_type: str) -> Form:
@@ -43,32 +48,60 @@ def parse_form(body: bytes, content_type: str) -> Form:
     content_type: the request's header, which carries the boundary. Raises RequestError (BODY_INVALID) for anything
     that is not a complete form with exactly one file part.
     """
+    if len(content_type) > MAX_CONTENT_TYPE_BYTES:
+        # The time that its parser takes grows with the square of its length.
+        raise _invalid(f"the Content-Type is longer than {MAX_CONTENT_TYPE_BYTES} characters")
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:  # RFC 2046 section 5.1.1
         raise _invalid("the multipart boundary is missing or longer than 70 characters")
-    _check_delimiters(body, b"\r\n--" + boundary)
+    outline, contents = _split(body, b"\r\n--" + boundary)
     collector = _Collector()
     parser = MultipartParser(boundary, collector.callbacks())
     try:
-        parser.write(body)
+        parser.write(outline)
         parser.finalize()
     except MultipartParseError as exc:
-        raise _invalid("the multipart body is malformed") from exc
+        raise _malformed() from exc
     if not collector.ended:
         raise _invalid("the multipart body ends before its closing boundary")
-    return collector.form()
+    return collector.form(contents)
 
 
-def _check_delimiters(body: bytes, delimiter: bytes) -> None:
-    """Refuse delimiters that neither start a part nor end the form.
+def _split(body: bytes, delimiter: bytes) -> tuple[bytes, list[bytes]]:
+    """The form with all its contents left out, and these.
 
-    The parser takes them one byte at a time: a body made of them, or of blanks after one, would stop the event loop
-    for seconds. RFC 2046 section 5.1.1 forbids the one to appear in a part and the other to be written.
+    The parser takes a body of delimiters, of blanks after one, or of their beginnings one byte at a time: it would stop
+    the event loop for seconds. RFC 2046 section 5.1.1 forbids a delimiter in a part, and lets a preamble come first,
+    which no client sends.
     """
-    good = body.count(delimiter + b"\r\n") + body.count(delimiter + b"--")
-    if body.count(delimiter) != good:
-        raise _invalid("the multipart body is malformed")
+    outline: list[bytes] = []
+    contents: list[bytes] = []
+    at = _end_of_first(body, delimiter)
+    while at >= 0 and not body.startswith(b"--", at):
+        if len(contents) == MAX_PARTS:
+            raise _too_many_parts()
+        end = body.find(delimiter, at)
+        head_end = min(at + _MAX_PART_HEAD_BYTES, end if end >= 0 else len(body))
+        content_at = body.find(_BLANK_LINE, at, head_end) + len(_BLANK_LINE)
+        if not body.startswith(b"\r\n", at) or content_at < at:
+            raise _malformed()
+        outline += [delimiter, body[at:content_at]]
+        contents.append(body[content_at:end])
+        at = end + len(delimiter) if end >= 0 else -1
+    if at >= 0:
+        outline += [delimiter, b"--"]  # what follows is an epilogue
+    return b"".join(outline), contents
+
+
+def _end_of_first(body: bytes, delimiter: bytes) -> int:
+    """Where the first delimiter of a body ends; -1 for no body."""
+    for first in (delimiter[2:], delimiter):
+        if body.startswith(first):
+            return len(first)
+    if body:
+        raise _malformed()
+    return -1
 
 
 class _Collector:
@@ -84,17 +117,14 @@ class _Collector:
             "on_header_field": lambda data, start, end: self._header(data[start:end], name=True),
             "on_header_value": lambda data, start, end: self._header(data[start:end], name=False),
             "on_header_end": self._end_header,
-            "on_part_data": lambda data, start, end: self._parts[-1].content.append(
-                data[start:end]
-            ),
             "on_end": self._end,
         }
 
-    def form(self) -> Form:
+    def form(self, contents: list[bytes]) -> Form:
         files: list[bytes] = []
         fields: dict[str, str] = {}
-        for part in self._parts:
-            name, content = _name_of(part), b"".join(part.content)
+        for part, content in zip(self._parts, contents, strict=True):
+            name = _name_of(part)
             if name in FILE_FIELDS:
                 files.append(content)
             elif name in fields:
@@ -107,7 +137,7 @@ class _Collector:
 
     def _begin(self) -> None:
         if len(self._parts) >= MAX_PARTS:
-            raise _invalid(f"the form has more than {MAX_PARTS} parts")
+            raise _too_many_parts()
         self._parts.append(_Part())
 
     def _header(self, data: bytes, *, name: bool) -> None:
@@ -144,6 +174,14 @@ def _text(content: bytes) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise _invalid("a form field is not UTF-8") from exc
+
+
+def _malformed() -> RequestError:
+    return _invalid("the multipart body is malformed")
+
+
+def _too_many_parts() -> RequestError:
+    return _invalid(f"the form has more than {MAX_PARTS} parts")
 
 
 def _invalid(message: str) -> RequestError:

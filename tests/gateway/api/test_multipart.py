@@ -1,10 +1,14 @@
 """Forms: complete ones are read exactly, anything else is a RequestError."""
 
+from typing import Any
+
 import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from python_multipart.multipart import MultipartParser
 
+from gateway.api import multipart
 from gateway.api.multipart import Form, parse_form
 from gateway.errors import Code, RequestError
 
@@ -107,6 +111,47 @@ def test_a_boundary_of_another_length_is_refused(content_type: str) -> None:
     body = (FILE + END).replace(b"edge", 71 * b"e")
     message = "the multipart boundary is missing or longer than 70 characters"
     assert message == refusal(body, content_type)
+
+
+@pytest.mark.parametrize("separator", [";", '; x="\\";', ";a=1"])
+def test_a_content_type_is_bounded(separator: str) -> None:
+    """One of 30 KB would keep the event loop for 75 ms; 256 characters pass."""
+    start = f"{TYPE}; x={separator}"
+    assert parse_form(FILE + END, start.ljust(256, ";")).file == b"\xff\xd8image"
+    assert refusal(FILE + END, start.ljust(257, ";")) == (
+        "the Content-Type is longer than 256 characters"
+    )
+
+
+@pytest.mark.parametrize("content", [b"\r-", b"\r\n--edg", b"\r\n\r\n", b"\r", b"x"])
+def test_contents_never_reach_the_parser(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """It takes the beginnings of delimiters one byte at a time: 20 MB of them would stop the event loop."""
+    outlines: list[int] = []
+
+    def parser(boundary: bytes, callbacks: Any) -> Any:
+        made = MultipartParser(boundary, callbacks)
+        write = made.write
+
+        def count(data: bytes) -> int:
+            outlines.append(len(data))
+            return int(write(data))
+
+        made.write = count  # type: ignore[method-assign]
+        return made
+
+    monkeypatch.setattr(multipart, "MultipartParser", parser)
+    sent = content * 20_000
+    assert parse_form(part("file", sent) + END, TYPE).file == sent
+    assert len(outlines) == 1
+    assert outlines[0] < 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"\r\n" + FILE + END, FILE + END + b"epilogue", FILE + END + b"\r\n" + FILE]
+)
+def test_what_stands_around_a_form_is_no_part(body: bytes) -> None:
+    """Some clients begin with a line break; RFC 2046 section 5.1.1 lets an epilogue follow."""
+    assert parse_form(body, TYPE) == Form(file=b"\xff\xd8image", fields={})
 
 
 @pytest.mark.parametrize("body", [FILE, FILE[:-2], FILE + b"--ed", b""])

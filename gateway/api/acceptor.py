@@ -20,6 +20,7 @@ import sys
 import termios
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
 from gateway.api.limits import KERNEL_GRACE_SECONDS, EdgeLimits, Ended
@@ -42,6 +43,9 @@ class TlsSource(Protocol):
     @property
     def current(self) -> ssl.SSLContext:
         """The newest one."""
+
+    def now(self) -> datetime:
+        """The time by which certificates end."""
 
     def must_renew(self, context: ssl.SSLContext) -> bool:
         """Whether connections made with this one should end soon."""
@@ -93,6 +97,10 @@ class Seat:
             if _unacknowledged_bytes(self._socket):
                 at_once = struct.pack("ii", 1, 0)
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+
+    def now(self) -> datetime:
+        """The time by which certificates end."""
+        return self._acceptor.tls.now()
 
     def must_renew(self) -> bool:
         """Whether it should end once its present call is answered."""

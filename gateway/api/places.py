@@ -1,5 +1,6 @@
 """What the acceptor, which counts connections, and their protocols know of each other."""
 
+from datetime import datetime
 from typing import Protocol
 
 from gateway.api.limits import Ended
@@ -32,6 +33,9 @@ class Place(Protocol):
 
     def cut_off(self) -> None:
         """The transport is about to be aborted: the peer is told even if it reads nothing."""
+
+    def now(self) -> datetime:
+        """The time by which certificates end."""
 
     def must_renew(self) -> bool:
         """Whether the connection should end once its present call is answered."""

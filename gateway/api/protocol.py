@@ -18,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.api.client_certificates import TLS_1_3, verified_thumbprint
+from gateway.api.client_certificates import TLS_1_3, ClientCertificate, verified_certificate
 from gateway.api.deadlines import Deadlines
 from gateway.api.framing import NO_TUNNEL, NOT_HTTP, Framing
 from gateway.api.limits import CLOSE_GRACE_SECONDS, EdgeLimits, Ended
@@ -59,14 +59,14 @@ class GatewayProtocol(HttpToolsProtocol):
         self._linger_bytes = 0
         self._is_faulty = False
         self._waiting_head_bytes: deque[int] = deque()  # of the calls in the pipeline
-        self._thumbprint: str | None = None
+        self._certificate: ClientCertificate | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
         super().connection_made(transport)
         self._place.take(self)
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
-        self._thumbprint = verified_thumbprint(transport.get_extra_info("ssl_object"))
+        self._certificate = verified_certificate(transport.get_extra_info("ssl_object"))
         self._expect(Ended.HEADER_TIMEOUT, self._limits.header_timeout_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -114,7 +114,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head = True
         # ASGI TLS extension, version 0.2, and a key of our own; no header is ever looked at for this.
-        tls = {"tls_version": TLS_1_3, "client_cert_thumbprint": self._thumbprint}
+        tls = {"tls_version": TLS_1_3, "client_cert_thumbprint": self._thumbprint()}
         self.scope["extensions"] = {"tls": tls}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -136,7 +136,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._place_anew()
         # Until the body is complete the connection cannot be kept: its rest would be read without a credential.
-        self._keeps_alive = self.cycle.keep_alive and not self._place.must_renew()
+        self._keeps_alive = self.cycle.keep_alive and not self._must_renew()
         self.cycle.keep_alive = False
         self.cycle.transport = self._answers
 
@@ -214,6 +214,16 @@ class GatewayProtocol(HttpToolsProtocol):
             or sum(self._waiting_head_bytes) > MAX_WAITING_HEAD_BYTES
         ):
             raise _invalid(NOT_HTTP)
+
+    def _thumbprint(self) -> str | None:
+        certificate = self._certificate
+        is_good = certificate is not None and not certificate.is_over(self._place.now())
+        return certificate.thumbprint if certificate is not None and is_good else None
+
+    def _must_renew(self) -> bool:
+        certificate = self._certificate
+        has_ended = certificate is not None and certificate.is_over(self._place.now())
+        return has_ended or self._place.must_renew()
 
     def _place_anew(self) -> None:
         """Keep the place only while a call is worked on: what waits for the caller could be held by anybody."""

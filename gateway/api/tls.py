@@ -1,7 +1,8 @@
 """The TLS side of the listener: what a handshake takes and asks for, and contexts that follow their files.
 
 Rules: TLS 1.3 only; a new set of files makes a wholly new context or none at all; connections keep the one they began
-with; who may change the file of client CAs decides whose certificates are believed, so it must not be others'.
+with; who may change the file of client CAs, or its folders, decides whose certificates are believed, so they must not
+be others'.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from gateway.api.tls_groups import server_context, warn_of_unwanted_groups
 from gateway.errors import Code, OperatorError
 from gateway.keyfiles import read_private_file
 from gateway.metrics import GatewayMetrics
-from gateway.sealing.public_files import why_changeable
+from gateway.sealing.public_files import why_changeable, why_path_changeable
 from gateway.settings import GatewaySettings
 
 POLL_SECONDS = 1.0
@@ -65,15 +66,18 @@ class TlsFiles:
 def tls_context(files: TlsFiles) -> ssl.SSLContext:
     """A server context of these files, which speaks TLS 1.3 and nothing older.
 
-    The key must be private (0600). Raises KeyFileError for that, OperatorError if the files do not load or do not fit.
+    The key must be private (0600), or a link to such a file. Raises KeyFileError if it is not, OperatorError if the
+    files do not load or do not fit, or if others can change the file of client CAs or put another one in its place.
     """
-    read_private_file(files.key_file)
+    # A link is how certbot and Kubernetes exchange a key; what it leads to is what is checked and what is loaded.
+    key_file = Path(os.path.realpath(files.key_file))
+    read_private_file(key_file)
     context = server_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols(list(ALPN))
     try:
-        context.load_cert_chain(files.certificate_file, files.key_file)
+        context.load_cert_chain(files.certificate_file, key_file)
     except (OSError, ssl.SSLError) as exc:
         message = (
             f"the TLS certificate {files.certificate_file} and key {files.key_file} "
@@ -105,6 +109,7 @@ def _ask_for_certificates(context: ssl.SSLContext, files: TlsFiles) -> None:
 def _read_client_cas(file: Path) -> str:
     with file.open("rb") as opened:
         fault = why_changeable(os.fstat(opened.fileno()), safe_mode=0o644)
+        fault = fault or why_path_changeable(file.absolute())
         if fault is not None:
             raise OperatorError(Code.SETTINGS_INVALID, f"GATEWAY_CLIENT_CA_FILE: {file} {fault}")
         content = opened.read(MAX_CLIENT_CA_BYTES + 1)
@@ -128,6 +133,10 @@ class TlsContexts:
         self.current = tls_context(files)
         warn_of_unwanted_groups(self.current)
         self._note_expiry()
+
+    def now(self) -> datetime:
+        """The time by which certificates end."""
+        return self._clock()
 
     def must_renew(self, context: ssl.SSLContext) -> bool:
         """Whether connections made with this context should end soon: a client CA may be gone since."""

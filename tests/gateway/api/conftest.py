@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +59,7 @@ async def serving(
     limits: EdgeLimits | None = None,
     files: TlsFiles | None = None,
     metrics: GatewayMetrics | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[int]:
     """A server of this application; its port, once it said that it serves."""
     is_serving = asyncio.Event()
@@ -68,7 +69,7 @@ async def serving(
         port = listener.getsockname()[1]
         server = build_server(
             app,
-            contexts=TlsContexts(files, metrics=metrics, clock=lambda: datetime.now(UTC)),
+            contexts=TlsContexts(files, metrics=metrics, clock=clock),
             limits=limits or EdgeLimits(),
             metrics=metrics,
             shutdown_timeout_seconds=shutdown_timeout_seconds,

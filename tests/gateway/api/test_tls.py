@@ -80,6 +80,38 @@ def test_a_key_that_others_may_read_is_refused(folder: Path) -> None:
         tls_context(files_of(folder))
 
 
+def test_a_key_behind_a_link_is_loaded(folder: Path) -> None:
+    """As certbot and Kubernetes show it; a new key behind the same link is followed."""
+    create_certificates(folder / "one", now=datetime.now(UTC))
+    create_certificates(folder / "two", now=datetime.now(UTC))
+    (folder / "now").symlink_to("one")
+    (folder / "tls.pem").symlink_to("now/server.pem")
+    (folder / "tls.key").symlink_to("now/server.key")
+    followed = Followed(TlsFiles(folder / "tls.pem", folder / "tls.key"))
+    before = followed.contexts.current
+    (folder / "next").symlink_to("two")
+    (folder / "next").rename(folder / "now")
+    followed.contexts.follow()
+    followed.contexts.follow()
+    assert followed.contexts.current is not before
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("server.key", "server.key: .*chmod it to 0600"), ("gone", "does not exist"),
+     ("tls.key", "cannot be opened"), (".", "not a regular file")],
+    ids=["open to others", "gone", "itself", "folder"],
+)  # fmt: skip
+def test_a_link_to_a_key_that_is_not_private_is_refused(
+    folder: Path, target: str, message: str
+) -> None:
+    """What it leads to must pass every check of a key file."""
+    (folder / "server.key").chmod(0o644)
+    (folder / "tls.key").symlink_to(target)
+    with pytest.raises(KeyFileError, match=message):
+        tls_context(TlsFiles(folder / "server.pem", folder / "tls.key"))
+
+
 @pytest.mark.parametrize("content", [b"", b"no certificate", None])
 def test_a_certificate_that_does_not_load_is_named(folder: Path, content: bytes | None) -> None:
     """With both paths: either may be the wrong one."""
@@ -108,6 +140,22 @@ def test_client_certificates_need_a_ca(folder: Path) -> None:
     files = TlsFiles(folder / "server.pem", folder / "server.key", None, "optional")
     with pytest.raises(OperatorError, match="set GATEWAY_CLIENT_CA_FILE"):
         tls_context(files)
+
+
+def test_a_client_ca_file_in_a_folder_of_others_is_refused(folder: Path) -> None:
+    """Whoever may write the folder puts another file in its place, or another link."""
+    others = folder / "others"
+    others.mkdir()
+    ca = ClientCa(others / "clients.pem")
+    (folder / "link.pem").symlink_to("others/clients.pem")
+    for file in (ca.file, folder / "link.pem"):
+        files = TlsFiles(folder / "server.pem", folder / "server.key", file, "required")
+        others.chmod(0o755)
+        tls_context(files)
+        others.chmod(0o777)
+        message = rf"^GATEWAY_CLIENT_CA_FILE: {file} in {others}, which .*; chmod it to 0755$"
+        with pytest.raises(OperatorError, match=message):
+            tls_context(files)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no CA", b"\xff", b"x" * (2 << 20)])
@@ -449,6 +497,30 @@ async def test_a_kept_connection_ends_in_order_once_a_client_ca_may_be_gone(
         assert b"HTTP/1.1 200 OK\r\n" in received
         assert b"connection: close\r\n" in received
         writer.close()
+
+
+@pytest.mark.anyio
+async def test_a_client_certificate_ends_on_an_open_connection(
+    folder: Path, certificates: Path
+) -> None:
+    """It was good at the handshake; its second call brings no thumbprint, and ends the connection in order."""
+    ca = ClientCa(folder / "clients.pem")
+    issued = ca.issue(folder / "camera.pem")
+    now = issued.not_valid_after_utc
+    files = asking(folder, "required", ca)
+    async with serving(certificates, APP, files=files, clock=lambda: now) as port:
+        client = Client(folder, port, folder / "camera.pem")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client.context)
+        writer.write(GET + b"\r\n")
+        assert b"connection: close" not in await reader.readuntil(b"\r\n\r\n")
+        thumbprint_json = f'"{thumbprint_of(issued.fingerprint(hashes.SHA256()))}"'.encode()
+        assert await reader.readexactly(len(thumbprint_json)) == thumbprint_json
+        now += timedelta(seconds=1)
+        writer.write(GET + b"\r\n")
+        received = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    assert b"connection: close\r\n" in received
+    assert received.endswith(b"\r\n\r\nnull")
 
 
 def shaken_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:

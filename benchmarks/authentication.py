@@ -171,6 +171,7 @@ async def _call(access: Access, credentials: Credentials, now: datetime) -> None
         principal = await access.authenticate(credentials, standing, now)
         access.require(principal, Permission.PREDICT, "bench", None, now)
         async with access.spent(principal, standing, images=1):
+            access.confirm(principal, now)
             access.require(principal, Permission.PREDICT, "bench", "1", now)
 
 

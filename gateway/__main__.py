@@ -121,7 +121,8 @@ def audit_show(
     newest: Annotated[int, typer.Option(min=1, max=10_000, help="How many, at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Print records, the oldest first: time, action, outcome, subject, model, code, reason; looking is recorded.
+    """Print records, the oldest first: time, action, outcome, address, subject, model, code, reason;
+    looking is recorded.
 
     Example: gateway audit show --newest 50
     """

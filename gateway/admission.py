@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from gateway.errors import Code, SettingsError
+from gateway.errors import Code, IdentityUnavailableError, SettingsError
 from gateway.identity.access import Access
 from gateway.identity.authenticate import Authenticator
-from gateway.identity.cache import TokenCache
+from gateway.identity.cache import ProvenTokens, TokenCache
 from gateway.identity.deny_list import DenyList
 from gateway.identity.dpop import DpopVerifier
 from gateway.identity.issue import is_development_issuer
@@ -33,7 +33,7 @@ from gateway.identity.roles import ClaimMapping, roles_of
 from gateway.identity.suppression import Suppression
 from gateway.identity.tokens import MAX_CLOCK_SKEW_SECONDS, TrustedIssuer
 from gateway.metrics import GatewayMetrics
-from gateway.sealing.public_files import why_changeable
+from gateway.sealing.public_files import why_changeable, why_replaceable
 from gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_POLICY_BYTES = 1 << 20
+MAX_PROVEN_TOKENS = 65_536
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  (what is warned of)
 _ISSUER_SETTINGS = ("issuer", "audience", "jwks_file", "jwks_url", "jwks_ca_file")
@@ -58,8 +59,13 @@ class Door:
     quotas: Quotas
 
     def is_ready(self) -> bool:
-        """Whether the keys of every issuer have been fetched once."""
-        return all(keys.ready.is_set() for keys in self.remote_keys)
+        """Whether the keys of every issuer are known, and none so old that its tokens are refused."""
+        try:
+            for keys in self.remote_keys:
+                keys.current()
+        except IdentityUnavailableError:
+            return False
+        return True
 
     async def run(self) -> None:
         """Keep keys and deny list fresh until cancelled."""
@@ -105,6 +111,7 @@ def build_door(
     authenticator = Authenticator(
         issuers=trusted,
         cache=cache,
+        proven=ProvenTokens(max_entries=MAX_PROVEN_TOKENS),
         deny_list=deny_list,
         dpop=DpopVerifier(public_url=public_url, random=os.urandom),
     )
@@ -249,10 +256,15 @@ def _read_trusted(file: Path, name: str, max_bytes: int, *, fix: str) -> bytes:
             fault = why_changeable(os.fstat(opened.fileno()), safe_mode=0o644)
             if fault is not None:
                 raise SettingsError(Code.SETTINGS_INVALID, f"{name}: {file} {fault}")
-            return opened.read(max_bytes + 1)
+            content = opened.read(max_bytes + 1)
+        # Whoever may put another file in its place needs no right to change this one.
+        fault = why_replaceable(file)
+        if fault is not None:
+            raise SettingsError(Code.SETTINGS_INVALID, f"{name}: {file} {fault}")
     except OSError as exc:
         message = f"{name}: cannot read {file}: {exc.strerror}; {fix}"
         raise SettingsError(Code.SETTINGS_INVALID, message) from exc
+    return content
 
 
 def _warn(policy: PolicyFile, configs: Iterable[IssuerConfig], settings: GatewaySettings) -> None:

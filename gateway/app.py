@@ -266,10 +266,10 @@ def _lifespan(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         # A gateway that cannot write its first record does not open its door.
         await audit.append(event(Action.GATEWAY_START))
-        metrics.ready.set(1)
+        metrics.ready.set_function(lambda: float(door.is_ready()))
         background = [asyncio.create_task(watch.run()), asyncio.create_task(door.run())]
         yield
-        metrics.ready.set(0)
+        metrics.ready.set_function(lambda: 0.0)
         for task in background:
             task.cancel()
             with suppress(asyncio.CancelledError):

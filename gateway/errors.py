@@ -67,6 +67,10 @@ class AuthnError(CallerError):
     """Who calls is not established."""
 
 
+class DpopProofError(AuthnError):
+    """The token may be good, but who sends it has not proved to hold the key it is bound to (RFC 9449)."""
+
+
 class StepUpError(AuthnError):
     """The token is good, but not strong or fresh enough for what is asked (RFC 9470).
 

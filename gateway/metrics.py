@@ -52,7 +52,11 @@ class GatewayMetrics:
         self.queue_depth = Gauge(
             "gateway_queue_depth", "Images waiting for a worker.", registry=registry
         )
-        self.ready = Gauge("gateway_ready", "1 while the gateway takes calls.", registry=registry)
+        self.ready = Gauge(
+            "gateway_ready",
+            "1 while the gateway takes calls and knows every issuer's keys.",
+            registry=registry,
+        )
         self.build_info = Gauge(
             "gateway_build_info", "1 for the running version.", ["version"], registry=registry
         )

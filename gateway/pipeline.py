@@ -115,7 +115,7 @@ class _Trail:
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted:
+class Admitted:
     """Somebody who passed the door for one call."""
 
     access: Access
@@ -125,8 +125,19 @@ class _Admitted:
 
     def require(self, version: str | None) -> None:
         """Return if the permission holds for this version too. Raises AuthzError, StepUpError."""
+        self._require(version, self.call.received_at)
+
+    def require_still(self, version: str, now: datetime) -> None:
+        """The same once the rest of the call has come: what ended or was denied meanwhile counts.
+
+        Raises AuthnError, AuthzError, StepUpError, IdentityUnavailableError.
+        """
+        self.access.confirm(self.principal, now)
+        self._require(version, now)
+
+    def _require(self, version: str | None, now: datetime) -> None:
         name = self.call.model_name or None
-        self.access.require(self.principal, self.permission, name, version, self.call.received_at)
+        self.access.require(self.principal, self.permission, name, version, now)
 
     def is_allowed(self, version: str) -> bool:
         """Whether the permission holds for this version."""
@@ -173,7 +184,7 @@ class Pipeline:
             ) as choice:
                 trail.add(model_version=choice.served.version.version)
                 # Production may always have to answer; the canary was chosen only if it is allowed too.
-                admitted.require(choice.production.version.version)
+                admitted.require_still(choice.production.version.version, self._clock())
                 await self._record(trail, Outcome.ADMITTED)
                 answered = await choice.detect(
                     request.body, request.thresholds, request.image_size_pixels
@@ -190,10 +201,13 @@ class Pipeline:
         self._shadows.offer(AnsweredRequest(offer, request.thresholds, request.image_size_pixels))
         return Prediction(answer, answered.served.label, trail.audit_seconds)
 
-    async def describe(self, call: Call, produce: Callable[[], Awaitable[bytes]]) -> bytes:
-        """What the gateway says about its models, for principals that may read it, recorded."""
-        async with self._recorded(call) as trail, self._admitted(call, trail):
-            answer = await produce()
+    async def describe(self, call: Call, produce: Callable[[Admitted], Awaitable[bytes]]) -> bytes:
+        """What the gateway says about its models, for principals that may read it, recorded.
+
+        produce: asks of each version whether the caller may know of it.
+        """
+        async with self._recorded(call) as trail, self._admitted(call, trail) as admitted:
+            answer = await produce(admitted)
             await self._record(trail, Outcome.ANSWERED)
         return answer
 
@@ -211,7 +225,8 @@ class Pipeline:
             asked = await read()
             trail.add(model_version=asked.version, reason=asked.detail)
             # Where the name alone says it, the version is whatever was there before: only for whom any is allowed.
-            admitted.require(ANY_VERSION if asked.version is None else asked.version)
+            version = ANY_VERSION if asked.version is None else asked.version
+            admitted.require_still(version, self._clock())
             await self._record(trail, Outcome.ADMITTED)
             changed = await act(asked)
             trail.add(model_version=changed.version)
@@ -243,7 +258,7 @@ class Pipeline:
     @asynccontextmanager
     async def _admitted(
         self, call: Call, trail: _Trail, *, images: int = 0
-    ) -> AsyncIterator["_Admitted"]:
+    ) -> AsyncIterator["Admitted"]:
         """The steps at the door; the caller's places there are held until the call ends."""
         if call.permission is None:
             raise RuntimeError("internal: a route without a permission reached the pipeline")
@@ -256,7 +271,7 @@ class Pipeline:
                 client_id=principal.client_id,
                 token_id=principal.token_id,
             )
-            admitted = _Admitted(self._access, call, call.permission, principal)
+            admitted = Admitted(self._access, call, call.permission, principal)
             admitted.require(None)
             async with self._access.spent(principal, call.standing, images=images):
                 yield admitted

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.errors import Code, SettingsError
 from gateway.store.environment import EnvironmentInvalidError, StrictSettings
@@ -98,7 +98,7 @@ class GatewaySettings(StrictSettings):
 
     # What a request may cost. 20 MiB holds any photograph a phone makes.
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 20 * 1024 * 1024
-    body_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
+    body_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
     min_body_bytes_per_second: Annotated[int, Field(ge=0, le=1 << 30)] = 8_192
     # An 8K frame; the worst image of that size costs a worker about a second and 370 MB, 100 MB once it is decoded.
     max_image_side_pixels: Annotated[int, Field(ge=32, le=65_535)] = 8_192
@@ -114,6 +114,20 @@ class GatewaySettings(StrictSettings):
     sample_image_rate: Ratio = 0.02
     sample_keep_below_confidence: Ratio = 0.0
     sample_queue_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 34)] = 256 * 1024 * 1024
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> "GatewaySettings":
+        """What one setting says and another undoes, somebody believes to be on."""
+        if self.client_ca_file and self.client_certificates == "none":
+            raise ValueError(
+                "GATEWAY_CLIENT_CA_FILE is without effect while GATEWAY_CLIENT_CERTIFICATES is none: "
+                "set it to optional or required"
+            )
+        if self.jwks_ca_file and not self.jwks_url:
+            raise ValueError(
+                "GATEWAY_JWKS_CA_FILE is for keys that are fetched: set GATEWAY_JWKS_URL, or leave it out"
+            )
+        return self
 
 
 def read_settings(environment: Mapping[str, str], **overrides: object) -> GatewaySettings:

@@ -1,6 +1,7 @@
 """Fixtures that many tests share: an empty database of each kind, and the folders of test data."""
 
 import importlib.util
+import logging
 import os
 import resource
 import tempfile
@@ -37,6 +38,16 @@ def keeps_core_files() -> Iterator[None]:
         patch.setattr(resource, "setrlimit", set_unless_final)
         patch.setattr(process_memory, "dump_nothing", lambda: None)
         yield
+
+
+@pytest.fixture(autouse=True)
+def keeps_logging() -> Iterator[None]:
+    """What a library does to the root logger when it is imported must not silence what later tests listen for."""
+    root = logging.getLogger()
+    before = root.level, root.manager.disable
+    yield
+    root.setLevel(before[0])
+    root.manager.disable = before[1]
 
 
 @pytest.fixture(scope="session")

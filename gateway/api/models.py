@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -20,7 +21,7 @@ from gateway.api.edge import Edge
 from gateway.api.predict import MODEL_HEADER
 from gateway.errors import Code, RequestError
 from gateway.models.catalog import ModelStatus, VersionStatus
-from gateway.pipeline import Call, Change, Changed
+from gateway.pipeline import Admitted, Call, Change, Changed
 from gateway.store.records import ModelVersion, Stage
 
 Asked = TypeVar("Asked", bound=Change)
@@ -31,9 +32,10 @@ async def show_default(request: Request, call: Call, edge: Edge) -> Response:
     del request
     label = ""
 
-    async def produce() -> bytes:
+    async def produce(admitted: Admitted) -> bytes:
         nonlocal label
         served = edge.directory.check(edge.default_model).production
+        admitted.require(served.version.version)
         label = served.label
         content = {
             "name": served.version.name,
@@ -54,18 +56,23 @@ async def list_all(request: Request, call: Call, edge: Edge) -> Response:
     """Every model."""
     del request
 
-    async def produce() -> bytes:
+    async def produce(_admitted: Admitted) -> bytes:
+        # Only roles without any restriction come here.
         return _encode({"models": [_model(status) for status in await edge.catalog.read()]})
 
     return _json(await edge.pipeline.describe(call, produce))
 
 
 async def show(request: Request, call: Call, edge: Edge) -> Response:
-    """One model."""
+    """One model, with the versions that the caller may know of."""
     del request
 
-    async def produce() -> bytes:
-        return _encode(_model(await edge.catalog.find(call.model_name)))
+    async def produce(admitted: Admitted) -> bytes:
+        status = await edge.catalog.find(call.model_name)
+        allowed = tuple(v for v in status.versions if admitted.is_allowed(v.version.version))
+        if not allowed:
+            admitted.require(status.versions[-1].version.version)
+        return _encode(_model(replace(status, versions=allowed)))
 
     return _json(await edge.pipeline.describe(call, produce))
 

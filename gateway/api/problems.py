@@ -17,6 +17,7 @@ from gateway.errors import (
     AuthzError,
     Code,
     DpopNonceError,
+    DpopProofError,
     GatewayError,
     OverloadedError,
     QuotaError,
@@ -113,9 +114,11 @@ def _challenges(
         dpop = challenge(Scheme.DPOP, resource_metadata_url=metadata, algorithms=algorithms)
         return {"WWW-Authenticate": f"{bearer}, {dpop}"}
     step_up = error if isinstance(error, StepUpError) else None
+    if isinstance(error, DpopProofError):
+        scheme = Scheme.DPOP  # Whatever it was sent as.
     value = challenge(
         scheme,
-        _CHALLENGE_ERRORS.get(error.code, ChallengeError.INVALID_TOKEN),
+        _challenge_error(error),
         resource_metadata_url=metadata,
         acr_values=() if step_up is None else step_up.acr_values,
         max_age_seconds=None if step_up is None else step_up.max_age_seconds,
@@ -125,6 +128,12 @@ def _challenges(
     if isinstance(error, DpopNonceError):
         headers["DPoP-Nonce"] = error.nonce
     return headers
+
+
+def _challenge_error(error: AuthnError | AuthzError) -> ChallengeError:
+    if isinstance(error, DpopProofError):
+        return ChallengeError.INVALID_DPOP_PROOF
+    return _CHALLENGE_ERRORS.get(error.code, ChallengeError.INVALID_TOKEN)
 
 
 _RETRIED = frozenset({Code.AUDIT_UNAVAILABLE, Code.NOT_READY, Code.IDENTITY_UNAVAILABLE})

@@ -46,7 +46,10 @@ async def _readyz(request: Request, call: Call, edge: Edge) -> Response:
     del request, call
     if await edge.is_ready():
         return Response(b"ready\n", media_type="text/plain")
-    raise ServiceError(Code.NOT_READY, "the gateway is not ready: its model or its database is not")
+    raise ServiceError(
+        Code.NOT_READY,
+        "the gateway is not ready: its model, its database or the keys of an issuer are not",
+    )
 
 
 async def _resource_metadata(request: Request, call: Call, edge: Edge) -> Response:

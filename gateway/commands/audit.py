@@ -109,7 +109,7 @@ def _request_member(request_id: str) -> str:
 def _line(record: AuditRecord) -> str:
     body = json.loads(record.body)
     time = record.recorded_at.astimezone(UTC).isoformat(timespec="milliseconds")
-    members = [body.get(name) for name in ("action", "outcome", "subject")]
+    members = [body.get(name) for name in ("action", "outcome", "address", "subject")]
     members += [_model(body), body.get("code"), body.get("reason")]
     return "  ".join([time, *("-" if m is None else _shown(m) for m in members)])
 

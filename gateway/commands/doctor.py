@@ -14,6 +14,7 @@ from cryptography import x509
 from rich.console import Console
 from sqlalchemy import Engine
 
+from gateway.api.tls import TlsFiles, tls_context
 from gateway.commands.findings import Finding, Mark, attempt, broken, good
 from gateway.commands.issuer_findings import issuer_findings
 from gateway.commands.machine_differences import machine_differences
@@ -61,6 +62,8 @@ def _examine(settings: GatewaySettings, protection: MemoryProtection) -> Iterato
     yield from _memory(protection)
     yield from _left_over(settings)
     yield _certificate(settings, utc_now())
+    pair = attempt("TLS", lambda: tls_context(TlsFiles.of(settings)))
+    yield pair if isinstance(pair, Finding) else good("TLS", "certificate, key and client CA load")
     yield from issuer_findings(settings)
     keks = attempt("keys", lambda: open_keks(settings))
     signers = attempt("trusted signers", lambda: open_trusted_signers(settings))

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from gateway.identity.tokens import MAX_CLOCK_SKEW_SECONDS, MAX_TEXT_CHARACTERS, MAX_TOKEN_BYTES
+from gateway.identity.tokens import (
+    MAX_CLOCK_SKEW_SECONDS,
+    MAX_NUMERIC_DATE,
+    MAX_TEXT_CHARACTERS,
+    MAX_TOKEN_BYTES,
+)
 from gateway.identity.wire import (
     MalformedError,
     decode_base64url,
@@ -23,6 +28,7 @@ MAX_DURATION = timedelta(days=3650)
 MAX_AHEAD = timedelta(days=366)
 
 _SECOND = timedelta(seconds=1)
+_MAX_CLOCK_SKEW = timedelta(seconds=MAX_CLOCK_SKEW_SECONDS)
 _UNITS = {
     "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
@@ -43,11 +49,12 @@ class OrderInvalidError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenNames:
-    """The three names that together single out one token."""
+    """The three names that together single out one token, and its end as it says itself, if it says one."""
 
     issuer: str
     subject: str
     token_id: str
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,7 @@ class RevocationOrder:
     token_id: str | None = None
     issued_before: datetime | None = None
     lasts: timedelta | None = None
+    token_ends_at: datetime | None = None
     why: str
 
 
@@ -96,6 +104,7 @@ def read_order(
         if issued_before is None
         else parse_issued_before(issued_before, now=now),
         lasts=None if lasts is None else parse_duration(lasts),
+        token_ends_at=None if names is None else names.ends_at,
         why=why,
     )
     _check_reach(order, is_everybody=is_everybody)
@@ -153,12 +162,15 @@ def denial_of(
     live for token_max_lifetime_seconds, and each clock may be off by the skew that gateways allow. A whole subject or
     issuer has no such moment, and is denied until somebody takes it back.
     """
-    longest = timedelta(seconds=token_max_lifetime_seconds + 2 * MAX_CLOCK_SKEW_SECONDS)
+    longest = timedelta(seconds=token_max_lifetime_seconds) + 2 * _MAX_CLOCK_SKEW
     ends_at = None
     if order.lasts is not None:
         ends_at = now + order.lasts
     elif order.token_id is not None:
-        ends_at = now + longest
+        # A gateway may allow longer lives than the settings of whoever types this.
+        ends_at = max(
+            now + longest, min(order.token_ends_at or now, now + MAX_DURATION) + 2 * _MAX_CLOCK_SKEW
+        )
     elif order.issued_before is not None:
         ends_at = max(now, order.issued_before) + longest
     return TokenDenial(
@@ -194,7 +206,15 @@ def read_names(unverified_content: bytes) -> TokenNames:
                 f"the token has no {name} that a gateway takes, so it is refused already"
             )
         found.append(value)
-    return TokenNames(*found)
+    issuer, subject, token_id = found
+    return TokenNames(issuer, subject, token_id, _end(claims.get("exp")))
+
+
+def _end(unverified_exp: object) -> datetime | None:
+    # Of a forged one too: then it is refused in any case, and denied for longer than it must be.
+    if type(unverified_exp) is not int or not 0 <= unverified_exp <= MAX_NUMERIC_DATE:
+        return None
+    return datetime.fromtimestamp(unverified_exp, UTC)
 
 
 def parse_duration(text: str) -> timedelta:

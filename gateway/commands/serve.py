@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from gateway.commands.heap import return_large_blocks
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
@@ -24,10 +26,13 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
     ready_descriptor: an open file descriptor that gets one line, the port, once the socket takes calls; whoever started
     this process waits on it. Raises OperatorError if something needed is missing or wrong.
     """
-    _outlive_hangups()
     log.info("memory_protection %s", protect_process())
     return_large_blocks()
-    with opened_store(settings) as store, ThreadPoolExecutor(1, "first-version") as thread:
+    with (
+        _outliving_hangups(),
+        opened_store(settings) as store,
+        ThreadPoolExecutor(1, "first-version") as thread,
+    ):
         keks, signers = open_keks(settings), open_trusted_signers(settings)
 
         def load_first() -> ServedVersion:
@@ -38,12 +43,15 @@ def serve(settings: GatewaySettings, *, ready_descriptor: int | None) -> None:
         first = thread.submit(load_first)
         from prometheus_client import CollectorRegistry
 
+        from gateway.admission import configured_policy
         from gateway.api.limits import EdgeLimits
         from gateway.api.server import bind, build_server
         from gateway.api.tls import TlsContexts, TlsFiles
         from gateway.app import Opened, built
         from gateway.metrics import GatewayMetrics
 
+        # Before the port is asked for, which another gateway may still hold: a mistake in a file is told all the same.
+        configured_policy(settings)
         metrics = GatewayMetrics(CollectorRegistry())
         contexts = TlsContexts(TlsFiles.of(settings), metrics=metrics, clock=utc_now)
         with bind(settings.host, settings.port) as socket:
@@ -73,10 +81,18 @@ def origin(host: str, port: int) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _outlive_hangups() -> None:
+@contextmanager
+def _outliving_hangups() -> Iterator[None]:
     # SIGHUP means new certificates: one that comes before there is anybody to take them must not end the process.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        # What is ignored stays ignored in every process that is started from here.
+        signal.signal(signal.SIGHUP, before)
 
 
 def _announce(host: str, port: int, ready_descriptor: int | None) -> None:

@@ -64,16 +64,30 @@ class Access:
     async def authenticate(
         self, credentials: Credentials, standing: Standing, now: datetime
     ) -> Principal:
-        """Who calls. Raises as Authenticator.authenticate does; refused credentials count against the address."""
+        """Who calls. Raises as Authenticator.identify and prove do; refused credentials count against the address."""
         try:
-            principal = await self._authenticator.authenticate(credentials, now)
+            principal = await self._authenticator.identify(credentials, now)
+            await self._prove(credentials, principal, now)
         except DpopNonceError:
-            raise  # The first step of every honest caller, RFC 9449 section 8.
+            raise
         except AuthnError:
             await self._quotas.note_failure(credentials.address)
             raise
         standing.dpop_nonce = self._authenticator.next_nonce(credentials, now)
         return principal
+
+    async def _prove(self, credentials: Credentials, principal: Principal, now: datetime) -> None:
+        try:
+            self._authenticator.prove(credentials, principal, now)
+        except DpopNonceError:
+            # The first step of every honest caller (RFC 9449 section 8) is no guess. It counts as a call of the
+            # principal, which is known by now, or asking for nonces would be the one thing without a limit.
+            await self._quotas.spend(principal, self._limits(principal))
+            raise
+
+    def confirm(self, principal: Principal, now: datetime) -> None:
+        """Return if the caller is still let in, now that the rest of its call is there. Raises as authenticate does."""
+        self._authenticator.confirm(principal, now)
 
     def require(
         self,

@@ -8,13 +8,13 @@ is still looked up in the deny list, and its binding checked, at every call.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
 
-from gateway.errors import AuthnError, Code
+from gateway.errors import AuthnError, Code, DpopNonceError
 from gateway.identity.binding import check_certificate
-from gateway.identity.cache import TokenCache
+from gateway.identity.cache import ProvenTokens, TokenCache
 from gateway.identity.deny_list import DenyList
 from gateway.identity.dpop import DpopVerifier
 from gateway.identity.principal import Credentials, Principal
@@ -56,29 +56,30 @@ class Authenticator:
         *,
         issuers: Mapping[str, TrustedIssuer],
         cache: TokenCache,
+        proven: ProvenTokens,
         deny_list: DenyList,
         dpop: DpopVerifier,
     ) -> None:
         """Trust issuers by their names; the cache must hold principals of these issuers only."""
         self._issuers = issuers
         self._cache = cache
+        self._proven = proven
         self._deny_list = deny_list
         self._dpop = dpop
 
     def knows(self, credentials: Credentials, now: datetime) -> bool:
-        """Whether the token was verified before and has not ended, so that its caller is not one of those who guess."""
+        """Whether the token passed every check when it was last used: its caller is none of those who guess."""
         try:
             sent = read_authorization(credentials)
         except AuthnError:
             return False
-        return self._cache.get(sent.unverified_token, now) is not None
+        return self._proven.has(sent.unverified_token, now)
 
-    async def authenticate(self, credentials: Credentials, now: datetime) -> Principal:
-        """Who calls. now: UTC.
+    async def identify(self, credentials: Credentials, now: datetime) -> Principal:
+        """Whom the token names. now: UTC. Whether its sender may use it is for prove to say.
 
         Raises AuthnError with AUTHN_MISSING if there is no header, with AUTHN_INVALID for anything but one valid access
-        token used as its issuer meant it, DpopNonceError if the proof lacks our nonce, IdentityUnavailableError if keys
-        or deny list are not known.
+        token, IdentityUnavailableError if the issuer's keys are not known.
         """
         sent = read_authorization(credentials)
         principal = self._cache.get(sent.unverified_token, now)
@@ -88,10 +89,35 @@ class Authenticator:
         else:
             # Keys that are too old to be believed vouch for no remembered token either.
             self._issuers[principal.issuer].keys.current()
-        self._deny_list.check(principal, now)
-        check_certificate(principal, credentials.certificate_thumbprint)
-        self._check_key(sent, principal, credentials, now)
         return principal
+
+    def prove(self, credentials: Credentials, principal: Principal, now: datetime) -> None:
+        """Return if the token is not denied, and its sender has what it is bound to. principal: whom it names.
+
+        Raises AuthnError (AUTHN_INVALID), DpopNonceError if the proof lacks our nonce, QuotaError if the principal's
+        proofs fill the room for them, IdentityUnavailableError if the deny list is not known.
+        """
+        sent = read_authorization(credentials)
+        try:
+            self._deny_list.check(principal, now)
+            check_certificate(principal, credentials.certificate_thumbprint)
+            self._check_key(sent, principal, credentials, now)
+        except DpopNonceError:
+            raise  # What every honest caller's first proof gets, and nobody else's.
+        except AuthnError:
+            self._proven.remove(sent.unverified_token)
+            raise
+        self._proven.add(sent.unverified_token, principal.expires_at)
+
+    def confirm(self, principal: Principal, now: datetime) -> None:
+        """Return if the token has neither ended nor been denied since its call began.
+
+        Raises AuthnError (AUTHN_INVALID), IdentityUnavailableError.
+        """
+        skew = timedelta(seconds=self._issuers[principal.issuer].clock_skew_seconds)
+        if now >= principal.expires_at + skew:
+            raise refused(Refusal.EXPIRED)
+        self._deny_list.check(principal, now)
 
     def next_nonce(self, credentials: Credentials, now: datetime) -> str | None:
         """The nonce for the caller's next proof, if it sends proofs (RFC 9449 section 8.2)."""

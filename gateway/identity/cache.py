@@ -51,5 +51,35 @@ class TokenCache:
         self._entries.clear()
 
 
+class ProvenTokens:
+    """Which tokens passed every check when they were last used; at most max_entries, by SHA-256.
+
+    Not a matter of trust, so new keys and denials leave it alone: whoever is in it is spared what the guesses of
+    neighbours cost (quotas). Not thread-safe.
+    """
+
+    def __init__(self, *, max_entries: int) -> None:
+        """None yet."""
+        self._max_entries = max_entries
+        self._ends_at: OrderedDict[bytes, datetime] = OrderedDict()
+
+    def add(self, token: str, ends_at: datetime) -> None:
+        """It passed."""
+        key = _digest(token)
+        self._ends_at[key] = ends_at
+        self._ends_at.move_to_end(key)
+        if len(self._ends_at) > self._max_entries:
+            self._ends_at.popitem(last=False)
+
+    def remove(self, unverified_token: str) -> None:
+        """It was refused: dead, or in the hands of somebody who cannot use it."""
+        self._ends_at.pop(_digest(unverified_token), None)
+
+    def has(self, unverified_token: str, now: datetime) -> bool:
+        """Whether an ASCII token passed when it was last used, and has not ended."""
+        ends_at = self._ends_at.get(_digest(unverified_token))
+        return ends_at is not None and now < ends_at
+
+
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("ascii")).digest()

@@ -272,7 +272,7 @@ def _warnings(policy: Policy, issuers: tuple[IssuerConfig, ...]) -> list[str]:
             told.append(f"{permission.value} takes a second factor of any age: set max_age_minutes")
     if len(issuers) > 1:
         told += [
-            f"{issuer.issuer} may give every role: name allowed_roles or a role_map"
+            f"{issuer.issuer} may give every role: name allowed_roles, or a role_map without keep_unmapped"
             for issuer in issuers
             if _may_give_all(issuer.mapping)
         ]

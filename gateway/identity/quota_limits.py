@@ -28,13 +28,38 @@ from gateway.identity.principal import Principal
 
 DAY_SECONDS = 86_400
 
+
+class _OneCount(RateLimitItem):
+    """A rate that is counted under one key whatever it allows: a caller that shows another role has no second count."""
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        """What the count of a span stands under."""
+        return "/".join((self.namespace, *map(str, identifiers), self.GRANULARITY.name))
+
+
+class _PerSecond(_OneCount, RateLimitItemPerSecond):
+    """So many a second."""
+
+
+class _PerMinute(_OneCount, RateLimitItemPerMinute):
+    """So many a minute."""
+
+
+class _PerHour(_OneCount, RateLimitItemPerHour):
+    """So many an hour."""
+
+
+class _PerDay(_OneCount, RateLimitItemPerDay):
+    """So many a day."""
+
+
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 _SPANS: Mapping[str, type[RateLimitItem]] = MappingProxyType(
     {
-        "second": RateLimitItemPerSecond,
-        "minute": RateLimitItemPerMinute,
-        "hour": RateLimitItemPerHour,
-        "day": RateLimitItemPerDay,
+        "second": _PerSecond,
+        "minute": _PerMinute,
+        "hour": _PerHour,
+        "day": _PerDay,
     }
 )
 

@@ -1,11 +1,12 @@
-"""Why credentials are refused: a closed list for the audit record, one message for the caller.
+"""Why credentials are refused: a closed list for the audit record, one message for the caller, one more for proofs.
 
-Rule: the caller never learns which check failed, or a forger could feel his way from one to the next.
+Rule: the caller never learns which check failed, or a forger could feel his way from one to the next. Proofs have a
+message of their own since clients fail by clocks and URLs there; their token says itself that it needs one.
 """
 
 from enum import StrEnum
 
-from gateway.errors import AuthnError, Code
+from gateway.errors import AuthnError, Code, DpopProofError
 
 
 class Refusal(StrEnum):
@@ -61,6 +62,9 @@ class Refusal(StrEnum):
 
 
 def refused(reason: Refusal) -> AuthnError:
-    """The error that refuses credentials; only its reason differs from case to case."""
+    """The error that refuses credentials; of those about proofs and those about tokens only the reasons differ."""
+    if reason.startswith("dpop_"):
+        message = "the DPoP proof is not accepted: send 'Authorization: DPoP ...' and a new proof for this request"
+        return DpopProofError(Code.AUTHN_INVALID, message, reason=reason.value)
     message = "the access token is not accepted: get a new one from the issuer and send it once"
     return AuthnError(Code.AUTHN_INVALID, message, reason=reason.value)

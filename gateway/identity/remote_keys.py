@@ -170,6 +170,8 @@ class RemoteKeys:
 
     def _take(self, keyset: KeySet, left_out: tuple[LeftOut, ...], started_at: float) -> None:
         # The answer may be as old as the question.
+        if self._failures:
+            log.info("keys_fetched_again issuer=%s failures=%d", self._issuer, self._failures)
         self._fetched_at = started_at
         self._failures = 0
         self._is_told_stale = False

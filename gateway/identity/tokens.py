@@ -41,7 +41,7 @@ _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]+)")
 _TYPES = ("at+jwt", "application/at+jwt")  # A tuple, since what is looked up may be a list.
 # What would bring its own key, change what is signed, or hold another token inside.
 _FORBIDDEN_MEMBERS = frozenset({"crit", "jku", "x5u", "jwk", "x5c", "zip", "b64", "cty"})
-_MAX_NUMERIC_DATE = 253_402_300_799  # The last second of the year 9999, which datetime can hold.
+MAX_NUMERIC_DATE = 253_402_300_799  # The last second of the year 9999, which datetime can hold.
 
 
 RoleReader = Callable[[Mapping[str, Any]], frozenset[str]]
@@ -285,7 +285,7 @@ def _numeric_date(value: object) -> int:
 
 def _is_numeric_date(value: object) -> TypeGuard[int]:
     # bool is a subclass of int, hence no isinstance; fractions have no use here and two spellings.
-    return type(value) is int and 0 <= value <= _MAX_NUMERIC_DATE
+    return type(value) is int and 0 <= value <= MAX_NUMERIC_DATE
 
 
 def _text(value: object, reason: Refusal) -> str:

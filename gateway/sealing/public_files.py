@@ -21,6 +21,18 @@ def why_changeable(status: os.stat_result, *, safe_mode: int) -> str | None:
     return None
 
 
+def why_replaceable(file: Path) -> str | None:
+    """Why everybody can put another file in the place of this one, and the fix, to stand after its path; None if not.
+
+    The folder alone counts, and its group may write: with the usual umask of a desktop it may, and that group is its
+    owner's own. Raises OSError for what cannot be looked at.
+    """
+    folder = file.resolve().parent
+    if folder.stat().st_mode & stat.S_IWOTH:
+        return f"lies in {folder}, where everybody can replace it; chmod that folder to 0755 or move the file"
+    return None
+
+
 def why_path_changeable(path: Path) -> str | None:
     """Why others can put another file where this absolute path leads: the part of it, why, and the fix; None if not.
 

@@ -119,9 +119,15 @@ class World:
         now: datetime,
     ) -> None:
         """What the usual policy says; asked of which version is written down."""
-        assert (principal, now) == (self.principal, NOW)
+        assert principal is self.principal
+        assert now in (NOW, LATER)
         self._step(f"require {version}")
         require(principal, permission, model, version, policy=self.policy)
+
+    def confirm(self, principal: Principal, now: datetime) -> None:
+        """Still let in, unless told otherwise."""
+        assert (principal, now) == (self.principal, LATER)
+        self._step("confirm")
 
     @asynccontextmanager
     async def spent(

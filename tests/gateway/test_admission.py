@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from gateway.admission import Door, build_door, quota_plan, token_lifetimes
 from gateway.errors import OperatorError, SettingsError
 from gateway.identity.issue import jwks_of
+from gateway.identity.keysets import load_keyset
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import write_transaction
@@ -81,13 +82,16 @@ def test_the_settings_name_one_issuer(sqlite_engine: Engine, jwks_file: Path) ->
     assert door.is_ready()
 
 
-def test_the_policy_names_several(sqlite_engine: Engine, tmp_path: Path, jwks_file: Path) -> None:
-    """And until the keys of each were fetched once the gateway is not ready."""
+def test_the_policy_names_several(
+    sqlite_engine: Engine, tmp_path: Path, jwks_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And while the keys of one are not known, or too old to be believed, the gateway is not ready."""
     door = built(sqlite_engine, POLICY_FILE=str(policy_of(tmp_path, jwks_file)))
     assert ("https://one.example", "https://two.example") == door.issuers
     assert not door.is_ready()
     (remote,) = door.remote_keys
-    remote.ready.set()
+    keyset = load_keyset(jwks_of([KEY.public_key()]))
+    monkeypatch.setattr(type(remote), "current", lambda _keys: keyset)
     assert door.is_ready()
 
 
@@ -132,6 +136,18 @@ def test_a_policy_that_others_may_change_is_refused(
     policy = policy_of(tmp_path, jwks_file)
     policy.chmod(mode)
     with pytest.raises(SettingsError, match=r"GATEWAY_POLICY_FILE: .* can be changed by others"):
+        built(sqlite_engine, POLICY_FILE=str(policy))
+
+
+def test_a_policy_in_a_folder_of_everybody_is_refused(
+    sqlite_engine: Engine, tmp_path: Path, jwks_file: Path
+) -> None:
+    """Replacing it needs no right to change it."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    policy = policy_of(folder, jwks_file)
+    folder.chmod(0o777)
+    with pytest.raises(SettingsError, match=r"GATEWAY_POLICY_FILE: .* where everybody can replace"):
         built(sqlite_engine, POLICY_FILE=str(policy))
 
 

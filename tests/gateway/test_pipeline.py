@@ -25,6 +25,7 @@ from gateway.identity.policy import Permission
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import (
     HASH_ON_LOOP_BYTES,
+    Admitted,
     Prediction,
 )
 from tests.gateway.pipeline_world import (
@@ -64,6 +65,7 @@ async def test_steps_come_in_the_order_that_security_rests_on(world: World) -> N
         "require None",
         "spend 1",
         "read",
+        "confirm",
         "require 3",
         "begin record admitted",
         "record admitted",
@@ -160,6 +162,15 @@ async def test_a_principal_that_asks_too_much_is_on_record_by_name(world: World)
         await world.predict()
     assert "read" not in world.steps
     assert (world.events[0].subject, world.events[0].reason) == ("camera-7", "daily_images")
+
+
+async def test_a_token_that_is_denied_while_its_call_is_read_gets_nothing(world: World) -> None:
+    """A body may take its time; nothing is decoded for a caller who is out by then."""
+    world.fails["confirm"] = AuthnError(Code.AUTHN_INVALID, "m", reason="denied")
+    with pytest.raises(AuthnError):
+        await world.predict()
+    assert "detect" not in world.steps
+    assert (world.events[0].outcome, world.events[0].reason) == (Outcome.REFUSED, "denied")
 
 
 async def test_a_version_that_the_role_does_not_cover_is_not_asked(world: World) -> None:
@@ -280,7 +291,7 @@ async def test_large_bodies_have_the_same_kind_of_digest(world: World, length: i
     assert world.events[0].input_bytes == length
 
 
-async def facts() -> bytes:
+async def facts(_admitted: Admitted) -> bytes:
     """A description."""
     return b"facts"
 
@@ -301,7 +312,7 @@ async def test_a_description_needs_its_permission(world: World) -> None:
     """And a ledger that takes the record."""
     rendered: list[bool] = []
 
-    async def render() -> bytes:
+    async def render(_admitted: Admitted) -> bytes:
         rendered.append(True)
         return b""
 

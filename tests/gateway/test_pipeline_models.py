@@ -126,7 +126,8 @@ async def test_a_change_is_on_record_before_it_is_made(world: World) -> None:
     """And after, with the version that it is about."""
     assert await Operator(world).change() == b"done"
     assert [step for step in world.steps if not step.startswith("begin")] == [
-        "enter", "authenticate", "require None", "spend 0", "read", "require 4", "record admitted",
+        "enter", "authenticate", "require None", "spend 0", "read", "confirm", "require 4",
+        "record admitted",
         "act", "record answered", "leave",
     ]  # fmt: skip
     assert [(e.action, e.outcome, e.model_version, e.reason) for e in world.events] == [

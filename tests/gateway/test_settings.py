@@ -150,3 +150,16 @@ def test_a_text_has_one_form(name: str, good: str, bad: str) -> None:
     read_settings({f"GATEWAY_{name}": good})
     with pytest.raises(SettingsError, match=f"GATEWAY_{name}"):
         read_settings({f"GATEWAY_{name}": bad})
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"CLIENT_CA_FILE": "ca.pem"}, "GATEWAY_CLIENT_CA_FILE is without effect while"),
+        ({"JWKS_CA_FILE": "ca.pem"}, "GATEWAY_JWKS_CA_FILE is for keys that are fetched"),
+    ],
+)
+def test_a_setting_that_another_undoes_is_refused(variables: dict[str, str], said: str) -> None:
+    """Somebody believes that it is on."""
+    with pytest.raises(SettingsError, match=said):
+        read_settings({f"GATEWAY_{name}": value for name, value in variables.items()})

@@ -16,7 +16,7 @@ from gateway.api.routes import build_app
 from gateway.audit.writer import AuditLog
 from gateway.identity.access import Access
 from gateway.identity.authenticate import Authenticator
-from gateway.identity.cache import TokenCache
+from gateway.identity.cache import ProvenTokens, TokenCache
 from gateway.identity.deny_list import DenyList
 from gateway.identity.dpop import DpopVerifier
 from gateway.identity.issue import issue_token, jwks_of
@@ -129,6 +129,7 @@ class Gateway:
             authenticator=Authenticator(
                 issuers={"issuer": issuer},
                 cache=self.cache,
+                proven=ProvenTokens(max_entries=9),
                 deny_list=self.deny_list,
                 dpop=DpopVerifier(public_url=PUBLIC_URL, random=lambda size: b"\x05" * size),
             ),

@@ -22,6 +22,7 @@ from gateway.errors import (
     ServiceError,
     StepUpError,
 )
+from gateway.identity.refusals import Refusal, refused
 
 RESOURCE = ResourceFacts(
     public_url="https://gateway.example",
@@ -146,6 +147,11 @@ STEP_UP = StepUpError("m", acr_values=("mfa", "hwk"), max_age_seconds=900, reaso
             AuthnError(Code.AUTHN_INVALID, "m"),
             True,
             f'DPoP realm="gatewatch", error="invalid_token", algs="ES256 EdDSA", {METADATA}',
+        ),
+        (
+            refused(Refusal.DPOP_MISSING),
+            False,
+            f'DPoP realm="gatewatch", error="invalid_dpop_proof", algs="ES256 EdDSA", {METADATA}',
         ),
         (
             DpopNonceError(nonce="n", reason="dpop_nonce"),

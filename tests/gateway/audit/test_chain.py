@@ -211,7 +211,7 @@ def test_ledger_of_another_origin_does_not_pass() -> None:
         ('"input_bytes":0', '"input_bytes":-1'),
         ('"input_bytes":0', '"input_bytes":0.0'),
         ('"input_bytes":0', '"input_bytes":\u0665'),
-        ('"format":1', '"format":2'),
+        ('"format":2', '"format":3'),
         ('"address":null', '"address":"é"'),
         ('"address":null', '"address":"\x7f"'),
         ('"address":null', '"address":"\\n"'),

@@ -128,13 +128,13 @@ def test_a_ledger_that_takes_no_record_is_checked_all_the_same(
 def test_the_newest_records_are_shown_in_order(
     settings: GatewaySettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line each: time, action, outcome, subject, model, code, reason."""
+    """One line each: time, action, outcome, address, subject, model, code, reason."""
     show(settings, request_id=None, newest=2, as_json=False)
     first, second = (line.split("  ") for line in capsys.readouterr().out.splitlines())
     assert (first[1:3], second[1:3]) == (
         ["models.promote", "admitted"], ["models.promote", "answered"],
     )  # fmt: skip
-    assert (len(first), first[4:]) == (7, ["belt@1", "-", "-"])
+    assert (len(first), first[3], first[5:]) == (8, "-", ["belt@1", "-", "-"])
     show(settings, request_id=None, newest=1, as_json=False)
     assert "  audit.read  answered  " in (line := capsys.readouterr().out)
     assert line.endswith("  -  -  -\n")
@@ -183,7 +183,7 @@ def test_what_an_intruder_wrote_cannot_drive_a_terminal(
     body = {"action": "\x1b[2J", "outcome": "a\nb", "model_name": "belt\x1b", "model_version": -1}
     change(settings, 3, body=json.dumps(body))
     show(settings, request_id=None, newest=1, as_json=False)
-    assert "  \\x1b[2J  a\\x0ab  -  belt\\x1b@-1  -  -\n" in capsys.readouterr().out
+    assert "  \\x1b[2J  a\\x0ab  -  -  belt\\x1b@-1  -  -\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("body", ["", "[]", "17", "{"])

@@ -227,3 +227,18 @@ def test_a_bad_policy_hides_nothing_else(
     found = marks(wrong, capsys, is_broken=True)
     assert ("policy", "broken") in [(subject, mark) for subject, mark, _ in found]
     assert "belt@1" == found[-1][0]
+
+
+def test_a_key_that_a_start_would_refuse_is_broken(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """Readable by others, or of another certificate."""
+    (home / "certs" / "server.key").chmod(0o644)
+    ((subject, said),) = broken(settings, capsys)
+    assert ("TLS", True) == (subject, "0600" in said)
+    other = home / "other"
+    create_certificates(other, now=datetime.now(UTC))
+    (home / "certs" / "server.key").write_bytes((other / "server.key").read_bytes())
+    (home / "certs" / "server.key").chmod(0o600)
+    ((subject, said),) = broken(settings, capsys)
+    assert ("TLS", True) == (subject, "do not load" in said)

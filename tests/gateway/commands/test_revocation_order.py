@@ -3,6 +3,7 @@
 import base64
 import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -245,7 +246,8 @@ def test_the_names_of_an_issued_token_are_read() -> None:
         now=NOW,
         token_id="token-1",
     )
-    assert NAMES == read_names(signed.encode() + b"\r\n")
+    ends_at = datetime(2031, 5, 6, 7, 9, 9, tzinfo=UTC)
+    assert replace(NAMES, ends_at=ends_at) == read_names(signed.encode() + b"\r\n")
     assert NAMES == read_names(token(GOOD))
 
 
@@ -296,3 +298,19 @@ def test_no_content_breaks_the_token_reader(content: bytes) -> None:
     """It has names or is refused."""
     with suppress(OrderInvalidError):
         read_names(content)
+
+
+def test_a_token_is_denied_until_its_own_end_where_that_is_later() -> None:
+    """The gateway may allow longer lives than whoever types the command knows of; a forged end is bounded."""
+    ends_at = NOW + timedelta(days=3)
+    made = denial(token_id="token-1", token_ends_at=ends_at)
+    assert ends_at + timedelta(seconds=120) == made.ends_at
+    forged = denial(token_id="token-1", token_ends_at=datetime.max.replace(tzinfo=UTC))
+    assert NOW + timedelta(days=3650, seconds=120) == forged.ends_at
+
+
+def test_the_end_is_that_of_the_token_in_the_file() -> None:
+    """As far as it says one."""
+    names = replace(NAMES, ends_at=NOW)
+    assert NOW == order(names=names).token_ends_at
+    assert order(names=NAMES).token_ends_at is None

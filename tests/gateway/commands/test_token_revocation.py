@@ -172,9 +172,11 @@ def test_a_tokens_names_come_from_a_file_or_standard_input(
     """Whichever does not leave it in the shell's history."""
     file = tmp_path / "leaked.jwt"
     file.write_text(token)
-    assert TokenNames(ISSUER, "camera-7", "token-1") == read_token_names(file)
+    found = read_token_names(file)
+    assert TokenNames(ISSUER, "camera-7", "token-1", found.ends_at) == found
+    assert found.ends_at is not None
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(token.encode())))
-    assert TokenNames(ISSUER, "camera-7", "token-1") == read_token_names(Path("-"))
+    assert found == read_token_names(Path("-"))
 
 
 def test_a_file_that_holds_no_token_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from gateway.errors import AuthnError, AuthzError, Code, DpopNonceError, QuotaError, StepUpError
 from gateway.identity.access import Access, Standing
 from gateway.identity.authenticate import Authenticator
-from gateway.identity.cache import TokenCache
+from gateway.identity.cache import ProvenTokens, TokenCache
 from gateway.identity.deny_list import DenyList
 from gateway.identity.dpop import DpopVerifier
 from gateway.identity.issue import issue_token, jwks_of
@@ -65,6 +65,7 @@ def access(sqlite_engine: Engine) -> Access:
         authenticator=Authenticator(
             issuers={"issuer": TrustedIssuer("issuer", "gatewatch", keys, 3600)},
             cache=TokenCache(max_entries=9),
+            proven=ProvenTokens(max_entries=9),
             deny_list=deny_list,
             dpop=DpopVerifier(public_url=URL, random=lambda size: b"\5" * size),
         ),
@@ -143,17 +144,26 @@ async def test_unknown_routes_count_as_guesses(access: Access) -> None:
             pass
 
 
-async def test_asking_for_a_nonce_is_no_guess(access: Access) -> None:
-    """Every honest client's first proof lacks it, RFC 9449 section 8."""
-    bound = token(key_thumbprint=thumbprint_of(jwk_of(KEY)))
+async def test_a_dead_token_is_a_guess_however_good_it_was(access: Access) -> None:
+    """A thief cannot fill the ledger with a token that was revoked, or that is bound to what he has not."""
+    bound = shown(f"Bearer {token(key_thumbprint=thumbprint_of(jwk_of(KEY)))}")
+    reasons = [await refusal(access, bound) for _ in range(3)]
+    assert ["dpop_missing", "dpop_missing", "address_failures"] == reasons
+
+
+async def test_asking_for_a_nonce_is_no_guess_and_not_free(access: Access) -> None:
+    """Every honest client's first proof lacks it, RFC 9449 section 8; it counts as a call of the principal."""
+    bound = token("busy", key_thumbprint=thumbprint_of(jwk_of(KEY)))
     nonce = ""
-    for _ in range(3):
+    for _ in range(4):
         proof = make_proof(KEY, "POST", f"{URL}/predict", bound, None, NOW)
         with pytest.raises(DpopNonceError) as caught:
             await call(access, shown(f"DPoP {bound}", proof))
         nonce = caught.value.nonce
     proof = make_proof(KEY, "POST", f"{URL}/predict", bound, nonce, NOW)
     assert (await call(access, shown(f"DPoP {bound}", proof))).dpop_nonce
+    proof = make_proof(KEY, "POST", f"{URL}/predict", bound, None, NOW)
+    assert "principal_rate" == await refusal(access, shown(f"DPoP {bound}", proof))
 
 
 async def test_a_roles_limits_take_the_place_of_the_usual(access: Access) -> None:

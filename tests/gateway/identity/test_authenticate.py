@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import AuthnError, Code, DpopNonceError, IdentityUnavailableError
 from gateway.identity.authenticate import Authenticator
-from gateway.identity.cache import TokenCache
+from gateway.identity.cache import ProvenTokens, TokenCache
 from gateway.identity.deny_list import DenyList
 from gateway.identity.dpop import DpopVerifier
 from gateway.identity.issue import issue_token, jwks_of
@@ -99,6 +99,7 @@ def authenticator_of(
     return Authenticator(
         issuers={issuer.issuer: issuer for issuer in issuers or (usual,)},
         cache=cache,
+        proven=ProvenTokens(max_entries=10),
         deny_list=cast("DenyList", deny_list),
         dpop=DpopVerifier(public_url="https://gateway.example", random=lambda size: b"\5" * size),
     )
@@ -134,7 +135,9 @@ def shown(*authorization: str, **changes: Any) -> Credentials:
 
 def run(authenticator: Authenticator, credentials: Credentials, now: datetime = NOW) -> Principal:
     """Who calls."""
-    return asyncio.run(authenticator.authenticate(credentials, now))
+    principal = asyncio.run(authenticator.identify(credentials, now))
+    authenticator.prove(credentials, principal, now)
+    return principal
 
 
 def reason(authenticator: Authenticator, credentials: Credentials, now: datetime = NOW) -> str:
@@ -224,6 +227,47 @@ def test_only_a_token_that_was_good_is_known(authenticator: Authenticator) -> No
     assert authenticator.knows(shown(f"Bearer {token()}"), NOW)
     assert not authenticator.knows(shown("Bearer guess"), NOW)
     assert not authenticator.knows(shown(), NOW)
+
+
+def test_a_token_that_is_refused_is_known_no_longer(
+    authenticator: Authenticator, deny_list: NobodyDenied
+) -> None:
+    """Revoked, or in the hands of a thief without its key: whoever goes on sending it guesses."""
+    good = shown(f"Bearer {token()}")
+    run(authenticator, good)
+    deny_list.fails = refused(Refusal.DENIED)
+    reason(authenticator, good)
+    assert not authenticator.knows(good, NOW)
+    deny_list.fails = None
+    bound = f"Bearer {token(certificate_thumbprint='A' * 43, token_id='token-2')}"
+    run(authenticator, shown(bound, certificate_thumbprint="A" * 43))
+    assert authenticator.knows(shown(bound), NOW)
+    reason(authenticator, shown(bound))
+    assert not authenticator.knows(shown(bound), NOW)
+
+
+def test_new_keys_and_denials_make_nobody_unknown(
+    authenticator: Authenticator, cache: TokenCache
+) -> None:
+    """They empty the cache; good neighbours of those who guess still must not notice."""
+    run(authenticator, shown(f"Bearer {token()}"))
+    cache.clear()
+    assert authenticator.knows(shown(f"Bearer {token()}"), NOW)
+
+
+def test_what_happens_while_a_call_is_read_counts(
+    authenticator: Authenticator, deny_list: NobodyDenied
+) -> None:
+    """A token that ended or was denied meanwhile is refused before anything is done for it."""
+    principal = run(authenticator, shown(f"Bearer {token()}"))
+    authenticator.confirm(principal, NOW + timedelta(seconds=359))
+    with pytest.raises(AuthnError) as caught:
+        authenticator.confirm(principal, NOW + timedelta(seconds=360))
+    assert Refusal.EXPIRED == caught.value.reason
+    deny_list.fails = refused(Refusal.DENIED)
+    with pytest.raises(AuthnError) as caught:
+        authenticator.confirm(principal, NOW)
+    assert Refusal.DENIED == caught.value.reason
 
 
 def test_a_cached_token_still_ends(authenticator: Authenticator) -> None:

@@ -235,7 +235,9 @@ def test_an_issuer_beside_others_that_may_give_every_role_is_warned_of(
     """One that is alone is trusted with all of them."""
     issuer = f"{WITH_FILE}{members}\n"
     other = f"{WITH_FILE}role_map = {{}}\n".replace("a.example", "b.example")
-    expected = ("https://a.example may give every role: name allowed_roles or a role_map",)
+    expected = (
+        "https://a.example may give every role: name allowed_roles, or a role_map without keep_unmapped",
+    )
     assert () == read_policy(issuer).warnings
     assert (expected if is_warned_of else ()) == read_policy(issuer + other).warnings
 

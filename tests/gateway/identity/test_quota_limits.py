@@ -211,3 +211,13 @@ def test_a_rate_without_calls_can_be_used_at_once() -> None:
     """Nothing divides by the calls that were not made."""
     assert 1 == retry_after_seconds(rate("5/minute"), (0, 0.0, 0, 0.0))
     assert inf > rate_status(LimitName.ADDRESS_RATE, rate("5/minute"), (0, 0.0, 0, 0.0)).remaining
+
+
+def test_rates_of_one_span_are_counted_together() -> None:
+    """A principal with two roles has one count, whichever of them its token shows."""
+    one, other, longer = parse_rate("3/minute"), parse_rate("5/minute"), parse_rate("5/hour")
+    assert one is not None
+    assert other is not None
+    assert longer is not None
+    assert one.key_for("k") == other.key_for("k") == "gatewatch/k/minute"
+    assert "gatewatch/k/hour" == longer.key_for("k")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sealing.public_files import why_changeable, why_path_changeable
+from gateway.sealing.public_files import why_changeable, why_path_changeable, why_replaceable
 
 
 def status(mode: int, owner: int) -> os.stat_result:
@@ -108,3 +108,17 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     assert why_path_changeable(tmp_path / "a") is None
     with pytest.raises(OSError, match=r"symbolic links|No such file|Symlink loop"):
         why_path_changeable(tmp_path / "a" / "m.so")
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_named"), [(0o755, False), (0o775, False), (0o777, True), (0o1777, True)]
+)
+def test_a_file_in_a_folder_of_everybody_is_replaceable(
+    tmp_path: Path, mode: int, is_named: bool
+) -> None:
+    """Whoever was there first owns it in a sticky one, and anybody in another."""
+    file = tmp_path / "folder" / "jwks.json"
+    file.parent.mkdir()
+    file.touch()
+    file.parent.chmod(mode)
+    assert is_named == (why_replaceable(file) is not None)

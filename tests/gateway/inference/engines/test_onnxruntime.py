@@ -273,6 +273,9 @@ def test_graphs_of_another_precision_are_refused(quantised: bool, precision: str
 
 def test_a_quantised_graph_gives_openvinos_numbers() -> None:
     """Scales and zeros mean the same to both libraries."""
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    if not flags & {"avx512_vnni", "avx_vnni"}:
+        pytest.skip("without 8-bit dot products ONNX Runtime adds pairs in 16 bits, which saturate")
     onnx = quantised_onnx()
     network = network_of(onnx, inspect_onnx(onnx), precision="int8")
     pixels = noise(64)

@@ -283,3 +283,18 @@ async def test_a_registry_that_does_not_answer_is_not_ready(
         await client.post("/v1/models/belt/rollback", headers=OPERATOR),
     ):
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+
+
+async def test_versions_that_the_role_does_not_cover_are_not_told(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    """Reading is narrowed like asking: class names and digests of another version are not this caller's to know."""
+    mine, other = bearer("client:belt@3"), bearer("client:belt@9.*")
+    assert (await client.get("/v1/model", headers=mine)).status_code == 200
+    refused = await client.get("/v1/model", headers=other)
+    assert (refused.status_code, refused.json()["code"]) == (403, "authz_denied")
+    listed = await client.get("/v1/models/belt", headers=mine)
+    assert ["3"] == [version["version"] for version in listed.json()["versions"]]
+    refused = await client.get("/v1/models/belt", headers=other)
+    assert (refused.status_code, refused.json()["code"]) == (403, "authz_denied")
+    assert "other_version" == gateway.records()[-1]["reason"]

@@ -22,7 +22,7 @@ from gateway.api.tls_groups import server_context, warn_of_unwanted_groups
 from gateway.errors import Code, OperatorError
 from gateway.keyfiles import read_private_file
 from gateway.metrics import GatewayMetrics
-from gateway.sealing.public_files import why_changeable, why_path_changeable
+from gateway.sealing.public_files import why_changeable, why_replaceable
 from gateway.settings import GatewaySettings
 
 POLL_SECONDS = 1.0
@@ -109,7 +109,7 @@ def _ask_for_certificates(context: ssl.SSLContext, files: TlsFiles) -> None:
 def _read_client_cas(file: Path) -> str:
     with file.open("rb") as opened:
         fault = why_changeable(os.fstat(opened.fileno()), safe_mode=0o644)
-        fault = fault or why_path_changeable(file.absolute())
+        fault = fault or why_replaceable(file)
         if fault is not None:
             raise OperatorError(Code.SETTINGS_INVALID, f"GATEWAY_CLIENT_CA_FILE: {file} {fault}")
         content = opened.read(MAX_CLIENT_CA_BYTES + 1)

@@ -24,11 +24,15 @@ def why_changeable(status: os.stat_result, *, safe_mode: int) -> str | None:
 def why_replaceable(file: Path) -> str | None:
     """Why everybody can put another file in the place of this one, and the fix, to stand after its path; None if not.
 
-    The folder alone counts, and its group may write: with the usual umask of a desktop it may, and that group is its
-    owner's own. Raises OSError for what cannot be looked at.
+    Of the path, links and all, only the folders of the link and of the file count, and their groups may write: with
+    the usual umask of a desktop they may, and that group is its owner's own. Where a file system is mounted read-only,
+    as volumes of Kubernetes are, modes say nothing. Raises OSError for what cannot be looked at.
     """
-    folder = file.resolve().parent
-    if folder.stat().st_mode & stat.S_IWOTH:
+    for folder in dict.fromkeys((file.absolute().parent, file.resolve().parent)):
+        if not folder.stat().st_mode & stat.S_IWOTH:
+            continue
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            continue
         return f"lies in {folder}, where everybody can replace it; chmod that folder to 0755 or move the file"
     return None
 

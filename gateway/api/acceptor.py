@@ -25,6 +25,7 @@ from typing import Protocol
 
 from gateway.api.limits import KERNEL_GRACE_SECONDS, EdgeLimits, Ended
 from gateway.api.places import Served
+from gateway.identity.suppression import Suppression
 
 BACKLOG = 512
 MAX_ACCEPTED_AT_ONCE = 4  # a handshake takes a millisecond, in which nobody else is served
@@ -146,6 +147,7 @@ class Acceptor:
         self._addresses: Counter[bytes] = Counter()
         self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._told = Suppression(max_addresses=1_000, max_records_per_minute=60)
         self._pause: asyncio.TimerHandle | None = None
         self._is_open = False
 
@@ -239,10 +241,18 @@ class Acceptor:
         seat.leave()
         if isinstance(exc, ssl.SSLError):
             seat.count(Ended.HANDSHAKE_FAILED)
+            self._tell(seat.address, exc)
         elif isinstance(exc, (TimeoutError, ConnectionAbortedError)):
             seat.count(Ended.HANDSHAKE_TIMEOUT)
         elif exc is not None and not isinstance(exc, OSError):
             log.error("handshake_crashed", exc_info=exc)
+
+    def _tell(self, address: bytes, exc: ssl.SSLError) -> None:
+        """Say why a handshake failed, which the event loop does not let the caller hear; once a minute an address."""
+        text = address_text(address)
+        is_told, untold = self._told.should_record(text, self._loop.time())
+        if is_told:
+            log.info("handshake_failed address=%s reason=%s untold=%d", text, exc.reason, untold)
 
     def _rest(self, exc: OSError) -> None:
         # The socket stays readable while nothing can be accepted: without a pause the loop would spin.
@@ -263,6 +273,13 @@ def address_key(address: str) -> bytes:
     packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
     is_mapped = packed.startswith(b"\0" * 10 + b"\xff\xff")  # RFC 4291 section 2.5.5.2
     return packed[12:] if is_mapped else packed[:8]
+
+
+def address_text(key: bytes) -> str:
+    """What address_key counts, as people write it."""
+    if len(key) == 4:
+        return socket.inet_ntop(socket.AF_INET, key)
+    return socket.inet_ntop(socket.AF_INET6, key.ljust(16, b"\0")) + "/64"
 
 
 def _give_up_unread_data(listener: socket.socket, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.acceptor import address_key
+from gateway.api.acceptor import address_key, address_text
 from gateway.api.limits import EdgeLimits, Ended
 from gateway.api.server import build_server
 from gateway.api.tls import TlsContexts, TlsFiles
@@ -99,9 +100,10 @@ async def test_one_address_gets_no_more_than_its_share(
 
 @pytest.mark.anyio
 async def test_a_share_comes_back_when_a_connection_ends(
-    certificates: Path, metrics: GatewayMetrics
+    certificates: Path, metrics: GatewayMetrics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However it ends: answered, hung up, no TLS at all."""
+    """However it ends: answered, hung up, no TLS at all; why a handshake failed is in the log."""
+    caplog.set_level(logging.INFO)
     limits = EdgeLimits(max_connections_per_address=1)
     async with serving(certificates, Calls().app, limits=limits, metrics=metrics) as port:
         assert (await exchange(certificates, port, GET)).endswith(b"here")
@@ -117,6 +119,7 @@ async def test_a_share_comes_back_when_a_connection_ends(
         assert (await exchange(certificates, port, GET)).endswith(b"here")
     assert ended(metrics, Ended.ADDRESS_LIMIT) == 0
     assert ended(metrics, Ended.HANDSHAKE_FAILED) == 1
+    assert "handshake_failed address=127.0.0.1 reason=" in caplog.text
 
 
 async def until_empty(metrics: GatewayMetrics) -> None:
@@ -338,3 +341,16 @@ def test_what_counts_as_one_address(one: str, other: str, *, is_same: bool) -> N
 def test_every_address_has_a_key(address: object) -> None:
     """Whatever the system reports."""
     assert len(address_key(str(address))) in (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+    ],
+)
+def test_what_counts_as_an_address_is_written_as_people_do(address: str, text: str) -> None:
+    """In the log, where somebody looks for the caller."""
+    assert text == address_text(address_key(address))

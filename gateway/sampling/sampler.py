@@ -328,7 +328,9 @@ class Sampler:
             try:
                 rejected = self._write_batch(batch)
             except SQLAlchemyError as exc:
-                log.warning("samples_not_written", exc_info=exc)
+                if not self._is_backing_off:
+                    # Once for a failure that lasts, and without a trace: whoever reads it looks at the database.
+                    log.warning("samples_not_written cause=%s", getattr(exc, "orig", exc))
                 self._back_off()
                 return
             self._release(len(batch))

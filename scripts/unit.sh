@@ -10,17 +10,23 @@ run() {
     .venv/bin/python -m pytest "$@"
 }
 
+# Whether a code of pytest's is a failure.
+is_bad() {
+    [ "$1" -ne 0 ] && [ "$1" -ne "$nothing_fits" ]
+}
+
 main() {
     # By file, so that fixtures of a module are made once; each process takes up to a gigabyte where torch is loaded.
     run -n auto --maxprocesses 4 --dist loadfile --ignore tests/system "$@"
     side_by_side=$?
-    [ "$side_by_side" -eq 0 ] || [ "$side_by_side" -eq "$nothing_fits" ] || exit "$side_by_side"
     run tests/system "$@"
     one_by_one=$?
-    if [ "$one_by_one" -eq "$nothing_fits" ]; then
+    if is_bad "$side_by_side" || [ "$one_by_one" -eq "$nothing_fits" ]; then
         exit "$side_by_side"
     fi
-    exit "$one_by_one"
+    if is_bad "$one_by_one"; then
+        exit "$one_by_one"
+    fi
 }
 
 main "$@"

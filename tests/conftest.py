@@ -42,12 +42,15 @@ def keeps_core_files() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def keeps_logging() -> Iterator[None]:
-    """What a library does to the root logger when it is imported must not silence what later tests listen for."""
+    """What a library does to logging when it is imported must not silence what later tests listen for."""
     root = logging.getLogger()
     before = root.level, root.manager.disable
     yield
     root.setLevel(before[0])
     root.manager.disable = before[1]
+    for logger in root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Tokens that fail in ways that SoftHSM2 never does: the last try for a PIN, a lost device, an exchanged key."""
 
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -245,6 +246,7 @@ def test_a_key_that_was_exchanged_is_not_used(uri: Pkcs11Uri, token: FakeToken) 
 
 def test_a_missing_library_names_the_extra(uri: Pkcs11Uri, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only whoever names a token needs it."""
+    gc.collect()  # Sessions of tests before this one close by the library.
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     assert fault_of(uri).endswith("pip install 'gatewatch[pkcs11]'")
 

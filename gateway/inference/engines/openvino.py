@@ -191,12 +191,21 @@ def _shape(port: Any) -> tuple[int | None, ...]:
     )
 
 
+def has_bfloat16() -> bool:
+    """Whether this machine's processor computes in bfloat16, which the library would replace by f32 in silence."""
+    return _computes_bfloat16(_core())
+
+
+def _computes_bfloat16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def _check_machine(core: Any, precision: str) -> None:
     if precision not in _HINTS:
         raise unsupported_model(
             f"OpenVINO has no precision {precision[:16]!r}: seal it again as f32"
         )
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bf16" and not _computes_bfloat16(core):
         raise unsupported_model(
             "it is sealed for bf16 and this processor has no bfloat16: "
             "seal it for this machine with --precision f32 or int8"

@@ -1,7 +1,7 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
 .PHONY: help run demo test lint unit constraints openapi clean bench-auth bench-path bench-runner bench-obfuscation \
-	torture-edge torture-images torture-promotion torture-tls
+	torture-edge torture-images torture-promotion torture-tls installed
 
 EVERYTHING = reports seal postgres onnxruntime pkcs11 redis dev
 
@@ -27,8 +27,10 @@ demo:
 	@scripts/install.sh reports
 	@.venv/bin/python examples/conveyor/demo.py
 
-test:
+installed:
 	@scripts/install.sh $(EVERYTHING)
+
+test: installed
 	@scripts/softhsm.sh
 	@scripts/redis.sh
 	@scripts/oidc_provider.sh
@@ -43,32 +45,25 @@ lint:
 unit:
 	@scripts/unit.sh $(PYTEST_ARGS)
 
-bench-auth:
-	@scripts/install.sh $(EVERYTHING)
+bench-auth: installed
 	@.venv/bin/python benchmarks/authentication.py
 
-bench-path:
-	@scripts/install.sh $(EVERYTHING)
+bench-path: installed
 	@.venv/bin/python benchmarks/path.py
 
-bench-runner:
-	@scripts/install.sh $(EVERYTHING)
+bench-runner: installed
 	@.venv/bin/python benchmarks/runner.py
 
-bench-obfuscation:
-	@scripts/install.sh $(EVERYTHING)
+bench-obfuscation: installed
 	@.venv/bin/python benchmarks/obfuscation.py
 
-torture-promotion:
-	@scripts/install.sh $(EVERYTHING)
+torture-promotion: installed
 	@.venv/bin/python benchmarks/promotion.py
 
-torture-edge:
-	@scripts/install.sh $(EVERYTHING)
+torture-edge: installed
 	@.venv/bin/python benchmarks/edge.py
 
-torture-images:
-	@scripts/install.sh $(EVERYTHING)
+torture-images: installed
 	@.venv/bin/python benchmarks/images.py
 
 torture-tls:

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.command_line.output import AsJson, terminal
+
+if TYPE_CHECKING:
+    from gateway.store.queries.token_denials import StoredDenial
 
 token = typer.Typer(no_args_is_help=True, help="Revoke access tokens; issue some for development.")
 
@@ -85,8 +88,7 @@ def token_revoke(
     from gateway.admission import token_lifetimes
     from gateway.commands.opening import settings_of_process, utc_now
     from gateway.commands.revocation_order import OrderInvalidError, read_order
-    from gateway.commands.token_revocation import as_members, describe, read_token_names, revoke
-    from gateway.commands.token_revocation import until as until_when
+    from gateway.commands.token_revocation import as_members, read_token_names, revoke
 
     settings = settings_of_process()
     known_issuers = list(token_lifetimes(settings))
@@ -111,7 +113,13 @@ def token_revoke(
         print(json.dumps(as_members(stored, now=now)))
     if order.issuer not in known_issuers:
         _tell(f"note: no setting trusts {order.issuer}; trusted are {', '.join(known_issuers)}")
-    _tell(f"denied {until_when(stored.denial)}: {describe(stored.denial)} (denial {stored.id})")
+    _tell_denied(stored)
+
+
+def _tell_denied(stored: "StoredDenial") -> None:
+    from gateway.commands.token_revocation import describe, until
+
+    _tell(f"denied {until(stored.denial)}: {describe(stored.denial)} (denial {stored.id})")
     _tell("every gateway on the same database follows within a second")
 
 

@@ -40,17 +40,19 @@ def keeps_core_files() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def keeps_logging() -> Iterator[None]:
-    """What a library does to logging when it is imported must not silence what later tests listen for."""
-    root = logging.getLogger()
-    before = root.level, root.manager.disable
-    yield
-    root.setLevel(before[0])
-    root.manager.disable = before[1]
-    for logger in root.manager.loggerDict.values():
+def _listen_again() -> None:
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    for logger in logging.getLogger().manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False
+            logger.propagate = True
+
+
+@pytest.fixture(autouse=True)
+def keeps_logging() -> None:
+    """What a library did to logging, in an earlier test or a shared fixture, must not silence what this test listens for."""
+    _listen_again()
 
 
 @pytest.fixture(scope="session")

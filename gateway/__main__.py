@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.command_line.audit import audit
 from gateway.command_line.keys import keys
 from gateway.command_line.models import models
 from gateway.command_line.output import AsJson, terminal
@@ -25,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-audit = typer.Typer(no_args_is_help=True, help="Check and read the audit ledger.")
 db = typer.Typer(no_args_is_help=True, help="Create and migrate the database.")
 samples = typer.Typer(no_args_is_help=True, help="Look at kept samples.")
 for name, group in {
@@ -99,37 +99,6 @@ def dev(
     from gateway.dev.run import run
 
     run(home=home, any_ports=any_ports, as_json=as_json, since=since)
-
-
-@audit.command("verify")
-def audit_verify(as_json: AsJson = False) -> None:
-    """Check every record of the ledger and locate the first bad one; exits 1 if there is one.
-
-    Example: gateway audit verify --json
-    """
-    from gateway.commands.audit import verify
-    from gateway.commands.opening import settings_of_process
-
-    verify(settings_of_process(), as_json=as_json)
-
-
-@audit.command("show")
-def audit_show(
-    request_id: Annotated[
-        str | None, typer.Argument(help="Only this request's: X-Request-Id of the answer.")
-    ] = None,
-    newest: Annotated[int, typer.Option(min=1, max=10_000, help="How many, at most.")] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """Print records, the oldest first: time, action, outcome, address, subject, model, code, reason;
-    looking is recorded.
-
-    Example: gateway audit show --newest 50
-    """
-    from gateway.commands.audit import show
-    from gateway.commands.opening import settings_of_process
-
-    show(settings_of_process(), request_id=request_id, newest=newest, as_json=as_json)
 
 
 @db.command("upgrade")

@@ -29,6 +29,7 @@ from gateway.api.edge import Edge
 from gateway.api.resource_metadata import ResourceFacts
 from gateway.api.routes import build_app
 from gateway.audit.events import Action, AuditEvent, Outcome
+from gateway.audit.opened import open_audit_log
 from gateway.audit.readiness import Readiness
 from gateway.audit.writer import AuditLog
 from gateway.errors import AuditUnavailableError, Code, OperatorError
@@ -81,11 +82,7 @@ def built(settings: GatewaySettings, opened: Opened, *, clock: Clock) -> Iterato
     Raises OperatorError for whatever configuration, keys or files lack.
     """
     with ExitStack() as stack:
-        audit = AuditLog(
-            engine=opened.store,
-            origin=settings.audit_origin,
-            timeout_seconds=settings.audit_timeout_seconds,
-        )
+        audit = open_audit_log(opened.store, settings)
         stack.callback(audit.close)
         with _failure_recorded(settings, audit, clock):
             app = _build(settings, opened, audit, stack, clock)
@@ -138,9 +135,7 @@ def _build(
         metrics=metrics,
         clock=clock,
     )
-    readiness = Readiness(
-        engine=opened.store, audit=audit, origin=settings.audit_origin, clock=clock
-    )
+    readiness = Readiness(engine=opened.store, audit=audit, clock=clock)
     edge = Edge(
         pipeline=pipeline,
         directory=directory,
@@ -264,8 +259,10 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        # A gateway that cannot write its first record does not open its door.
+        # A gateway that cannot write its first record, or whose ledger does not go on from what was signed, does not
+        # open its door.
         await audit.append(event(Action.GATEWAY_START))
+        await audit.checkpoint()
         metrics.ready.set_function(lambda: float(door.is_ready()))
         background = [asyncio.create_task(watch.run()), asyncio.create_task(door.run())]
         yield

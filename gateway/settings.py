@@ -108,6 +108,17 @@ class GatewaySettings(StrictSettings):
     # The ledger.
     audit_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,126}$")] = "gateway"
     audit_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    audit_key_file: Path = Path("var/keys/ledger.key")
+    # The longest that a record is durable and not yet covered by a signature.
+    audit_checkpoint_seconds: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+    audit_emergency_file: Path = Path("var/emergency.audit")
+    # A second place for checkpoints: another volume, another host.
+    audit_witness_file: str = ""
+    audit_witness_url: Annotated[str, Field(pattern=r"^(https://[^\s?#]+)?$")] = ""
+    audit_witness_ca_file: str = ""
+    # Personal fields become keyed hashes where a key is given.
+    audit_pseudonym_key_file: str = ""
+    audit_pseudonym_fields: str = "subject,client_id,address"
 
     # Samples. Images are the costly part, so few are kept unless asked for.
     sample_rate: Ratio = 1.0
@@ -122,6 +133,11 @@ class GatewaySettings(StrictSettings):
             raise ValueError(
                 "GATEWAY_CLIENT_CA_FILE is without effect while GATEWAY_CLIENT_CERTIFICATES is none: "
                 "set it to optional or required"
+            )
+        if self.audit_witness_ca_file and not self.audit_witness_url:
+            raise ValueError(
+                "GATEWAY_AUDIT_WITNESS_CA_FILE is for a witness that is asked over HTTPS: set "
+                "GATEWAY_AUDIT_WITNESS_URL, or leave it out"
             )
         if self.jwks_ca_file and not self.jwks_url:
             raise ValueError(

@@ -24,14 +24,29 @@ class Action(StrEnum):
     MODELS_RETIRE = "models.retire"
     MODELS_TRAFFIC = "models.traffic"
     MODELS_LOAD = "models.load"
+    KEYS_CREATE = "keys.create"
+    KEYS_USE = "keys.use"
     KEYS_ROTATE = "keys.rotate"
+    ISSUER_KEYS = "issuer.keys"
+    POLICY_CHANGE = "policy.change"
     TOKENS_REVOKE = "tokens.revoke"
     TOKENS_RESTORE = "tokens.restore"
     GATEWAY_START = "gateway.start"
     GATEWAY_STOP = "gateway.stop"
+    AUDIT_CREATE = "audit.create"
     AUDIT_READ = "audit.read"
+    AUDIT_EXPORT = "audit.export"
+    AUDIT_PROVE = "audit.prove"
     AUDIT_VERIFY = "audit.verify"
+    AUDIT_OUTAGE = "audit.outage"
+    AUDIT_WITNESS = "audit.witness"
     SAMPLES_VIEW = "samples.view"
+    TRUTH_WRITE = "truth.write"
+    REFERENCE_MAKE = "reference.make"
+    REPORT_MAKE = "report.make"
+    ALARM_CHANGE = "alarm.change"
+    MONITOR_START = "monitor.start"
+    MONITOR_STOP = "monitor.stop"
     ROUTE_UNKNOWN = "route.unknown"
 
 
@@ -54,6 +69,9 @@ class AuditEvent:
     input_sha256: lower-case hexadecimal, of the body as received; input_bytes: its length.
     result_digest: lower-case hexadecimal SHA-256 of the answer; result_count: its detections.
     code: the constant error code. reason: why, for the security team; the caller never sees it.
+    authentication: the verified token's acr and amr, joined by spaces. proof_key_thumbprint: of the key that a DPoP
+    proof was made with. detail: what was asked or changed, in name=value pairs: filters, key ids, digests.
+    pseudonymised: names of the fields whose values are keyed hashes, comma-separated.
     """
 
     action: Action
@@ -76,6 +94,10 @@ class AuditEvent:
     result_count: int | None = None
     code: Code | None = None
     reason: str | None = None
+    authentication: str | None = None
+    proof_key_thumbprint: str | None = None
+    detail: str | None = None
+    pseudonymised: str | None = None
 
 
 # Characters a field keeps. Together they bound a record to a few kilobytes whatever a caller sends.
@@ -95,6 +117,10 @@ MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
         "input_sha256": 64,
         "result_digest": 64,
         "reason": 512,
+        "authentication": 256,
+        "proof_key_thumbprint": 64,
+        "detail": 1024,
+        "pseudonymised": 64,
     }
 )
 

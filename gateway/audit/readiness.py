@@ -27,14 +27,12 @@ class Readiness:
         *,
         engine: Engine,
         audit: AuditLog,
-        origin: str,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """monotonic: seconds. audit: writes to the ledger of this origin in this database."""
+        """monotonic: seconds. audit: writes to a ledger in this database."""
         self._engine = engine
         self._audit = audit
-        self._origin = origin
         self._clock = clock
         self._monotonic = monotonic
         self._answer = False
@@ -62,7 +60,9 @@ class Readiness:
     def _can_record(self) -> bool:
         try:
             with self._engine.connect() as connection:
-                find_last_position(connection, self._origin)
+                find_last_position(connection, self._audit.origin)
+            if self._audit.is_broken:
+                return False
             if self._audit.is_failing:
                 # No load balancer sends calls here meanwhile, so this is what finds that the database is well again.
                 self._audit.append_blocking(self._resumed())

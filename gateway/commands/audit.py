@@ -6,7 +6,7 @@ is wrong under a good end. Reading is recorded before anything is shown.
 
 import json
 from dataclasses import replace
-from datetime import UTC
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +14,11 @@ from rich.progress import Progress
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.audit.creation import create_ledger
 from gateway.audit.events import MAX_CHARACTERS, Action, Outcome, printable
+from gateway.audit.keys import load_ledger_signer
+from gateway.audit.opened import open_audit_log
 from gateway.audit.verify import VerifyResult, verify_ledger
-from gateway.audit.writer import AuditLog
 from gateway.commands.opening import opened_store, operator_event
 from gateway.errors import AuditUnavailableError, Code, LedgerError
 from gateway.settings import GatewaySettings
@@ -25,6 +27,19 @@ from gateway.store.records import AuditRecord
 
 MAX_OTHER_LEDGERS = 20
 MAX_SHOWN_RECORDS = 10_000
+
+
+def create(settings: GatewaySettings, *, now: datetime) -> None:
+    """Begin the ledger that the settings name; what is there of a release before becomes its beginning.
+
+    Raises KeyFileError for its key, LedgerError if it exists.
+    """
+    signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
+    with opened_store(settings) as engine:
+        adopted = create_ledger(engine, signer, now=now)
+        _record(engine, settings, Action.AUDIT_CREATE)
+    print(f"{signer.name}: begun" + (f" with {adopted} records of before" if adopted else ""))
+    print(f"its public key, for whoever checks proofs: {signer.verifier.line()}")
 
 
 def verify(settings: GatewaySettings, *, as_json: bool) -> None:
@@ -89,11 +104,7 @@ def _record(
     engine: Engine, settings: GatewaySettings, action: Action, *, request_id: str | None = None
 ) -> None:
     event = replace(operator_event(action), outcome=Outcome.ANSWERED, request_id=request_id)
-    log = AuditLog(
-        engine=engine,
-        origin=settings.audit_origin,
-        timeout_seconds=settings.audit_timeout_seconds,
-    )
+    log = open_audit_log(engine, settings)
     try:
         log.append_blocking(event)
     finally:
@@ -108,7 +119,7 @@ def _request_member(request_id: str) -> str:
 
 def _line(record: AuditRecord) -> str:
     body = json.loads(record.body)
-    time = record.recorded_at.astimezone(UTC).isoformat(timespec="milliseconds")
+    time = f"{record.recorded_at[:23]}Z"
     members = [body.get(name) for name in ("action", "outcome", "address", "subject")]
     members += [_model(body), body.get("code"), body.get("reason")]
     return "  ".join([time, *("-" if m is None else _shown(m) for m in members)])

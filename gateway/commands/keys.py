@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from gateway.audit.keys import create_ledger_key
 from gateway.errors import Code, KeyFileError
 from gateway.identity.issue import create_signing_key, jwks_of, load_signing_key
 from gateway.sealing.kek_specs import KekOpener, parse_spec
@@ -16,7 +17,7 @@ while this file is here. In production an identity provider signs tokens, and ne
 
 
 def create_all(folder: Path) -> None:
-    """A KEK, and a signer with its trusted public key, each if it is absent.
+    """A KEK, a signer with its trusted public key, and the ledger's key, each if it is absent.
 
     Raises KeyFileError if one cannot be written. Running it again after a crash makes what is missing.
     """
@@ -26,6 +27,8 @@ def create_all(folder: Path) -> None:
         create_kek(folder / "kek")
     if not (folder / "signer.key").exists():
         create_signer(folder / "signer.key")
+    if not (folder / "ledger.key").exists():
+        create_ledger_key(folder / "ledger.key")
     if not any(signers.glob("*.pem")):
         # Only where none is trusted: one that is missing beside others may have been withdrawn.
         signer = load_signer(folder / "signer.key")

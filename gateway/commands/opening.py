@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.events import Action, AuditEvent, Outcome
+from gateway.audit.opened import open_audit_log
 from gateway.audit.writer import AuditLog
 from gateway.errors import Code, GatewayError, OperatorError, SettingsError
 from gateway.sealing.kek_specs import KekOpener, split_specs
@@ -112,11 +113,7 @@ def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> It
     SIGTERM and SIGHUP raise TerminatedError inside the block. Raises AuditUnavailableError before the action if it
     cannot be recorded.
     """
-    log = AuditLog(
-        engine=engine,
-        origin=settings.audit_origin,
-        timeout_seconds=settings.audit_timeout_seconds,
-    )
+    log = open_audit_log(engine, settings)
     try:
         with unwinding_on_signals():
             log.append_blocking(event)

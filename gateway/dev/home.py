@@ -15,6 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from gateway.audit.creation import create_ledger, verifier_of_ledger
+from gateway.audit.keys import load_ledger_signer
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all, create_development_issuer
 from gateway.commands.opening import opened_store
@@ -83,6 +85,8 @@ def gateway_overrides(layout: Layout) -> dict[str, object]:
         "keks": f"file:{layout.keys / 'kek'}",
         "trusted_signers_folder": layout.keys / "signers",
         "jwks_file": layout.keys / "jwks.json",
+        "audit_key_file": layout.keys / "ledger.key",
+        "audit_emergency_file": layout.state / "emergency.audit",
         "tls_certificate_file": layout.certificates / "server.pem",
         "tls_key_file": layout.certificates / "server.key",
     }
@@ -120,11 +124,19 @@ def _prepare(
     _refuse_lost_kek(settings, layout.keys / "kek")
     create_all(layout.keys)
     create_development_issuer(layout.keys)
+    _begin_ledger(settings, now=clock())
     _check_keyset(settings.jwks_file)
     if _lacks_demo_model(settings):
         console.print("sealing the demo model")
         seal(settings, _demo_order(layout), console=Console(quiet=True))
     _write_tokens(layout, settings)
+
+
+def _begin_ledger(settings: GatewaySettings, *, now: datetime) -> None:
+    with opened_store(settings) as store:
+        if verifier_of_ledger(store, settings.audit_origin) is None:
+            signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
+            create_ledger(store, signer, now=now)
 
 
 def prepare_reference(environment: Mapping[str, str], *, console: Console) -> None:

@@ -159,16 +159,50 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """One line of a ledger: position counts from 0 without gaps inside its origin.
+    """One record of a ledger: position counts from 0 without gaps inside its origin.
 
-    body is the canonical JSON that was hashed; record_hash = SHA-256(0x00 || previous hash || body).
+    body is the canonical JSON that was hashed; leaf_hash = SHA-256(0x00 || body). The others repeat members of the
+    body for searching; recorded_at is its text, which sorts by time.
     """
 
     origin: str
     position: int
-    recorded_at: datetime
     body: str
-    record_hash: bytes
+    leaf_hash: bytes
+    recorded_at: str
+    action: str
+    outcome: str
+    request_id: str | None
+    subject: str | None
+    model_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLedger:
+    """One ledger: its origin and the key that signs it, as a C2SP verifier line."""
+
+    origin: str
+    verifier: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """The hash of a full subtree of 256^level records, the number-th from 0; level >= 1."""
+
+    origin: str
+    level: int
+    number: int
+    node_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A signed note as stored; nothing of it is verified."""
+
+    origin: str
+    size: int
+    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The gateway's tables. The monitor reads them and adds its own to the same metadata (monitor.tables).
 
-Rules: no foreign keys from the monitor's tables into these; audit_records is insert-only.
+Rules: no foreign keys from the monitor's tables into these; audit_records, audit_nodes and audit_checkpoints are
+insert-only.
 """
 
 from datetime import UTC, datetime
@@ -93,14 +94,79 @@ sample_images = Table(
     Column("ciphertext", LargeBinary, nullable=False),
 )
 
+# One row a ledger, made by `gateway audit create`; its records, hashes and checkpoints have its origin.
+audit_ledgers = Table(
+    "audit_ledgers",
+    metadata,
+    Column("origin", String(128), primary_key=True),
+    Column("verifier", String(256), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+_IS_NO_PREDICTION = text("action <> 'predict'")
+_DID_NOT_SUCCEED = text("outcome IN ('refused', 'failed')")
+
+# body alone is hashed. What stands beside it repeats members of it for searching, and `gateway audit verify` compares.
 audit_records = Table(
     "audit_records",
     metadata,
     Column("origin", String(128), primary_key=True),
     Column("position", BigInteger, primary_key=True, autoincrement=False),
-    Column("recorded_at", UtcDateTime, nullable=False),
     Column("body", Text, nullable=False),
-    Column("record_hash", LargeBinary(32), nullable=False),
+    Column("leaf_hash", LargeBinary(32), nullable=False),
+    # As in the body, so that text sorts by time.
+    Column("recorded_at", String(27), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("request_id", String(64), nullable=True),
+    Column("subject", String(256), nullable=True),
+    Column("model_name", String(128), nullable=True),
+    Index("ix_audit_records_recorded_at", "recorded_at", "origin", "position"),
+    Index("ix_audit_records_request_id", "request_id"),
+    Index("ix_audit_records_subject", "subject", "recorded_at"),
+    # Only of what is rare, so that an answered prediction pays for neither.
+    Index(
+        "ix_audit_records_action",
+        "action",
+        "recorded_at",
+        sqlite_where=_IS_NO_PREDICTION,
+        postgresql_where=_IS_NO_PREDICTION,
+    ),
+    Index(
+        "ix_audit_records_outcome",
+        "outcome",
+        "recorded_at",
+        sqlite_where=_DID_NOT_SUCCEED,
+        postgresql_where=_DID_NOT_SUCCEED,
+    ),
+)
+
+# The hash of every full subtree of 256^level records, level >= 1 (gateway.audit.merkle).
+audit_nodes = Table(
+    "audit_nodes",
+    metadata,
+    Column("origin", String(128), primary_key=True),
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("node_hash", LargeBinary(32), nullable=False),
+)
+
+# Signed notes, all of them: they bound where a ledger was changed by somebody who mended its hashes.
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("origin", String(128), primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+)
+
+# The newest checkpoint of each ledger with the signatures of its witnesses; the monitor writes it.
+audit_cosignatures = Table(
+    "audit_cosignatures",
+    metadata,
+    Column("origin", String(128), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
 )
 
 _IN_PRODUCTION = text("stage = 'production'")

@@ -1,31 +1,30 @@
 """SQL over audit_records. Records are only ever inserted."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, Dialect, Row, bindparam, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from gateway.store.records import AuditRecord
 from gateway.store.tables import audit_records
 
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("key")))
+_COLUMNS = tuple(column.name for column in audit_records.columns)
 # Driver SQL, and not SQLAlchemy's constructs, for the two statements of every commit: compiling and converting costs
 # several times what SQLite needs to run them, on the path that every call waits for.
-_LAST = "SELECT position, record_hash FROM audit_records WHERE origin = ? ORDER BY position DESC LIMIT 1"
-_INSERT = "INSERT INTO audit_records (origin, position, recorded_at, body, record_hash) VALUES (?, ?, ?, ?, ?)"
+_LAST = (
+    "SELECT position, leaf_hash FROM audit_records WHERE origin = ? ORDER BY position DESC LIMIT 1"
+)
+_INSERT = (
+    f"INSERT INTO audit_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (constants)
+)
 
 
 @lru_cache(maxsize=4)
 def _in_driver_style(statement: str, paramstyle: str) -> str:
     return statement if paramstyle == "qmark" else statement.replace("?", "%s")
-
-
-def _time_as_stored(dialect: Dialect) -> Callable[[datetime], object]:
-    """What the column's own type does to a time on its way into this database."""
-    process = audit_records.c.recorded_at.type.bind_processor(dialect)
-    return (lambda moment: moment) if process is None else process
 
 
 def lock_ledger(connection: Connection, origin: str) -> None:
@@ -41,16 +40,29 @@ def lock_ledger(connection: Connection, origin: str) -> None:
 
 
 def find_last_position(connection: Connection, origin: str) -> tuple[int, bytes] | None:
-    """Position and hash of the ledger's last record; None if it has none."""
+    """Position and leaf hash of the ledger's last record; None if it has none."""
     statement = _in_driver_style(_LAST, connection.dialect.paramstyle)
     row = connection.exec_driver_sql(statement, (origin,)).one_or_none()
-    return None if row is None else (row.position, row.record_hash)
+    return None if row is None else (row.position, row.leaf_hash)
 
 
 def insert_audit_records(connection: Connection, records: Sequence[AuditRecord]) -> None:
     """Add records. Raises IntegrityError if a position of this origin is taken."""
-    stored = _time_as_stored(connection.dialect)
-    rows = [(r.origin, r.position, stored(r.recorded_at), r.body, r.record_hash) for r in records]
+    rows = [
+        (
+            r.origin,
+            r.position,
+            r.body,
+            r.leaf_hash,
+            r.recorded_at,
+            r.action,
+            r.outcome,
+            r.request_id,
+            r.subject,
+            r.model_name,
+        )
+        for r in records
+    ]
     connection.exec_driver_sql(_in_driver_style(_INSERT, connection.dialect.paramstyle), rows)
 
 
@@ -66,7 +78,7 @@ def load_audit_records(
     query = select(table).where(table.c.origin == origin).order_by(table.c.position).limit(limit)
     if after_position is not None:
         query = query.where(table.c.position > after_position)
-    return [_record(row) for row in connection.execute(query)]
+    return [audit_record(row) for row in connection.execute(query)]
 
 
 def list_positions(
@@ -80,13 +92,17 @@ def list_positions(
     return connection.execute(query.order_by(table.c.position).limit(limit)).scalars().all()
 
 
-def find_record_hash(connection: Connection, origin: str, position: int) -> bytes | None:
-    """The hash of one record; None if there is none at this position."""
+def load_leaf_hashes(
+    connection: Connection, origin: str, start: int, end: int
+) -> list[tuple[int, bytes]]:
+    """Position and leaf hash of the records from start to before end, in order; a gap shows as a missing position."""
     table = audit_records
-    query = select(table.c.record_hash).where(
-        table.c.origin == origin, table.c.position == position
+    query = (
+        select(table.c.position, table.c.leaf_hash)
+        .where(table.c.origin == origin, table.c.position >= start, table.c.position < end)
+        .order_by(table.c.position)
     )
-    return connection.execute(query).scalar_one_or_none()
+    return [(position, leaf_hash) for position, leaf_hash in connection.execute(query)]
 
 
 def load_newest_records(
@@ -102,7 +118,7 @@ def load_newest_records(
         # SQLite's LIKE takes capitals for small letters, so the exact comparison follows.
         query = query.where(table.c.body.contains(containing, autoescape=True))
     rows = connection.execute(query.order_by(table.c.position.desc()).limit(limit)).all()
-    return [record for record in map(_record, reversed(rows)) if containing in record.body]
+    return [record for record in map(audit_record, reversed(rows)) if containing in record.body]
 
 
 def count_other_ledgers(
@@ -115,8 +131,10 @@ def count_other_ledgers(
     return [(name, count) for name, count in rows]
 
 
-def _record(row: Row[tuple[object, ...]]) -> AuditRecord:
-    record = AuditRecord(row.origin, row.position, row.recorded_at, row.body, row.record_hash)
-    if (type(record.position), type(record.body), type(record.record_hash)) != (int, str, bytes):
+def audit_record(row: Row[tuple[object, ...]]) -> AuditRecord:
+    """The record of a whole row. Raises ValueError if a value has another type than its column."""
+    values: tuple[Any, ...] = tuple(row)
+    record = AuditRecord(*values)
+    if (type(record.position), type(record.body), type(record.leaf_hash)) != (int, str, bytes):
         raise ValueError(f"the audit record at position {row.position!r} has values of wrong types")
     return record

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import strategies as st
 
 from gateway.audit.checkpoints import Checkpoint, checkpoint_text, sign_checkpoint
-from gateway.audit.notes import NoteCosigner, NoteSigner, add_signature
+from gateway.audit.notes import NoteCosigner, NoteSigner, add_signature, encode_base64, format_note
 
 ENTRIES = tuple(
     map(bytes.fromhex, ("", "00", "10", "2021", "3031", "40414243", "5051525354555657"))
@@ -88,3 +89,33 @@ def flipped(content: bytes) -> list[bytes]:
     number = int.from_bytes(content, "big")
     bits = range(8 * len(content))
     return [(number ^ (1 << bit)).to_bytes(len(content), "big") for bit in reversed(bits)]
+
+
+TEXT = "first line\n\n\u00e8 subito sera\n"
+SIGNED = format_note(TEXT, [SIGNER.sign(TEXT)])
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="+"), min_size=1).filter(
+    lambda name: not any(c.isspace() or c < " " for c in name)
+)
+texts = st.lists(st.text(st.characters(codec="utf-8", min_codepoint=0x20))).map(
+    lambda lines: "".join(line + "\n" for line in ["first", *lines])
+)
+any_text = st.text(st.characters(exclude_categories=()))  # Lone surrogates too.
+
+
+@st.composite
+def near(draw: st.DrawFn, good: bytes) -> bytes:
+    """Bytes that differ from good ones in one place: some cut out, some put in."""
+    start = draw(st.integers(0, len(good)))
+    end = draw(st.integers(start, min(len(good), start + 8)))
+    return good[:start] + draw(st.binary(max_size=8)) + good[end:]
+
+
+def line_of(name: str, content: bytes) -> str:
+    """A signature line."""
+    return f"\u2014 {name} {encode_base64(content)}"
+
+
+def note_of(*lines: str, text: str = TEXT) -> bytes:
+    """A note with these signature lines, whatever they are."""
+    return (text + "\n" + "".join(line + "\n" for line in lines)).encode()

@@ -1,0 +1,53 @@
+"""Opening a ledger to write to it: the key, the check that the ledger was begun, what witnesses saw of it."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+
+from gateway.audit.checkpoints import SignedCheckpoint
+from gateway.audit.creation import verifier_of_ledger
+from gateway.audit.keys import load_ledger_signer
+from gateway.audit.notes import NoteSigner
+from gateway.audit.signing import CheckpointSigner
+from gateway.audit.writer import AuditLog, Outages
+from gateway.errors import Code, LedgerError
+from gateway.settings import GatewaySettings
+
+
+def open_audit_log(
+    engine: Engine,
+    settings: GatewaySettings,
+    *,
+    outages: Outages | None = None,
+    on_checkpoint: Callable[[SignedCheckpoint], None] = lambda _signed: None,
+) -> AuditLog:
+    """The ledger that the settings name, open for writing.
+
+    Raises KeyFileError for its key, LedgerError if it was never begun.
+    """
+    signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
+    _require_begun(engine, signer)
+    return AuditLog(
+        engine=engine,
+        signer=CheckpointSigner(signer),
+        checkpoint_seconds=settings.audit_checkpoint_seconds,
+        on_checkpoint=on_checkpoint,
+        outages=outages,
+        timeout_seconds=settings.audit_timeout_seconds,
+    )
+
+
+def _require_begun(engine: Engine, signer: NoteSigner) -> None:
+    begun_by = verifier_of_ledger(engine, signer.name)
+    if begun_by is None:
+        message = (
+            f"this database has no ledger {signer.name}: run `gateway audit create` once, or set "
+            "GATEWAY_AUDIT_ORIGIN to the one that it has"
+        )
+        raise LedgerError(Code.LEDGER_BROKEN, message, reason="missing")
+    if begun_by != signer.verifier.line():
+        message = (
+            f"the ledger {signer.name} was begun with another key than GATEWAY_AUDIT_KEY_FILE has: restore it, "
+            "or set GATEWAY_AUDIT_ORIGIN and run `gateway audit create` to begin another ledger"
+        )
+        raise LedgerError(Code.LEDGER_BROKEN, message, reason="another key")

@@ -1,0 +1,107 @@
+"""SQL over what makes records a ledger: its own row, the stored nodes of its tree, its signed checkpoints."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select
+
+from gateway.store.records import AuditLedger, StoredCheckpoint, StoredNode
+from gateway.store.tables import (
+    audit_checkpoints,
+    audit_cosignatures,
+    audit_ledgers,
+    audit_nodes,
+)
+
+
+def insert_ledger(
+    connection: Connection, origin: str, *, verifier: str, created_at: datetime
+) -> None:
+    """Add a ledger. Raises IntegrityError if there is one of this origin."""
+    values = {"origin": origin, "verifier": verifier, "created_at": created_at}
+    connection.execute(insert(audit_ledgers).values(values))
+
+
+def list_ledgers(connection: Connection) -> Sequence[AuditLedger]:
+    """Every ledger of this database, by origin."""
+    rows = connection.execute(select(audit_ledgers).order_by(audit_ledgers.c.origin))
+    return [AuditLedger(row.origin, row.verifier, row.created_at) for row in rows]
+
+
+def find_ledger(connection: Connection, origin: str) -> AuditLedger | None:
+    """The ledger of this origin; None if it was never created."""
+    row = connection.execute(
+        select(audit_ledgers).where(audit_ledgers.c.origin == origin)
+    ).one_or_none()
+    return None if row is None else AuditLedger(row.origin, row.verifier, row.created_at)
+
+
+def insert_nodes(connection: Connection, nodes: Sequence[StoredNode]) -> None:
+    """Add nodes of a tree. Raises IntegrityError if one is there already."""
+    if nodes:
+        rows = [
+            {"origin": n.origin, "level": n.level, "number": n.number, "node_hash": n.node_hash}
+            for n in nodes
+        ]
+        connection.execute(insert(audit_nodes), rows)
+
+
+def load_nodes(
+    connection: Connection, origin: str, level: int, start: int, end: int
+) -> list[tuple[int, bytes]]:
+    """Number and hash of the nodes of a level from start to before end, in order."""
+    table = audit_nodes
+    query = (
+        select(table.c.number, table.c.node_hash)
+        .where(table.c.origin == origin, table.c.level == level)
+        .where(table.c.number >= start, table.c.number < end)
+        .order_by(table.c.number)
+    )
+    return [(number, node_hash) for number, node_hash in connection.execute(query)]
+
+
+def insert_checkpoint(connection: Connection, origin: str, *, size: int, note: str) -> None:
+    """Add a signed checkpoint. Raises IntegrityError if there is one of this size."""
+    connection.execute(insert(audit_checkpoints).values(origin=origin, size=size, note=note))
+
+
+def find_newest_checkpoint(
+    connection: Connection, origin: str, *, up_to_size: int | None = None
+) -> StoredCheckpoint | None:
+    """The checkpoint of the largest size, of at most up_to_size where it is given; None if there is none."""
+    table = audit_checkpoints
+    query = select(table).where(table.c.origin == origin).order_by(table.c.size.desc()).limit(1)
+    if up_to_size is not None:
+        query = query.where(table.c.size <= up_to_size)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else StoredCheckpoint(row.origin, row.size, row.note)
+
+
+def load_checkpoints(
+    connection: Connection, origin: str, *, after_size: int = -1, limit: int
+) -> Sequence[StoredCheckpoint]:
+    """Checkpoints larger than a size, the smallest first, at most limit."""
+    table = audit_checkpoints
+    query = (
+        select(table)
+        .where(table.c.origin == origin, table.c.size > after_size)
+        .order_by(table.c.size)
+        .limit(limit)
+    )
+    return [StoredCheckpoint(row.origin, row.size, row.note) for row in connection.execute(query)]
+
+
+def find_cosigned(connection: Connection, origin: str) -> StoredCheckpoint | None:
+    """The newest checkpoint with its witnesses' signatures; None if none has signed yet."""
+    row = connection.execute(
+        select(audit_cosignatures).where(audit_cosignatures.c.origin == origin)
+    ).one_or_none()
+    return None if row is None else StoredCheckpoint(row.origin, row.size, row.note)
+
+
+def store_cosigned(connection: Connection, cosigned: StoredCheckpoint) -> None:
+    """Put a cosigned checkpoint in the place of the one before."""
+    table = audit_cosignatures
+    connection.execute(delete(table).where(table.c.origin == cosigned.origin))
+    values = {"origin": cosigned.origin, "size": cosigned.size, "note": cosigned.note}
+    connection.execute(insert(table).values(values))

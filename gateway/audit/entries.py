@@ -7,9 +7,10 @@ that a bundle of C2SP tlog-tiles can hold.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json import JSONEncoder
+from json.encoder import encode_basestring_ascii
+from operator import attrgetter, itemgetter
 
-from gateway.audit.events import MAX_CHARACTERS, AuditEvent, printable
+from gateway.audit.events import MAX_CHARACTERS, AuditEvent, is_plain, printable
 from gateway.audit.merkle import hash_leaf
 from gateway.errors import Code, SettingsError
 from gateway.store.records import AuditRecord
@@ -22,9 +23,23 @@ _NEW_IN_3 = frozenset({"authentication", "proof_key_thumbprint", "detail", "pseu
 # A name that can also stand in a signed note: C2SP signed-note allows neither spaces nor "+" in key names.
 _ORIGIN = re.compile(r"[!-*,-~]{1,128}")
 
-_encode = JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
-
 _NUMBERS = frozenset({"input_bytes", "result_count"})
+_TEXTS = tuple(MAX_CHARACTERS)
+_LIMITS = tuple(MAX_CHARACTERS.values())
+_texts_of = attrgetter(*_TEXTS)
+_REQUEST_ID, _SUBJECT, _MODEL_NAME = map(_TEXTS.index, ("request_id", "subject", "model_name"))
+# A template and json's own quoting write the same text as a JSONEncoder with sorted keys, in half the time, on the path
+# that every call takes twice; a test compares.
+_VALUES = (*_TEXTS, "recorded_at", "action", "outcome", "code", "input_bytes", "result_count")
+_MEMBERS = sorted({*_VALUES, "format"})
+_BODY = (
+    "{"
+    + ",".join(
+        f'"{member}":' + (str(FORMAT) if member == "format" else "%s") for member in _MEMBERS
+    )
+    + "}"
+)
+_in_order = itemgetter(*(_VALUES.index(member) for member in _MEMBERS if member != "format"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +76,39 @@ def encode_event(event: AuditEvent) -> Entry:
     """
     if event.recorded_at.tzinfo is None:
         raise RuntimeError("internal: a naive time reached the ledger")
-    members: dict[str, str | int | None] = {
-        "format": FORMAT,
-        "action": event.action.value,
-        "outcome": event.outcome.value,
-        "recorded_at": format_time(event.recorded_at),
-        "code": None if event.code is None else event.code.value,
-        "input_bytes": event.input_bytes,
-        "result_count": event.result_count,
-    }
-    texts: dict[str, str | None] = {}
-    for name, limit in MAX_CHARACTERS.items():
-        text = getattr(event, name)
-        texts[name] = None if text is None else printable(text, max_characters=limit)
-    body = _encode(members | texts)
+    recorded_at = format_time(event.recorded_at)
+    action, outcome = event.action.value, event.outcome.value
+    texts = [*map(_kept, _texts_of(event), _LIMITS)]
+    values = [
+        *map(_quoted, texts),
+        f'"{recorded_at}"',
+        f'"{action}"',
+        f'"{outcome}"',
+        "null" if event.code is None else f'"{event.code.value}"',
+        "null" if event.input_bytes is None else str(event.input_bytes),
+        "null" if event.result_count is None else str(event.result_count),
+    ]
+    body = _BODY % _in_order(values)
     return Entry(
         body=body,
         leaf_hash=hash_leaf(body.encode("ascii")),
-        recorded_at=format_time(event.recorded_at),
-        action=event.action.value,
-        outcome=event.outcome.value,
-        request_id=texts["request_id"],
-        subject=texts["subject"],
-        model_name=texts["model_name"],
+        recorded_at=recorded_at,
+        action=action,
+        outcome=outcome,
+        request_id=texts[_REQUEST_ID],
+        subject=texts[_SUBJECT],
+        model_name=texts[_MODEL_NAME],
     )
+
+
+def _kept(text: str | None, limit: int) -> str | None:
+    if text is None or (len(text) <= limit and is_plain(text)):
+        return text
+    return printable(text, max_characters=limit)
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else encode_basestring_ascii(text)
 
 
 def audit_record(entry: Entry, *, origin: str, position: int) -> AuditRecord:

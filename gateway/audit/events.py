@@ -135,11 +135,16 @@ def printable(unverified_text: str, *, max_characters: int) -> str:
     """
     # Cutting first bounds the work: escaping never makes a text shorter.
     text = unverified_text[: max_characters + 1]
-    if not text.isprintable() or "\\" in text:
+    if not is_plain(text):
         text = "".join(map(_escape, text))
     if len(text) <= max_characters:
         return text
     return text[: max_characters - len(_CUT)] + _CUT
+
+
+def is_plain(text: str) -> bool:
+    """Whether printable() leaves a text that is short enough as it is."""
+    return text.isprintable() and "\\" not in text
 
 
 def _escape(character: str) -> str:

@@ -28,13 +28,14 @@ class CheckpointSigner:
     def __init__(self, signer: NoteSigner, *, witnessed: Iterable[Checkpoint] = ()) -> None:
         """witnessed: what others saw of this ledger, the signature checked."""
         self._signer = signer
+        self._verifiers = [signer.verifier]
         self._witnessed = tuple(witnessed)
         self._signed: Checkpoint | None = None
 
     @property
     def origin(self) -> str:
         """The ledger's name."""
-        return self._signer.verifier.name
+        return self._signer.name
 
     def sign(self, connection: Connection, tail: Tail) -> SignedCheckpoint:
         """A stored checkpoint of this tail: the newest one if it covers it, else a new one, durable with the commit.
@@ -49,7 +50,7 @@ class CheckpointSigner:
             return newest
         note = sign_checkpoint(checkpoint, self._signer)
         insert_checkpoint(connection, self.origin, size=tail.size, note=note.decode())
-        return open_checkpoint(note, origin=self.origin, verifiers=[self._signer.verifier])
+        return open_checkpoint(note, origin=self.origin, verifiers=self._verifiers)
 
     def remember(self, signed: SignedCheckpoint) -> None:
         """It is durable: no later one may contradict it, whatever the database says by then."""
@@ -60,9 +61,7 @@ class CheckpointSigner:
         stored = find_newest_checkpoint(connection, self.origin)
         if stored is None:
             raise LogInvalidError("it has no signed beginning")
-        return open_checkpoint(
-            stored.note.encode(), origin=self.origin, verifiers=[self._signer.verifier]
-        )
+        return open_checkpoint(stored.note.encode(), origin=self.origin, verifiers=self._verifiers)
 
     def _known(self, newest: Checkpoint) -> set[Checkpoint]:
         known = {newest, *self._witnessed}

@@ -1,6 +1,6 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint unit constraints openapi clean bench-auth bench-path bench-runner bench-obfuscation \
+.PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-path bench-runner bench-obfuscation \
 	torture-edge torture-images torture-promotion torture-tls installed
 
 EVERYTHING = reports seal postgres onnxruntime pkcs11 redis dev
@@ -9,6 +9,7 @@ help:
 	@echo 'make run         gateway and monitor on this machine, with a demo model; Ctrl-C stops both'
 	@echo 'make demo        watches a drift arrive, ring and clear, in a temporary folder (about 2 minutes)'
 	@echo 'make test        installs everything and runs every check and test'
+	@echo 'make bench-audit  what appending to the ledger, verifying and proving cost'
 	@echo 'make bench-auth  what authentication, authorisation and limits add to a request'
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
@@ -44,6 +45,9 @@ lint:
 
 unit:
 	@scripts/unit.sh $(PYTEST_ARGS)
+
+bench-audit: installed
+	@.venv/bin/python benchmarks/audit.py
 
 bench-auth: installed
 	@.venv/bin/python benchmarks/authentication.py

@@ -177,6 +177,7 @@ def test_a_log_signs_under_its_own_name() -> None:
         TEXT[:-1],
         TEXT + "\n",
         TEXT + "extension\n",
+        TEXT + "extension",
         TEXT.replace("\n7\n", "\n"),
         TEXT.replace("\n7\n", "\n7\n\n"),
         TEXT.replace("\n7\n", "\n\n"),

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from gateway.audit.verify import verify_ledger
-from gateway.store.queries.audit import load_audit_records
+from tests.gateway.ledgers import checked_bodies
 
 ORIGIN = "gatewatch.example/kill"
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,10 +19,10 @@ CHILD = """
 import asyncio, os, sys
 from datetime import UTC, datetime
 from gateway.audit.events import Action, AuditEvent, Outcome
-from gateway.audit.writer import AuditLog
 from gateway.store.database import open_database
+from tests.gateway.ledgers import open_log
 
-audit_log = AuditLog(engine=open_database(sys.argv[1]), origin=sys.argv[2])
+audit_log = open_log(open_database(sys.argv[1]), sys.argv[2])
 
 async def append_for_ever(name):
     number = 0
@@ -62,9 +61,6 @@ def test_kill_loses_no_acknowledged_record(sqlite_engine: Engine) -> None:
             assert int(position) not in acknowledged
             acknowledged[int(position)] = request_id
     assert len(acknowledged) >= 6
-    result = verify_ledger(sqlite_engine, ORIGIN)
-    assert result.first_bad is None
-    with sqlite_engine.connect() as connection:
-        records = load_audit_records(connection, ORIGIN, limit=result.count)
+    bodies = checked_bodies(sqlite_engine, ORIGIN)
     for place, expected in acknowledged.items():
-        assert f'"request_id":"{expected}"' in records[place].body
+        assert f'"request_id":"{expected}"' in bodies[place]

@@ -13,7 +13,6 @@ from starlette.applications import Starlette
 from gateway.api.edge import Edge
 from gateway.api.resource_metadata import ResourceFacts
 from gateway.api.routes import build_app
-from gateway.audit.writer import AuditLog
 from gateway.identity.access import Access
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.cache import ProvenTokens, TokenCache
@@ -38,6 +37,7 @@ from gateway.models.watch import RegistryWatch
 from gateway.pipeline import Pipeline
 from gateway.sampling.sampler import Offer, Sampler
 from gateway.store.queries.audit import load_audit_records
+from tests.gateway.ledgers import open_log
 from tests.gateway.versions import FakeLoader, fake_version
 
 NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -76,7 +76,7 @@ class Gateway:
         self.is_ready = True
         self.metrics = GatewayMetrics(CollectorRegistry())
         self.cache = TokenCache(max_entries=9)
-        self.audit = AuditLog(engine=engine, origin="gateway")
+        self.audit = open_log(engine)
         self.deny_list = DenyList(
             engine=engine, clock=lambda: NOW, max_age_seconds=60, on_change=self.cache.clear
         )

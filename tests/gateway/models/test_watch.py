@@ -12,7 +12,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from gateway.audit.writer import AuditLog
 from gateway.errors import Code, RegistryError, ServiceError
 from gateway.metrics import GatewayMetrics
 from gateway.models import changes
@@ -26,6 +25,7 @@ from gateway.store.database import write_transaction
 from gateway.store.queries.audit import load_audit_records
 from gateway.store.queries.models import insert_model_version
 from gateway.store.records import ModelVersion, Traffic
+from tests.gateway.ledgers import open_log
 from tests.gateway.versions import FakeLoader, registered
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,7 @@ class World:
         self.loader = FakeLoader()
         self.directory = Directory()
         self.metrics = GatewayMetrics(CollectorRegistry())
-        self.audit = AuditLog(engine=store, origin="gateway")
+        self.audit = open_log(store)
         self.seconds = 0.0
         with write_transaction(store) as connection:
             for version in ("1", "2", "3"):

@@ -1,29 +1,69 @@
 """Reading a whole ledger from the database and finding its first bad record.
 
 Rules: holds one page at a time; each page is a short transaction of its own, so that a long check never keeps the
-database from tidying up; changes nothing. What a chain cannot show is said in gateway.audit.chain.
+database from tidying up; changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.audit.chain import Fault, FaultKind, Tail, checked_origin, genesis_tail, verify_records
+from gateway.audit.checkpoints import SignedCheckpoint, open_checkpoint
+from gateway.audit.entries import checked_origin
+from gateway.audit.merkle import (
+    EMPTY_FRONTIER,
+    Frontier,
+    LogInvalidError,
+    append_leaves,
+    frontier_root,
+    hash_leaf,
+)
+from gateway.audit.notes import Verifier
 from gateway.errors import AuditUnavailableError, Code
-from gateway.store.queries.audit import list_positions, load_audit_records
+from gateway.store.queries.audit import load_audit_records
+from gateway.store.queries.audit_trees import load_checkpoints
 
 PAGE_RECORDS = 5000
 
 
+class FaultKind(StrEnum):
+    """What is wrong at the first bad record."""
+
+    CHANGED = "changed"
+    MISSING = "missing"
+    EXTRA = "extra"
+    REORDERED = "reordered"
+    UNREADABLE = "unreadable"
+    TRUNCATED = "truncated"
+    ROLLED_BACK = "rolled_back"
+    FORKED = "forked"
+    FORGED = "forged"
+    INDEX_DIFFERS = "index_differs"
+    NODE_DIFFERS = "node_differs"
+    CHECKPOINT_DIFFERS = "checkpoint_differs"
+    LEDGER_DIFFERS = "ledger_differs"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first record that can be bad, and why."""
+
+    position: int
+    kind: FaultKind
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What was found. count and last_hash are those of the good records before first_bad, or of all of them."""
+    """What was found. count: the good records before first_bad, or all of them; root: of their tree."""
 
     origin: str
     count: int
-    last_hash: bytes
+    root: bytes
+    newest: SignedCheckpoint | None
     first_bad: Fault | None
 
 
@@ -31,57 +71,72 @@ def verify_ledger(
     engine: Engine,
     origin: str,
     *,
-    page_records: int = PAGE_RECORDS,
+    verifiers: Sequence[Verifier],
     on_progress: Callable[[int], None] | None = None,
 ) -> VerifyResult:
     """Check every record of a ledger up to the end it has when the end is reached.
 
-    on_progress: called after each page with the count of good records so far.
     Raises SettingsError if the origin is not a name, AuditUnavailableError if the database cannot be read.
     """
-    tail, fault = genesis_tail(checked_origin(origin)), None
-    is_last = False
-    while fault is None and not is_last:
-        try:
-            tail, fault, is_last = _verify_page(engine, origin, tail, page_records)
-        except SQLAlchemyError as exc:
-            message = "the ledger could not be read from the database"
-            raise AuditUnavailableError(Code.AUDIT_UNAVAILABLE, message) from exc
-        if on_progress is not None:
-            on_progress(tail.count)
-    return VerifyResult(origin, tail.count, tail.record_hash, fault)
-
-
-def _verify_page(
-    engine: Engine, origin: str, tail: Tail, limit: int
-) -> tuple[Tail, Fault | None, bool]:
-    after = tail.count - 1 if tail.count else None
+    checked_origin(origin)
     try:
+        return _verify(engine, origin, verifiers, on_progress or (lambda _count: None))
+    except SQLAlchemyError as exc:
+        message = "the ledger could not be read from the database"
+        raise AuditUnavailableError(Code.AUDIT_UNAVAILABLE, message) from exc
+
+
+def _verify(
+    engine: Engine,
+    origin: str,
+    verifiers: Sequence[Verifier],
+    on_progress: Callable[[int], None],
+) -> VerifyResult:
+    with engine.connect() as connection:
+        stored = load_checkpoints(connection, origin, limit=1_000_000_000)
+    frontier, newest, fault = EMPTY_FRONTIER, None, None
+    for checkpoint in stored:
+        try:
+            signed = open_checkpoint(checkpoint.note.encode(), origin=origin, verifiers=verifiers)
+        except LogInvalidError as exc:
+            why = f"the checkpoint of {checkpoint.size} records: {exc}"
+            fault = Fault(frontier.size, FaultKind.FORGED, why)
+            break
+        frontier, fault = _walk(engine, origin, frontier, signed.checkpoint.size)
+        if fault is not None:
+            break
+        if frontier.size < signed.checkpoint.size:
+            why = f"{signed.checkpoint.size} records were signed"
+            fault = Fault(frontier.size, FaultKind.TRUNCATED, why)
+            break
+        if frontier_root(frontier) != signed.checkpoint.root:
+            old = 0 if newest is None else newest.checkpoint.size
+            why = f"a record from {old} to {frontier.size - 1} is not the one that was signed"
+            fault = Fault(old, FaultKind.CHANGED, why)
+            break
+        newest = signed
+        on_progress(frontier.size)
+    if fault is None:
+        frontier, fault = _walk(engine, origin, frontier, None)
+        on_progress(frontier.size)
+    return VerifyResult(origin, frontier.size, frontier_root(frontier), newest, fault)
+
+
+def _walk(
+    engine: Engine, origin: str, frontier: Frontier, end: int | None
+) -> tuple[Frontier, Fault | None]:
+    while end is None or frontier.size < end:
+        limit = PAGE_RECORDS if end is None else min(PAGE_RECORDS, end - frontier.size)
+        after = frontier.size - 1 if frontier.size else None
         with engine.connect() as connection:
             records = load_audit_records(connection, origin, after_position=after, limit=limit)
-    except (SQLAlchemyError, ValueError, TypeError):
-        return _verify_singly(engine, origin, tail, limit)
-    tail, fault = verify_records(records, origin=origin, tail=tail)
-    return tail, fault, len(records) < limit
-
-
-def _verify_singly(
-    engine: Engine, origin: str, tail: Tail, limit: int
-) -> tuple[Tail, Fault | None, bool]:
-    # Something in the page cannot be read: a value of a wrong type, text that is not UTF-8. If the positions can,
-    # the database is well and it is the record that is bad; if not, their error says that the database is not.
-    after = tail.count - 1 if tail.count else None
-    with engine.connect() as connection:
-        positions = list_positions(connection, origin, after_position=after, limit=limit)
-    for position in positions:
-        after = tail.count - 1 if tail.count else None
-        try:
-            with engine.connect() as connection:
-                records = load_audit_records(connection, origin, after_position=after, limit=1)
-        except (SQLAlchemyError, ValueError, TypeError):
-            why = f"the record with position {position!r} cannot be read"
-            return tail, Fault(tail.count, FaultKind.UNREADABLE, why), True
-        tail, fault = verify_records(records, origin=origin, tail=tail)
-        if fault is not None:
-            return tail, fault, True
-    return tail, None, len(positions) < limit
+        for record in records:
+            if record.position != frontier.size:
+                return frontier, Fault(frontier.size, FaultKind.MISSING, "it is missing")
+            if record.leaf_hash != hash_leaf(record.body.encode()):
+                why = "its hash is not that of its content"
+                return frontier, Fault(frontier.size, FaultKind.CHANGED, why)
+            frontier, _ = append_leaves(frontier, [record.leaf_hash])
+        if len(records) < limit:
+            break
+    return frontier, None

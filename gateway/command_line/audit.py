@@ -27,7 +27,7 @@ def audit_verify(as_json: AsJson = False) -> None:
 
     Example: gateway audit verify --json
     """
-    from gateway.commands.audit import verify
+    from gateway.commands.audit_verify import verify
     from gateway.commands.opening import settings_of_process
 
     verify(settings_of_process(), as_json=as_json)

@@ -22,6 +22,8 @@ _PUBLIC_URL = (
     r"^(https://[A-Za-z0-9.\[\]:_-]+)?$"  # an origin: a path would be no part of what clients sign
 )
 _JWKS_URL = r"^(https://\S+|discover)?$"
+_PERSONAL = r"(subject|client_id|address|certificate_thumbprint|proof_key_thumbprint)"
+_PSEUDONYM_FIELDS = rf"^{_PERSONAL}(, ?{_PERSONAL})*$"
 _QUOTA_STORE = r"^(memory|database|rediss?://\S+)$"
 
 
@@ -118,7 +120,9 @@ class GatewaySettings(StrictSettings):
     audit_witness_ca_file: str = ""
     # Personal fields become keyed hashes where a key is given.
     audit_pseudonym_key_file: str = ""
-    audit_pseudonym_fields: str = "subject,client_id,address"
+    audit_pseudonym_fields: Annotated[str, Field(pattern=_PSEUDONYM_FIELDS)] = (
+        "subject,client_id,address"
+    )
 
     # Samples. Images are the costly part, so few are kept unless asked for.
     sample_rate: Ratio = 1.0

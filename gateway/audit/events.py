@@ -69,9 +69,9 @@ class AuditEvent:
     input_sha256: lower-case hexadecimal, of the body as received; input_bytes: its length.
     result_digest: lower-case hexadecimal SHA-256 of the answer; result_count: its detections.
     code: the constant error code. reason: why, for the security team; the caller never sees it.
-    authentication: the verified token's acr and amr, joined by spaces. proof_key_thumbprint: of the key that a DPoP
-    proof was made with. detail: what was asked or changed, in name=value pairs: filters, key ids, digests.
-    pseudonymised: names of the fields whose values are keyed hashes, comma-separated.
+    authentication: the verified token's acr and amr, proof_key_thumbprint: of the key that a DPoP proof was made with.
+    detail: what was asked or changed: filters, key ids, digests. Both are name=value pairs (gateway.audit.details).
+    pseudonymised: names of the fields whose values are keyed hashes, comma-separated (gateway.audit.pseudonyms).
     """
 
     action: Action
@@ -120,7 +120,7 @@ MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
         "authentication": 256,
         "proof_key_thumbprint": 64,
         "detail": 1024,
-        "pseudonymised": 64,
+        "pseudonymised": 96,
     }
 )
 

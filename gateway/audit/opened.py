@@ -8,6 +8,7 @@ from gateway.audit.checkpoints import SignedCheckpoint
 from gateway.audit.creation import verifier_of_ledger
 from gateway.audit.keys import load_ledger_signer
 from gateway.audit.notes import NoteSigner
+from gateway.audit.pseudonyms import preparation
 from gateway.audit.signing import CheckpointSigner
 from gateway.audit.writer import AuditLog, Outages
 from gateway.errors import Code, LedgerError
@@ -23,31 +24,42 @@ def open_audit_log(
 ) -> AuditLog:
     """The ledger that the settings name, open for writing.
 
-    Raises KeyFileError for its key, LedgerError if it was never begun.
+    Raises KeyFileError for its key or that of the pseudonyms, LedgerError if it was never begun.
     """
     signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
-    _require_begun(engine, signer)
+    require_begun(engine, signer)
     return AuditLog(
         engine=engine,
         signer=CheckpointSigner(signer),
         checkpoint_seconds=settings.audit_checkpoint_seconds,
         on_checkpoint=on_checkpoint,
+        prepare=preparation(settings),
         outages=outages,
         timeout_seconds=settings.audit_timeout_seconds,
     )
 
 
-def _require_begun(engine: Engine, signer: NoteSigner) -> None:
+def require_begun(
+    engine: Engine,
+    signer: NoteSigner,
+    *,
+    settings_prefix: str = "GATEWAY_",
+    command: str = "gateway audit create",
+) -> None:
+    """Return if the ledger of this signer was begun with its key; nothing begins one by itself.
+
+    settings_prefix, command: what the message names as settings and as what begins a ledger. Raises LedgerError.
+    """
     begun_by = verifier_of_ledger(engine, signer.name)
     if begun_by is None:
         message = (
-            f"this database has no ledger {signer.name}: run `gateway audit create` once, or set "
-            "GATEWAY_AUDIT_ORIGIN to the one that it has"
+            f"this database has no ledger {signer.name}: run `{command}` once, or set "
+            f"{settings_prefix}AUDIT_ORIGIN to the one that it has"
         )
         raise LedgerError(Code.LEDGER_BROKEN, message, reason="missing")
     if begun_by != signer.verifier.line():
         message = (
-            f"the ledger {signer.name} was begun with another key than GATEWAY_AUDIT_KEY_FILE has: restore it, "
-            "or set GATEWAY_AUDIT_ORIGIN and run `gateway audit create` to begin another ledger"
+            f"the ledger {signer.name} was begun with another key than {settings_prefix}AUDIT_KEY_FILE has: "
+            f"restore it, or set {settings_prefix}AUDIT_ORIGIN and run `{command}` to begin another ledger"
         )
         raise LedgerError(Code.LEDGER_BROKEN, message, reason="another key")

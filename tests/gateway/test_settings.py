@@ -37,6 +37,7 @@ LIMITS = [
     ("MAX_IMAGE_PIXELS", "1024", "1073741824", "1023", "1073741825"),
     ("SHUTDOWN_TIMEOUT_SECONDS", "1", "600", "0", "601"),
     ("AUDIT_TIMEOUT_SECONDS", "0.001", "60", "0", "60.1"),
+    ("AUDIT_CHECKPOINT_SECONDS", "0.05", "60", "0.04", "60.1"),
     ("SAMPLE_RATE", "0", "1", "-0.1", "1.1"),
     ("SAMPLE_IMAGE_RATE", "0", "1", "-0.1", "1.1"),
     ("SAMPLE_KEEP_BELOW_CONFIDENCE", "0", "1", "-0.1", "1.1"),
@@ -143,6 +144,8 @@ def test_keks_are_never_shown() -> None:
         ("ADDRESS_FAILURE_RATE", "5/minute", "5/fortnight"),
         ("QUOTA_STORE", "rediss://:secret@host/0", "memcached://host"),
         ("CLIENT_CERTIFICATES", "optional", "perhaps"),
+        ("AUDIT_PSEUDONYM_FIELDS", "subject, proof_key_thumbprint", "subject,adress"),
+        ("AUDIT_PSEUDONYM_FIELDS", "address", ""),
     ],
 )
 def test_a_text_has_one_form(name: str, good: str, bad: str) -> None:

@@ -56,6 +56,49 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("origin", name=op.f("pk_audit_cosignatures")),
     )
+    _create_security()
+
+
+def _create_security() -> None:
+    op.create_table(
+        "security_cursors",
+        sa.Column("origin", sa.String(length=128), nullable=False),
+        sa.Column("next_position", sa.BigInteger(), nullable=False),
+        sa.Column("learn_until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("origin", name=op.f("pk_security_cursors")),
+    )
+    op.create_table(
+        "security_findings",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("rule", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("severity", sa.String(length=16), nullable=False),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.Text(), nullable=False),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("closed_why", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_security_findings")),
+    )
+    op.create_index(
+        "ix_security_findings_closed_at", "security_findings", ["closed_at", "rule"], unique=False
+    )
+    op.create_table(
+        "security_known_keys",
+        sa.Column("issuer", sa.String(length=256), nullable=False),
+        sa.Column("key_id", sa.String(length=1024), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("issuer", "key_id", name=op.f("pk_security_known_keys")),
+    )
 
 
 def _create_records() -> None:

@@ -1,7 +1,7 @@
 """The monitor's own tables, in the metadata that both processes share; monitor.tables.queries has all SQL over them.
 
-Rules: only the monitor writes them; no foreign keys into the gateway's tables; drift_results is pruned by age, the
-history of alarms and the list of reports are kept.
+Rules: only the monitor writes them; no foreign keys into the gateway's tables; drift_results and closed findings are
+pruned by age, the history of alarms and the list of reports are kept.
 """
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text
@@ -81,4 +81,41 @@ reports = Table(
     Column("html_file", String(255), nullable=False),
     Column("json_file", String(255), nullable=False),
     Index("ix_reports_model", "model_name", "id"),
+)
+
+# How far the rules on suspicious behaviour have read each ledger; below learn_until it only taught what is usual.
+security_cursors = Table(
+    "security_cursors",
+    metadata,
+    Column("origin", String(128), primary_key=True),
+    Column("next_position", BigInteger, nullable=False),
+    Column("learn_until", BigInteger, nullable=False),
+)
+
+security_findings = Table(
+    "security_findings",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("rule", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("closed_at", UtcDateTime, nullable=True),
+    Column("closed_why", Text, nullable=True),
+    Index("ix_security_findings_closed_at", "closed_at", "rule"),
+)
+
+# Issuers whose tokens were taken, and the ids of their keys; key_id is empty for the issuer itself.
+security_known_keys = Table(
+    "security_known_keys",
+    metadata,
+    Column("issuer", String(256), primary_key=True),
+    Column("key_id", String(1024), primary_key=True),
+    Column("first_seen_at", UtcDateTime, nullable=False),
 )

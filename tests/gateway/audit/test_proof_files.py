@@ -208,6 +208,17 @@ def test_malformed_files_are_refused(content: bytes) -> None:
         parse_proof_file(content)
 
 
+def test_long_files_are_refused() -> None:
+    """Before they are taken apart; one of the longest proof is not."""
+    longest = format_proof_file(ProofFile(0, (PROOF[0],) * 63, NOTE))
+    assert 63 == len(parse_proof_file(longest).proof)
+    padding = MAX_FILE_BYTES - len(FILE) - len("extra \n")
+    largest = WITH_EXTRA.replace(b"ICE=", b"A" * (padding // 4 * 4))
+    assert parse_proof_file(largest).extra
+    with pytest.raises(LogInvalidError, match="longer"):
+        parse_proof_file(largest + b"x" * 4)
+
+
 @pytest.mark.parametrize(
     ("index", "proof", "note"),
     [

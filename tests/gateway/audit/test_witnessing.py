@@ -210,6 +210,7 @@ def test_the_request_is_that_of_the_protocol() -> None:
         b"old 4\n\n",
         b"old 4\n\n" + NOTE[:-1],
         b"old\n\n" + NOTE,
+        b"4\n\n" + NOTE,
         b"old +4\n\n" + NOTE,
         b"old 04\n\n" + NOTE,
         b"old  4\n\n" + NOTE,
@@ -220,13 +221,24 @@ def test_the_request_is_that_of_the_protocol() -> None:
         b"old 4\r\n\r\n" + NOTE,
         b"old 4\nAAAA\n\n" + NOTE,
         b"old 4\n" + f"{PROOF_LINE}\n".encode() * 64 + b"\n" + NOTE,
-        b"old 4\n\n" + NOTE + b"x" * MAX_REQUEST_BYTES,
     ],
 )
 def test_malformed_requests_are_refused(content: bytes) -> None:
     """More than 63 proof lines and lax numbers included."""
     with pytest.raises(LogInvalidError):
         parse_add_checkpoint(content)
+
+
+def test_long_requests_are_refused() -> None:
+    """Before they are taken apart."""
+    with pytest.raises(LogInvalidError, match="the request is longer"):
+        parse_add_checkpoint(BODY + b"x" * (MAX_REQUEST_BYTES - len(BODY) + 1))
+
+
+def test_a_refusal_says_why() -> None:
+    """In the words of what was refused."""
+    with pytest.raises(WitnessRefusalError, match="recorded size is 4, not 5"):
+        consider(CHECKPOINT, state_of(4), 5, [])
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ _PIXELS = re.compile(r"[0-9]{1,5}")
 class ProvedVersion:
     """A version that opens, compiles and reproduces its golden set on this machine, and has run in each of its lanes.
 
-    class_names: by class id.
+    class_names: by class id. kek_id: of the KEK that opened its file.
     """
 
     version: ModelVersion
@@ -47,6 +47,7 @@ class ProvedVersion:
     class_names: tuple[str, ...]
     engine: Engine
     pool: LanePool
+    kek_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Loader:
             class_names=proved.class_names,
             engine=proved.engine,
             runner=runner,
+            kek_id=proved.kek_id,
         )
 
     def prove(self, registered: ModelVersion) -> ProvedVersion:
@@ -111,7 +113,8 @@ class Loader:
             _running(registered, pool.warm_up)
         # What the engine's parser left behind, freed but not yet given back, held weights too.
         return_freed_memory()
-        return ProvedVersion(registered, opened.header, opened.payload.names, engine, pool)
+        names = opened.payload.names
+        return ProvedVersion(registered, opened.header, names, engine, pool, opened.kek_id)
 
     def _open(self, registered: ModelVersion) -> OpenedModel:
         try:

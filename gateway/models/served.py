@@ -27,8 +27,12 @@ class ServedVersion:
         class_names: tuple[str, ...],
         engine: Engine,
         runner: Runner,
+        kek_id: str,
     ) -> None:
-        """runner: of this version alone, warmed up. class_names: by class id, from the encrypted payload."""
+        """runner: of this version alone, warmed up. class_names: by class id, from the encrypted payload.
+
+        kek_id: of the KEK that opened its file.
+        """
         self.version = version
         self.header = header
         self.class_names = class_names
@@ -37,6 +41,7 @@ class ServedVersion:
         self.task = engine.task
         self.library_versions = engine.versions
         self.runner = runner
+        self.kek_id = kek_id
         self._leases = 0
         self._is_free = asyncio.Event()
         self._is_free.set()

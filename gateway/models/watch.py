@@ -16,6 +16,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.audit.details import format_detail
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
 from gateway.errors import AuditUnavailableError, Code, GatewayError
@@ -105,6 +106,13 @@ class RegistryWatch:
         served = load()
         self._directory.swap(name, Lineup(served))
         self._show(served, 1)
+
+    async def record_loaded(self) -> None:
+        """Put what load_default loaded on record, and the KEK that opened it. Raises AuditUnavailableError."""
+        for lineup in self._directory.lineups.values():
+            for served in lineup.versions():
+                await self._audit.append(self._key_used(served))
+                await self._audit.append(self._loaded_event(served.version, served, None))
 
     async def run(self) -> None:
         """Look once a second until cancelled."""
@@ -221,6 +229,8 @@ class RegistryWatch:
             raise
         self._metrics.model_loads.labels("loaded").inc()
         self._failures.pop((wanted.name, wanted.version), None)
+        # Also of one that nothing comes of: its weights were in the clear here.
+        await self._append(self._key_used(served))
         seconds = self._monotonic() - started
         log.info("model_loaded model=%s seconds=%.3f", wanted.label, seconds)
         return served
@@ -242,7 +252,7 @@ class RegistryWatch:
         )
         if before is None:
             # Tried again for ever: the ledger hears of it once.
-            await self._record(wanted, exc)
+            await self._append(self._loaded_event(wanted, None, exc))
 
     def _forget_failures(self, wanted: Mapping[str, Wanted]) -> None:
         labels = {
@@ -261,7 +271,7 @@ class RegistryWatch:
             self._spares.pop((name, served.version.version), None)
             if served not in known:
                 self._show(served, 1)
-                await self._record(served.version, None)
+                await self._append(self._loaded_event(served.version, served, None))
         log.info("models_swapped model=%s production=%s", name, lineup.production.label)
 
     def _let_go(self, versions: Iterable[ServedVersion]) -> None:
@@ -279,8 +289,20 @@ class RegistryWatch:
             with suppress(KeyError):
                 self._metrics.model_info.remove(*labels)
 
-    async def _record(self, version: ModelVersion, error: GatewayError | None) -> None:
-        event = AuditEvent(
+    def _key_used(self, served: ServedVersion) -> AuditEvent:
+        return AuditEvent(
+            action=Action.KEYS_USE,
+            outcome=Outcome.ANSWERED,
+            recorded_at=self._clock(),
+            model_name=served.version.name,
+            model_version=served.version.version,
+            detail=format_detail(kek=served.kek_id, use="open-model"),
+        )
+
+    def _loaded_event(
+        self, version: ModelVersion, served: ServedVersion | None, error: GatewayError | None
+    ) -> AuditEvent:
+        return AuditEvent(
             action=Action.MODELS_LOAD,
             outcome=Outcome.ANSWERED if error is None else Outcome.FAILED,
             recorded_at=self._clock(),
@@ -288,12 +310,26 @@ class RegistryWatch:
             model_version=version.version,
             code=None if error is None else error.code,
             reason=None if error is None else error.reason,
+            detail=format_detail(
+                sha256=version.plaintext_sha256,
+                signer=None if served is None else served.header.signer,
+                engine=version.engine,
+                precision=version.precision,
+            ),
         )
+
+    async def _append(self, event: AuditEvent) -> None:
         try:
             await self._audit.append(event)
         except AuditUnavailableError as exc:
             # The registry has decided; every answer is on record with its version all the same.
-            log.warning("model_load_not_recorded model=%s reason=%s", version.label, exc.reason)
+            log.warning(
+                "model_load_not_recorded model=%s@%s action=%s reason=%s",
+                event.model_name,
+                event.model_version,
+                event.action,
+                exc.reason,
+            )
 
     def _note_absent(self, names: frozenset[str]) -> None:
         """Say which models the settings name and nobody has promoted: a misspelt one looks like that for ever."""

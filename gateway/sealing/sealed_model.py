@@ -26,7 +26,7 @@ from gateway.sealing.keys import DEK_BYTES, KeyProvider, RandomBytes
 from gateway.sealing.payload import Payload, pack_payload, unpack_payload
 from gateway.sealing.refusals import Refusal, refused
 from gateway.sealing.signers import Signer, TrustedSigner
-from gateway.sealing.wraps import unwrap_dek, wrap_dek
+from gateway.sealing.wraps import opening_kek_id, unwrap_dek, wrap_dek
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,12 @@ class OpenedModel:
     """A sealed model that passed every check; `payload` is the network in the clear and is never shown.
 
     payload's parts are views into guarded memory, which is overwritten by `close`: from then on they read zeros.
+    kek_id: of the KEK that opened it.
     """
 
     header: SealedHeader
     payload: Payload
+    kek_id: str
     _plaintext: GuardedBuffer = field(repr=False, compare=False)
 
     def close(self) -> None:
@@ -116,7 +118,8 @@ def open_model(
     # 6. The context makes the body of any other header fail here.
     plaintext = open_chunked_guarded(dek, context_of(container.core), container.body)
     try:
-        return OpenedModel(header, _checked_payload(header, plaintext.view), plaintext)
+        payload = _checked_payload(header, plaintext.view)
+        return OpenedModel(header, payload, opening_kek_id(container, keks=keks), plaintext)
     except BaseException:
         plaintext.close()
         raise

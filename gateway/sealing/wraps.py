@@ -45,12 +45,24 @@ def unwrap_dek(container: UnverifiedContainer, *, keks: Sequence[KeyProvider]) -
     return dek
 
 
+def opening_kek_id(container: UnverifiedContainer, *, keks: Sequence[KeyProvider]) -> str:
+    """The id of the KEK that unwrap_dek uses. Raises SealError if none of them has a wrap."""
+    return _fitting(container, keks=keks)[0].kek_id
+
+
 def _unwrap(container: UnverifiedContainer, *, keks: Sequence[KeyProvider]) -> bytes:
+    kek, wrap = _fitting(container, keks=keks)
+    return kek.unwrap(wrap.wrapped, purpose=PURPOSE, context=context_of(container.core))
+
+
+def _fitting(
+    container: UnverifiedContainer, *, keks: Sequence[KeyProvider]
+) -> tuple[KeyProvider, Wrap]:
     known = {(kek.kek_id, kek.algorithm): kek for kek in keks}
     for wrap in container.wraps:
         kek = known.get((wrap.kek_id, wrap.algorithm))
         if kek is not None:
-            return kek.unwrap(wrap.wrapped, purpose=PURPOSE, context=context_of(container.core))
+            return kek, wrap
     raise refused(Refusal.NO_USABLE_KEY)
 
 

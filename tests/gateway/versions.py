@@ -128,6 +128,7 @@ def served_by(
         class_names=(class_name,),
         engine=cast("Engine", FakeEngine()),
         runner=cast("Runner", runner),
+        kek_id="0123456789abcdef",
     )
 
 

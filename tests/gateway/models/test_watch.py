@@ -92,10 +92,14 @@ class World:
 
     def records(self) -> list[tuple[str, str, str, str | None]]:
         """Action, outcome, version and reason of all audit records."""
+        members = ("action", "outcome", "model_version", "reason")
+        return [tuple(body[name] for name in members) for body in self.bodies()]
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """All audit records."""
         with self.store.connect() as connection:
             loaded = load_audit_records(connection, "gateway", limit=100)
-        bodies: list[dict[str, Any]] = [json.loads(record.body) for record in loaded]
-        return [(b["action"], b["outcome"], b["model_version"], b["reason"]) for b in bodies]
+        return [json.loads(record.body) for record in loaded]
 
     def counted(self, name: str, **labels: str) -> float | None:
         """One metric."""
@@ -131,6 +135,35 @@ async def test_nothing_is_loaded_while_nothing_changes(world: World) -> None:
     assert world.records() == []
 
 
+async def test_what_was_loaded_is_on_record_by_its_digests(world: World) -> None:
+    """Which KEK opened which weights, and who had signed them."""
+    world.promote("2")
+    await world.watch.look()
+    used, loaded = world.bodies()
+    sha256 = registered("2").plaintext_sha256
+    signer = "cd" * 32
+    assert "kek=0123456789abcdef use=open-model" == used["detail"]
+    expected = f"sha256={sha256} signer={signer} engine=openvino precision=f32"
+    assert expected == loaded["detail"]
+
+
+async def test_what_a_start_loads_is_on_record(world: World) -> None:
+    """The default's version, which is there before any look."""
+    await world.watch.record_loaded()
+    assert world.records() == [
+        ("keys.use", "answered", "1", None),
+        ("models.load", "answered", "1", None),
+    ]
+
+
+async def test_a_key_that_opened_what_is_not_served_is_on_record(world: World) -> None:
+    """A promotion that is refused after loading had the weights in the clear all the same."""
+    async with world.watch.lock:
+        await world.watch.prepare(registered("2"))
+        world.watch.discard()
+    assert world.records() == [("keys.use", "answered", "2", None)]
+
+
 async def test_a_promotion_by_others_is_followed(world: World) -> None:
     """Loaded beside the old, which then finishes and goes; recorded, counted, shown."""
     (one,) = world.loader.loaded
@@ -141,7 +174,10 @@ async def test_a_promotion_by_others_is_followed(world: World) -> None:
         closed_before = one.runner.is_closed
     await world.watch.close()
     assert (closed_before, one.runner.is_closed) == (False, True)
-    assert world.records() == [("models.load", "answered", "2", None)]
+    assert world.records() == [
+        ("keys.use", "answered", "2", None),
+        ("models.load", "answered", "2", None),
+    ]
     assert world.counted("gateway_model_loads_total", outcome="loaded") == 1
     labels = {"model": "belt", "version": "1", "precision": "f32", "engine": "openvino"}
     assert world.counted("gateway_model_info", **labels) is None

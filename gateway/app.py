@@ -31,6 +31,7 @@ from gateway.api.routes import build_app
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.opened import open_audit_log
 from gateway.audit.readiness import Readiness
+from gateway.audit.witnesses import Witnesses
 from gateway.audit.writer import AuditLog
 from gateway.errors import AuditUnavailableError, Code, OperatorError
 from gateway.identity.keysets import ALGORITHMS
@@ -82,8 +83,12 @@ def built(settings: GatewaySettings, opened: Opened, *, clock: Clock) -> Iterato
     Raises OperatorError for whatever configuration, keys or files lack.
     """
     with ExitStack() as stack:
-        audit = open_audit_log(opened.store, settings)
+        witnesses = Witnesses(settings, opened.store, metrics=opened.metrics, clock=clock)
+        audit = open_audit_log(opened.store, settings, on_checkpoint=witnesses.offer)
+        # After the ledger, whose last checkpoint they take.
+        stack.callback(witnesses.close)
         stack.callback(audit.close)
+        witnesses.start(audit)
         with _failure_recorded(settings, audit, clock):
             app = _build(settings, opened, audit, stack, clock)
         yield app

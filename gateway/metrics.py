@@ -60,10 +60,52 @@ class GatewayMetrics:
         self.build_info = Gauge(
             "gateway_build_info", "1 for the running version.", ["version"], registry=registry
         )
+        self._add_checkpoints(registry)
         self._add_identity(registry)
         self._add_edge(registry)
         self._add_samples(registry)
         self._add_models(registry)
+
+    def _add_checkpoints(self, registry: CollectorRegistry) -> None:
+        self.audit_checkpoint_size = Gauge(
+            "gateway_audit_checkpoint_size",
+            "Records that the newest signed checkpoint covers.",
+            registry=registry,
+        )
+        self.audit_checkpoint_time = Gauge(
+            "gateway_audit_checkpoint_timestamp_seconds",
+            "When this process last signed a checkpoint.",
+            registry=registry,
+        )
+        self.audit_unsigned_records = Gauge(
+            "gateway_audit_unsigned_records",
+            "Durable records that no checkpoint of this process covers yet.",
+            registry=registry,
+        )
+        self.audit_witness_size = Gauge(
+            "gateway_audit_witness_size",
+            "Records of the checkpoint that a witness (file, url) has.",
+            ["place"],
+            registry=registry,
+        )
+        self.audit_witness_lag = Gauge(
+            "gateway_audit_witness_lag_seconds",
+            "For how long there has been a checkpoint that a witness lacks; 0 while it lacks none.",
+            ["place"],
+            registry=registry,
+        )
+        self.audit_witness_failures = Counter(
+            "gateway_audit_witness_failures",
+            "Attempts to hand a checkpoint to a witness that failed.",
+            ["place"],
+            registry=registry,
+        )
+        self.audit_witness_disagreements = Counter(
+            "gateway_audit_witness_disagreements",
+            "Times that a witness had what the ledger does not go on from, or had lost what it had.",
+            ["place"],
+            registry=registry,
+        )
 
     def _add_identity(self, registry: CollectorRegistry) -> None:
         self.jwks_age_seconds = Gauge(

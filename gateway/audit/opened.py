@@ -1,15 +1,20 @@
 """Opening a ledger to write to it: the key, the check that the ledger was begun, what witnesses saw of it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy import Engine
 
 from gateway.audit.checkpoints import SignedCheckpoint
 from gateway.audit.creation import verifier_of_ledger
+from gateway.audit.history import LedgerHistory
 from gateway.audit.keys import load_ledger_signer
 from gateway.audit.notes import NoteSigner
 from gateway.audit.pseudonyms import preparation
 from gateway.audit.signing import CheckpointSigner
+from gateway.audit.witness_file import WitnessFile
+from gateway.audit.witnesses import begin_missing_file, look_at_file, publish_quietly
 from gateway.audit.writer import AuditLog, Outages
 from gateway.errors import Code, LedgerError
 from gateway.settings import GatewaySettings
@@ -20,23 +25,37 @@ def open_audit_log(
     settings: GatewaySettings,
     *,
     outages: Outages | None = None,
-    on_checkpoint: Callable[[SignedCheckpoint], None] = lambda _signed: None,
+    on_checkpoint: Callable[[SignedCheckpoint], None] | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AuditLog:
     """The ledger that the settings name, open for writing.
 
-    Raises KeyFileError for its key or that of the pseudonyms, LedgerError if it was never begun.
+    on_checkpoint: None to hand checkpoints to the witness file alone, from the writer's thread, as is good enough for
+    a command. clock: UTC. Raises KeyFileError for its key or that of the pseudonyms, LedgerError if it was never begun
+    or does not go on from what the witness file has, SettingsError if that cannot be read, AuditUnavailableError if
+    the database fails meanwhile.
     """
     signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
     require_begun(engine, signer)
-    return AuditLog(
+    history = LedgerHistory(engine, signer.verifier)
+    file, witnessed = look_at_file(settings, history)
+    audit = AuditLog(
         engine=engine,
-        signer=CheckpointSigner(signer),
+        signer=CheckpointSigner(signer, witnessed=witnessed),
         checkpoint_seconds=settings.audit_checkpoint_seconds,
-        on_checkpoint=on_checkpoint,
+        on_checkpoint=on_checkpoint or partial(_publish, file),
         prepare=preparation(settings),
         outages=outages,
         timeout_seconds=settings.audit_timeout_seconds,
     )
+    if file is not None and not witnessed:
+        begin_missing_file(audit, history, file, now=clock())
+    return audit
+
+
+def _publish(file: WitnessFile | None, signed: SignedCheckpoint) -> None:
+    if file is not None:
+        publish_quietly(file, signed)
 
 
 def require_begun(

@@ -45,7 +45,7 @@ class CheckpointSigner:
         newest = self._newest(connection)
         checkpoint = Checkpoint(self.origin, tail.size, tail.root)
         for old in self._known(newest.checkpoint):
-            _require_continued(connection, old, checkpoint)
+            require_continued(connection, old, checkpoint)
         if newest.checkpoint == checkpoint:
             return newest
         note = sign_checkpoint(checkpoint, self._signer)
@@ -68,7 +68,8 @@ class CheckpointSigner:
         return known if self._signed is None else known | {self._signed}
 
 
-def _require_continued(connection: Connection, old: Checkpoint, now: Checkpoint) -> None:
+def require_continued(connection: Connection, old: Checkpoint, now: Checkpoint) -> None:
+    """Return if stored hashes show that the tree of now goes on from the old one. Raises LogInvalidError otherwise."""
     if old.size > now.size:
         raise LogInvalidError(f"it has {now.size} records, and {old.size} were signed")
     proof = prove_consistency(connection, now.origin, old_size=old.size, size=now.size)

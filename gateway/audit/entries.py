@@ -61,12 +61,17 @@ def checked_origin(unverified_origin: str) -> str:
 
     Raises SettingsError for any other text.
     """
-    if not _ORIGIN.fullmatch(unverified_origin):
+    if not is_origin(unverified_origin):
         raise SettingsError(
             Code.SETTINGS_INVALID,
             "the ledger's origin must be 1 to 128 printable ASCII characters without spaces or '+'",
         )
     return unverified_origin
+
+
+def is_origin(unverified: object) -> bool:
+    """Whether a value can be the name of a ledger."""
+    return isinstance(unverified, str) and _ORIGIN.fullmatch(unverified) is not None
 
 
 def encode_event(event: AuditEvent) -> Entry:

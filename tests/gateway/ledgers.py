@@ -9,9 +9,12 @@ from sqlalchemy import Connection, Engine, text
 
 from gateway.audit.checkpoints import open_checkpoint
 from gateway.audit.creation import create_ledger, verifier_of_ledger
+from gateway.audit.keys import load_ledger_signer
 from gateway.audit.notes import NoteSigner
 from gateway.audit.signing import CheckpointSigner
 from gateway.audit.writer import AuditLog
+from gateway.commands.opening import opened_store
+from gateway.settings import GatewaySettings
 from tests.gateway.audit.sample_log import leaf, root
 
 LEDGER_KEY = Ed25519PrivateKey.from_private_bytes(b"\x0a" * 32)
@@ -28,6 +31,13 @@ def begin_ledger(engine: Engine, origin: str = "gateway") -> NoteSigner:
     if verifier_of_ledger(engine, origin) is None:
         create_ledger(engine, signer, now=datetime.now(UTC))
     return signer
+
+
+def begin_home(settings: GatewaySettings) -> None:
+    """Begin the ledger that settings name, whose keys and database are there."""
+    signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
+    with opened_store(settings) as store:
+        create_ledger(store, signer, now=datetime.now(UTC))
 
 
 def open_log(engine: Engine, origin: str = "gateway", **options: Any) -> AuditLog:

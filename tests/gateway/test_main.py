@@ -20,7 +20,7 @@ COMMANDS = {
     "models rollback", "models retire", "models traffic", "keys create",
     "keys list", "keys rotate",
     "token issue", "token revoke", "token denied", "token restore",
-    "audit show", "audit verify", "db upgrade", "samples image",
+    "audit create", "audit show", "audit verify", "db upgrade", "samples image",
 }  # fmt: skip
 
 
@@ -51,6 +51,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(caught.value.code or 0)
 
 
+def begin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Keys, tables and a ledger, by commands whose words are forgotten."""
+    for command in ("keys create keys", "db upgrade", "audit create"):
+        assert run(monkeypatch, *command.split()) == 0
+    capsys.readouterr()
+
+
 def test_the_commands_are_known() -> None:
     """A new command is listed here and in the README."""
     assert {name for name, _ in _commands()} == COMMANDS
@@ -72,6 +79,8 @@ def test_a_home_is_made_used_and_checked_by_commands(
     seal = ["seal", str(onnx), "--name", "belt", "--version", "1", "--signer", "keys/signer.key"]
     assert run(monkeypatch, "keys", "create", "keys") == 0
     assert run(monkeypatch, "db", "upgrade") == 0
+    assert run(monkeypatch, "audit", "create") == 0
+    assert capsys.readouterr().out.startswith("gateway: begun\n")
     assert run(monkeypatch, *seal) == 0
     assert run(monkeypatch, "models", "promote", "belt", "1") == 0
     out, err = capsys.readouterr()
@@ -91,7 +100,7 @@ def test_a_home_is_made_used_and_checked_by_commands(
     assert capsys.readouterr().out.count(".") == 2
 
     assert run(monkeypatch, "audit", "verify") == 0
-    assert capsys.readouterr().out.startswith("gateway: 4 records, all good")
+    assert capsys.readouterr().out.startswith("gateway: 5 records, all good")
     assert run(monkeypatch, "audit", "show", "--newest", "1") == 0
     assert "  audit.verify  answered  " in capsys.readouterr().out
     _change_a_record(in_empty_home / "gatewatch.db")
@@ -104,7 +113,7 @@ def test_a_token_is_revoked_listed_and_restored_by_commands(
 ) -> None:
     """Words say what and for how long; the token itself is never told."""
     create_development_issuer(in_empty_home / "keys")
-    assert run(monkeypatch, "db", "upgrade") == 0
+    begin(monkeypatch, capsys)
     issue = ["--role", "client", "--subject", "bus:bus:", "--key", "keys/token.key"]
     assert run(monkeypatch, "token", "issue", *issue) == 0
     token = capsys.readouterr().out
@@ -137,7 +146,7 @@ def test_another_issuers_tokens_are_denied_with_a_note(
     in_empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A misspelt issuer would deny nothing."""
-    assert run(monkeypatch, "db", "upgrade") == 0
+    begin(monkeypatch, capsys)
     revoke = ["--subject", "a", "--issuer", "https://other.example", "--why", "left"]
     assert run(monkeypatch, "token", "revoke", *revoke) == 0
     err = capsys.readouterr().err

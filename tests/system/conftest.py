@@ -45,6 +45,8 @@ class Running:
             "GATEWAY_KEKS": f"file:{home / 'keys' / 'kek'}",
             "GATEWAY_TRUSTED_SIGNERS_FOLDER": str(home / "keys" / "signers"),
             "GATEWAY_JWKS_FILE": str(home / "keys" / "jwks.json"),
+            "GATEWAY_AUDIT_KEY_FILE": str(home / "keys" / "ledger.key"),
+            "GATEWAY_AUDIT_EMERGENCY_FILE": str(home / "emergency.audit"),
             "GATEWAY_TLS_CERTIFICATE_FILE": str(home / "certs" / "server.pem"),
             "GATEWAY_TLS_KEY_FILE": str(home / "certs" / "server.key"),
             "MONITOR_DATABASE_URL": self.facts["database_url"],

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.audit.keys import load_ledger_signer
 from gateway.audit.verify import verify_ledger
 from gateway.store.database import open_database
 from tests.system.conftest import Running, started
@@ -78,7 +79,8 @@ def test_gateway_and_monitor_live_apart(tmp_path: Path, frame: bytes) -> None:
         assert kek == (home / "keys" / "kek").read_bytes()
         assert 200 == client.post("/predict", content=frame).status_code
     engine = open_database(f"sqlite:///{home / 'gatewatch.db'}")
-    result = verify_ledger(engine, "gateway")
+    signer = load_ledger_signer(home / "keys" / "ledger.key", origin="gateway")
+    result = verify_ledger(engine, "gateway", verifiers=[signer.verifier])
     engine.dispose()
     assert result.first_bad is None
     assert result.count >= 10

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from gateway.audit.keys import load_ledger_signer
 from gateway.audit.verify import verify_ledger
 from gateway.dev.plan import free_port
 from gateway.store.database import open_database
@@ -62,10 +63,12 @@ def test_both_processes_work_on_postgresql(
         "GATEWAY_DATABASE_URL": postgres_url,
         "MONITOR_DATABASE_URL": postgres_url,
         "GATEWAY_MODELS_FOLDER": str(tmp_path / "models"),
+        "GATEWAY_AUDIT_EMERGENCY_FILE": str(tmp_path / "emergency.audit"),
         "GATEWAY_METRICS_PORT": str(free_port()),
     }
     conveyor = Path(__file__).resolve().parents[2] / "examples" / "conveyor"
     run(environment, "gateway", "db", "upgrade")
+    run(environment, "gateway", "audit", "create")
     signer = str(home / "keys" / "signer.key")
     seal = [
         "gateway",
@@ -88,11 +91,12 @@ def test_both_processes_work_on_postgresql(
     engine = open_database(postgres_url)
     with engine.connect() as connection:
         assert 40 == connection.execute(select(func.count()).select_from(samples)).scalar_one()
-    result = verify_ledger(engine, "gateway")
+    signer = load_ledger_signer(home / "keys" / "ledger.key", origin="gateway")
+    result = verify_ledger(engine, "gateway", verifiers=[signer.verifier])
     engine.dispose()
     assert result.first_bad is None
-    # Two of sealing, two of promoting, start and stop, two of each call.
-    assert 4 + 2 + 80 == result.count
+    # One of the beginning, two of sealing, two of promoting, start and stop, two of each call.
+    assert 1 + 4 + 2 + 80 == result.count
 
 
 def test_the_development_command_starts_twice(tmp_path: Path, frame: bytes) -> None:

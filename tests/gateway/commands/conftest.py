@@ -18,6 +18,7 @@ from gateway.commands.sealing import seal
 from gateway.dev.home import gateway_overrides, layout_of
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.queries.audit import load_audit_records
+from tests.gateway.ledgers import begin_home
 
 NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 
@@ -41,6 +42,7 @@ def sealed_home(tmp_path_factory: pytest.TempPathFactory, demo_onnx: Path) -> Pa
     create_all(home / "keys")
     create_development_issuer(home / "keys")
     upgrade(settings)
+    begin_home(settings)
     order = SealOrder(
         source_file=demo_onnx,
         name="belt",
@@ -100,6 +102,8 @@ def in_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "KEKS",
         "TRUSTED_SIGNERS_FOLDER",
         "JWKS_FILE",
+        "AUDIT_KEY_FILE",
+        "AUDIT_EMERGENCY_FILE",
     ):
         field = name.lower()
         value = gateway_overrides(layout_of(home))[field]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.keys import load_ledger_signer
 from gateway.commands.keys import (
     create_all,
     create_development_issuer,
@@ -39,14 +40,17 @@ def test_everything_is_made_and_fits_together(tmp_path: Path) -> None:
     assert load_trusted_signer(public).signer_id == load_signer(tmp_path / "signer.key").signer_id
     key_id = thumbprint(load_signing_key(tmp_path / "token.key").public_key())
     assert set(load_keyset((tmp_path / "jwks.json").read_bytes()).keys) == {key_id}
-    for name in ("kek", "signer.key", "token.key"):
+    assert load_ledger_signer(tmp_path / "ledger.key", origin="gateway")
+    for name in ("kek", "signer.key", "ledger.key", "token.key"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
 def test_production_gets_no_key_that_signs_tokens(tmp_path: Path) -> None:
     """Nor a key set that would make its tokens believed."""
     create_all(tmp_path)
-    assert {"kek", "signer.key", "signers"} == {path.name for path in tmp_path.iterdir()}
+    assert {"kek", "signer.key", "ledger.key", "signers"} == {
+        path.name for path in tmp_path.iterdir()
+    }
 
 
 def test_a_development_key_is_marked(tmp_path: Path) -> None:

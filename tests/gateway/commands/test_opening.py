@@ -181,7 +181,7 @@ import sys
 from gateway.audit.events import Action
 from gateway.commands.opening import opened_store, operator_event, recorded
 from gateway.settings import read_settings
-settings = read_settings({}, database_url=sys.argv[1])
+settings = read_settings({}, database_url=sys.argv[1], audit_key_file=sys.argv[2])
 with opened_store(settings) as store, recorded(store, settings, operator_event(Action.MODELS_SEAL)):
     print("began", flush=True)
     sys.stdin.read()
@@ -193,7 +193,13 @@ def test_a_command_that_is_told_to_end_records_it(
     settings: GatewaySettings, ledger: Ledger, number: signal.Signals, exit_code: int
 ) -> None:
     """As a supervisor ends it, or a terminal that is closed."""
-    arguments = [sys.executable, "-c", _SEALING, settings.database_url]
+    arguments = [
+        sys.executable,
+        "-c",
+        _SEALING,
+        settings.database_url,
+        str(settings.audit_key_file),
+    ]
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

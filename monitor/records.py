@@ -1,6 +1,7 @@
 """What the monitor computes and keeps, as frozen dataclasses, and the errors it names.
 
-Rules: all times are UTC-aware; a larger score is more drift, always; a score has drifted when it exceeds its threshold.
+Rules: all times are UTC-aware; a larger score is more drift, always; a score has drifted when it exceeds its threshold;
+a finding's own times are the ledger's, and may be wrong where a clock was.
 """
 
 from collections.abc import Mapping
@@ -190,3 +191,72 @@ class Report:
     drifted_features: int
     html_file: str
     json_file: str
+
+
+class Rule(StrEnum):
+    """What in the ledger is suspicious; each is the name of an alarm too (monitor.security)."""
+
+    ADDRESS_FAILURES = "address_failures"
+    ALL_FAILURES = "all_failures"
+    SUBJECT_FAILURES = "subject_failures"
+    TOKEN_SHARED = "token_shared"  # noqa: S105  (a rule's name)
+    OPERATOR_REFUSED = "operator_refused"
+    OPERATOR_OFF_HOURS = "operator_off_hours"
+    ISSUER_NEW = "issuer_new"
+    KEY_NEW = "key_new"
+    SAMPLES_VIEWED = "samples_viewed"
+    AUDIT_READ = "audit_read"
+    PREDICTIONS_MANY = "predictions_many"
+    LOAD_UNORDERED = "load_unordered"
+    CLOCK_JUMPED = "clock_jumped"
+    AUDIT_OUTAGE = "audit_outage"
+    RECORD_UNREADABLE = "record_unreadable"
+
+
+class Severity(StrEnum):
+    """How soon a person must look, in the words of the alert rules."""
+
+    PAGE = "page"
+    TICKET = "ticket"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an audit record stands: the ledger's name and the position in it."""
+
+    origin: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a ledger was read: up to before next_position. What stands below learn_until was there at first."""
+
+    origin: str
+    next_position: int
+    learn_until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a rule saw of one key, from its first record to its newest.
+
+    key: the address, principal, token, issuer, model or ledger that it is about. since, until: of its records, by
+    their clocks. opened_at, seen_at: when the first and the newest of them were judged, by the monitor's. count:
+    records, of a burst the most in one window. evidence: some of them, the first and the newest. closed_why: in words;
+    None as closed_at while it is open. id: None until it is stored.
+    """
+
+    rule: Rule
+    key: str
+    severity: Severity
+    opened_at: datetime
+    seen_at: datetime
+    since: datetime
+    until: datetime
+    count: int
+    words: str
+    evidence: tuple[Place, ...]
+    closed_at: datetime | None = None
+    closed_why: str | None = None
+    id: int | None = None

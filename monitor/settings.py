@@ -11,8 +11,11 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from gateway.store.environment import EnvironmentInvalidError, StrictSettings
+from monitor.hours import HoursInvalidError, WorkingHours, parse_hours
 from monitor.records import InputError
 
+# How many records are suspicious; 0 switches the rule off.
+Threshold = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -53,6 +56,63 @@ class MonitorSettings(StrictSettings):
     # A report takes about 15 seconds on two cores; a busy machine gets ten times that.
     report_timeout_seconds: Annotated[float, Field(ge=5, le=3600)] = 180.0
 
+    # Calls from one address that were refused before anybody was known. A site of 60 cameras behind one address, each
+    # refused three times after a deployment, stays below; whoever guesses has 60 a minute and more.
+    security_address_failures: Threshold = 200
+    # From all addresses together: what a botnet does, each of its addresses below its own threshold.
+    security_all_failures: Threshold = 5000
+    # Calls of one principal that were refused for want of a role, a second factor or a quota.
+    security_subject_failures: Threshold = 60
+    # The window of the three above. A guesser is found in minutes, and a deployment is over.
+    security_failure_window_seconds: Annotated[float, Field(ge=10, le=86_400)] = 600.0
+    # Network addresses (IPv6 by /64) and client certificates that one token may be used from. A client that moves
+    # between networks with one token, or has IPv4 and IPv6, needs 2 or more.
+    security_token_addresses: Threshold = 1
+    security_token_certificates: Threshold = 1
+    # As long as a token may be good: GATEWAY_TOKEN_MAX_LIFETIME_SECONDS, and so much is read again at a start.
+    security_token_hours: Annotated[float, Field(ge=0.1, le=168)] = 24.0
+    # Operator actions refused in an hour. For want of a role: nobody asks for that by habit. For want of a valid token
+    # or a fresh second factor: each honest operator is asked to sign in again once in a while.
+    security_operator_denials: Threshold = 1
+    security_operator_unproven: Threshold = 5
+    # When operators work, e.g. "mon-fri 07:00-19:00", several with commas between; empty: at any time.
+    security_working_hours: str = ""
+    # The IANA time zone of these hours, e.g. Europe/Berlin.
+    security_time_zone: str = "UTC"
+    # Subjects that may work at any time, comma-separated: automation.
+    security_off_hours_excepted: str = ""
+    # What has never been seen before and gives others a way in; an issuer that changes its keys daily is a reason to
+    # switch the second off.
+    security_new_issuers: bool = True
+    security_new_keys: bool = True
+    # In an hour by one principal. People look at some samples, and page through some dozen pages of the ledger.
+    security_sample_views: Threshold = 100
+    security_audit_reads: Threshold = 300
+    # Answered predictions in an hour by one principal, as somebody needs who copies the model. What is usual is known
+    # only on the site.
+    security_predictions: Threshold = 0
+    # Models that a gateway loaded though no operator's record asks for it.
+    security_unordered_loads: bool = True
+    # Records that are written at the same time may wait for GATEWAY_AUDIT_TIMEOUT_SECONDS, and clocks differ.
+    security_clock_tolerance_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    # Records of times when no record could be written.
+    security_outages: bool = True
+    # Addresses, principals and tokens that each rule tells apart at a time; about 60 MB at most for all of them.
+    security_max_keys: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    # A burst is over after this long without another hit; anything else is held over a long weekend.
+    security_quiet_minutes: Annotated[float, Field(ge=1, le=10_080)] = 30.0
+    security_hold_hours: Annotated[float, Field(ge=1, le=8760)] = 96.0
+
+    @model_validator(mode="after")
+    def _hours_can_be_read(self) -> Self:
+        try:
+            parse_hours(self.security_working_hours, zone=self.security_time_zone)
+        except HoursInvalidError as exc:
+            raise ValueError(
+                f"MONITOR_SECURITY_WORKING_HOURS, MONITOR_SECURITY_TIME_ZONE: {exc}"
+            ) from exc
+        return self
+
     @model_validator(mode="after")
     def _minimum_fits_window(self) -> Self:
         if self.min_window_samples > self.window_samples:
@@ -64,7 +124,17 @@ class MonitorSettings(StrictSettings):
 
     def ignored_feature_names(self) -> frozenset[str]:
         """The names in ignored_features."""
-        return frozenset(name.strip() for name in self.ignored_features.split(",") if name.strip())
+        return _names(self.ignored_features)
+
+    def working_hours(self) -> WorkingHours | None:
+        """When operators work; None where that is not looked at."""
+        if not self.security_working_hours.strip():
+            return None
+        return parse_hours(self.security_working_hours, zone=self.security_time_zone)
+
+    def off_hours_excepted(self) -> frozenset[str]:
+        """The subjects in security_off_hours_excepted."""
+        return _names(self.security_off_hours_excepted)
 
 
 def read_settings(environment: Mapping[str, str], **overrides: object) -> MonitorSettings:
@@ -76,3 +146,7 @@ def read_settings(environment: Mapping[str, str], **overrides: object) -> Monito
         return MonitorSettings.read(environment, **overrides)
     except EnvironmentInvalidError as exc:
         raise InputError(f"the configuration is wrong:\n{exc}") from exc
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())

@@ -82,7 +82,7 @@ def _create_security() -> None:
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("record_count", sa.BigInteger(), nullable=False),
         sa.Column("words", sa.Text(), nullable=False),
         sa.Column("evidence", sa.Text(), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
@@ -95,7 +95,7 @@ def _create_security() -> None:
     op.create_table(
         "security_known_keys",
         sa.Column("issuer", sa.String(length=256), nullable=False),
-        sa.Column("key_id", sa.String(length=1024), nullable=False),
+        sa.Column("key_id", sa.String(length=256), nullable=False),
         sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("issuer", "key_id", name=op.f("pk_security_known_keys")),
     )

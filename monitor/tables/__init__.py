@@ -103,7 +103,7 @@ security_findings = Table(
     Column("seen_at", UtcDateTime, nullable=False),
     Column("since", UtcDateTime, nullable=False),
     Column("until", UtcDateTime, nullable=False),
-    Column("count", BigInteger, nullable=False),
+    Column("record_count", BigInteger, nullable=False),
     Column("words", Text, nullable=False),
     Column("evidence", Text, nullable=False),
     Column("closed_at", UtcDateTime, nullable=True),
@@ -116,6 +116,6 @@ security_known_keys = Table(
     "security_known_keys",
     metadata,
     Column("issuer", String(256), primary_key=True),
-    Column("key_id", String(1024), primary_key=True),
+    Column("key_id", String(256), primary_key=True),
     Column("first_seen_at", UtcDateTime, nullable=False),
 )

@@ -53,7 +53,6 @@ class Verifier:
     public_key: bytes
 
     def __post_init__(self) -> None:
-        _require_name(self.name)
         if len(self.public_key) != _KEY_BYTES:
             raise LogInvalidError("a public key of a note must be 32 bytes")
         if self.key_id != _key_id(self.name, self.kind, self.public_key):

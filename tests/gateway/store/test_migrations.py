@@ -1,20 +1,23 @@
 """Migrations against the tables that the code uses, on both databases."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, MetaData, inspect, text
 
+from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.store import migrations
 from gateway.store.database import open_database, write_transaction
 from gateway.store.migrations import upgrade_database
-from gateway.store.queries.audit import insert_audit_records, load_audit_records
+from gateway.store.queries.audit import insert_audit_records, list_positions, load_audit_records
 from gateway.store.queries.models import (
     find_production_version,
     find_version_before,
@@ -24,9 +27,14 @@ from gateway.store.queries.samples import load_window
 from gateway.store.records import AuditRecord
 from gateway.store.revision import REVISION, is_current
 from gateway.store.tables import metadata
+from tests.gateway.audit.sample_log import leaf
+from tests.gateway.ledgers import checked_bodies, open_log, signed_sizes
 
 MOMENT = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
-RECORD = AuditRecord("gateway", 0, MOMENT, '{"a":1}', b"\x01" * 32)
+TIME = "2031-05-06T07:08:09.123456Z"
+RECORD = AuditRecord(
+    "gateway", 0, '{"a":1}', b"\x01" * 32, TIME, "predict", "failed", "r", "camera-7", None
+)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -47,11 +55,31 @@ def migrated(url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def downgrade(engine: Engine, revision: str) -> None:
-    """Go back."""
+@pytest.fixture
+def empty(url: str) -> Iterator[Engine]:
+    """A database without tables, opened."""
+    if url.startswith("sqlite"):
+        migrations._create_file(Path(url.removeprefix("sqlite:///")))
+    engine = open_database(url)
+    yield engine
+    engine.dispose()
+
+
+def move(engine: Engine, revision: str, *, way: Callable[[Config, str], None]) -> None:
+    """Go to a revision."""
     config = migrations._config()
     config.attributes["engine"] = engine
-    command.downgrade(config, revision)
+    way(config, revision)
+
+
+def upgrade(engine: Engine, revision: str) -> None:
+    """Go forth, to a release before this one."""
+    move(engine, revision, way=command.upgrade)
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Go back."""
+    move(engine, revision, way=command.downgrade)
 
 
 def test_an_upgrade_gives_exactly_the_tables_of_the_code(migrated: Engine) -> None:
@@ -100,15 +128,9 @@ def test_the_code_is_written_for_the_newest_migration() -> None:
     assert scripts.get_current_head() == REVISION
 
 
-def test_an_empty_database_is_not_current(url: str, tmp_path: Path) -> None:
+def test_an_empty_database_is_not_current(empty: Engine) -> None:
     """A process refuses to start on it."""
-    if url.startswith("sqlite"):
-        path = tmp_path / "state" / "gatewatch.db"
-        path.parent.mkdir()
-        path.touch()
-    engine = open_database(url)
-    assert not is_current(engine)
-    engine.dispose()
+    assert not is_current(empty)
 
 
 def test_an_upgraded_database_is_current_and_another_upgrade_changes_nothing(
@@ -136,13 +158,107 @@ def test_what_was_written_survives_an_upgrade(url: str, migrated: Engine) -> Non
         assert load_audit_records(connection, "gateway", limit=9) == [RECORD]
 
 
-def test_going_back_to_nothing_and_forth_works(url: str, migrated: Engine) -> None:
-    """Each migration can be undone; only alembic's own table stays."""
-    downgrade(migrated, "base")
-    assert inspect(migrated).get_table_names() == ["alembic_version"]
-    assert not is_current(migrated)
+def test_going_back_to_nothing_and_forth_works(url: str, empty: Engine) -> None:
+    """Each migration before the ledgers' trees can be undone; only alembic's own table stays."""
+    upgrade(empty, "0003")
+    downgrade(empty, "base")
+    assert inspect(empty).get_table_names() == ["alembic_version"]
+    assert not is_current(empty)
     upgrade_database(url)
+    assert is_current(empty)
+
+
+def test_signed_ledgers_do_not_go_back(migrated: Engine) -> None:
+    """A hash chain made anew would be somebody's word; nothing is lost by the attempt."""
+    with write_transaction(migrated) as connection:
+        insert_audit_records(connection, [RECORD])
+    with pytest.raises(NotImplementedError, match="restore a backup instead"):
+        downgrade(migrated, "0003")
     assert is_current(migrated)
+    with migrated.connect() as connection:
+        assert load_audit_records(connection, "gateway", limit=9) == [RECORD]
+
+
+START = AuditEvent(action=Action.GATEWAY_START, outcome=Outcome.ANSWERED, recorded_at=MOMENT)
+
+
+def chained(number: int, **members: object) -> str:
+    """A body as releases before this one wrote it; a number tells them apart."""
+    names = "address client_id code input_bytes input_sha256 issuer method model_name model_version"
+    names += " reason request_id result_count result_digest route subject"
+    plain = dict.fromkeys(names.split())
+    said = {"action": "predict", "format": 1, "outcome": "answered", "recorded_at": TIME}
+    body = {**plain, **said, "request_id": f"r-{number}", **members}
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+
+BEFORE = [
+    chained(0),
+    chained(1, subject="\u00e9 \\x0a", model_name="belt"),
+    chained(2, format=2, token_id="t", certificate_thumbprint=None, request_id=None),
+]
+
+
+@pytest.fixture
+def of_the_release_before(url: str, empty: Engine) -> Engine:
+    """A ledger of hash-chained records of formats 1 and 2, and another, brought to this release."""
+    upgrade(empty, "0003")
+    rows: list[dict[str, object]] = [
+        {"origin": "gateway", "position": place, "body": body} for place, body in enumerate(BEFORE)
+    ]
+    rows += [
+        {"origin": "other", "position": place, "body": chained(place)} for place in range(2500)
+    ]
+    with write_transaction(empty) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO audit_records (origin, position, recorded_at, body, record_hash) "
+                "VALUES (:origin, :position, '2031-05-06 07:08:09+00:00', :body, :hash)"
+            ),
+            [{**row, "hash": bytes(32)} for row in rows],
+        )
+    upgrade_database(url)
+    return empty
+
+
+def test_chained_records_are_kept_byte_for_byte(of_the_release_before: Engine) -> None:
+    """With the members that they are searched by beside them, those they lack empty."""
+    with of_the_release_before.connect() as connection:
+        loaded = load_audit_records(connection, "gateway", limit=9)
+    assert [record.body for record in loaded] == BEFORE
+    assert [leaf(body.encode()) for body in BEFORE] == [record.leaf_hash for record in loaded]
+    found = [(r.recorded_at, r.action, r.outcome) for r in loaded]
+    assert found == [(TIME, "predict", "answered")] * 3
+    members = [(r.request_id, r.subject, r.model_name) for r in loaded]
+    assert members == [("r-0", None, None), ("r-1", "\u00e9 \\x0a", "belt"), (None, None, None)]
+
+
+def test_every_page_of_chained_records_is_moved(of_the_release_before: Engine) -> None:
+    """More than fit one page, and each ledger's own."""
+    with of_the_release_before.connect() as connection:
+        positions = list_positions(connection, "other", after_position=None, limit=9999)
+    assert positions == [*range(2500)]
+
+
+def test_a_chained_ledger_becomes_a_signed_one(of_the_release_before: Engine) -> None:
+    """It is begun with what is there, and goes on."""
+    audit_log = open_log(of_the_release_before)
+    assert audit_log.append_blocking(START) == 3
+    assert audit_log.close()
+    assert checked_bodies(of_the_release_before)[:3] == BEFORE
+    assert signed_sizes(of_the_release_before) == [3, 4]
+
+
+def test_a_table_that_was_moved_has_its_usual_names(of_the_release_before: Engine) -> None:
+    """A later migration finds key and indexes by them; nothing of the old table is left."""
+    inspector = inspect(of_the_release_before)
+    indexes = {index["name"] for index in inspector.get_indexes("audit_records")}
+    assert {
+        f"ix_audit_records_{name}" for name in ("recorded_at", "request_id", "subject")
+    } < indexes
+    assert "audit_records_chained" not in inspector.get_table_names()
+    if of_the_release_before.dialect.name == "postgresql":
+        assert inspector.get_pk_constraint("audit_records")["name"] == "pk_audit_records"
 
 
 REQUEST = {
@@ -158,20 +274,20 @@ def _insert(connection: Connection, table: str, values: dict[str, object]) -> No
     connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), values)
 
 
-def test_versions_and_samples_of_the_first_release_are_kept(url: str, migrated: Engine) -> None:
+def test_versions_and_samples_of_the_first_release_are_kept(empty: Engine) -> None:
     """Up: a version in production begins its history. Down: a request keeps the sample of the answer it got."""
+    upgrade(empty, "0001")
     registered = {
         "name": "belt", "stage": "production", "file_name": "f", "plaintext_sha256": "ab",
         "class_names": '["bolt"]', "input_height": 320, "input_width": 416,
         "registered_at": "2031-05-06 07:08:09+00:00",
     }  # fmt: skip
-    downgrade(migrated, "0001")
-    with write_transaction(migrated) as connection:
+    with write_transaction(empty) as connection:
         _insert(connection, "model_versions", {**registered, "version": "1"})
         _insert(connection, "model_versions", {**registered, "version": "2", "stage": "candidate"})
         _insert(connection, "samples", REQUEST)
-    upgrade_database(url)
-    with write_transaction(migrated) as connection:
+    upgrade(empty, "0003")
+    with write_transaction(empty) as connection:
         version = find_production_version(connection, "belt")
         assert version is not None
         assert (version.label, version.task, version.engine, version.precision) == (
@@ -181,8 +297,8 @@ def test_versions_and_samples_of_the_first_release_are_kept(url: str, migrated: 
         assert find_version_before(connection, "belt") == "1"
         _insert(connection, "samples", {**REQUEST, "model_version": "2", "mode": "shadow"})
         assert [s.id for s in load_window(connection, "belt", "1", newest=9)] == [1]
-    downgrade(migrated, "0001")
-    with migrated.connect() as connection:
+    downgrade(empty, "0001")
+    with empty.connect() as connection:
         assert connection.execute(text("SELECT id, model_version FROM samples")).all() == [(1, "1")]
 
 

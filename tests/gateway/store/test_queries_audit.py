@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine
@@ -11,21 +10,24 @@ from sqlalchemy.exc import IntegrityError
 from gateway.store.queries.audit import (
     count_other_ledgers,
     find_last_position,
-    find_record_hash,
     insert_audit_records,
     list_positions,
     load_audit_records,
+    load_leaf_hashes,
     load_newest_records,
     lock_ledger,
 )
 from gateway.store.records import AuditRecord
 
-MOMENT = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+TIME = "2031-05-06T07:08:09.123456Z"
 
 
 def record(position: int, origin: str = "a") -> AuditRecord:
     """A record that need not verify."""
-    return AuditRecord(origin, position, MOMENT, f'{{"n":{position}}}', bytes([position]) * 32)
+    body, leaf_hash = f'{{"n":{position}}}', bytes([position]) * 32
+    return AuditRecord(
+        origin, position, body, leaf_hash, TIME, "predict", "failed", f"r-{position}", "s", None
+    )
 
 
 @pytest.fixture
@@ -96,11 +98,12 @@ def test_the_newest_records_come_in_order(filled: Engine) -> None:
             assert load_newest_records(connection, "a", containing=text, limit=9) == found
 
 
-def test_one_hash_is_found(filled: Engine) -> None:
-    """By its place in its own ledger."""
+def test_leaf_hashes_come_in_order(filled: Engine) -> None:
+    """From the first position asked for to before the last; what is not there is left out."""
     with filled.connect() as connection:
-        assert find_record_hash(connection, "a", 3) == bytes([3]) * 32
-        assert find_record_hash(connection, "b", 3) is None
+        assert load_leaf_hashes(connection, "a", 1, 3) == [(1, b"\1" * 32), (2, b"\2" * 32)]
+        assert load_leaf_hashes(connection, "a", 4, 9) == [(4, b"\4" * 32)]
+        assert load_leaf_hashes(connection, "b", 1, 9) == []
 
 
 def test_other_ledgers_are_counted(filled: Engine) -> None:

@@ -170,9 +170,10 @@ def _stored(name: str, text: str, forms: Forms) -> tuple[str, ...]:
     if not 1 <= len(text) <= MAX_CHARACTERS[name]:
         parameter = "model" if name.startswith("model") else name
         raise QueryInvalidError(f"{parameter}: 1 to {MAX_CHARACTERS[name]} characters")
-    # As a caller wrote it, or as a record shows it: what is unprintable is escaped there.
+    # As a caller wrote it, or as a record shows it: what is unprintable is escaped there, and no database is asked for.
     escaped = printable(text, max_characters=MAX_CHARACTERS[name])
-    return tuple(dict.fromkeys([*forms(name, text), escaped]))
+    shown = filter(str.isprintable, forms(name, text))
+    return tuple(dict.fromkeys([*shown, escaped]))
 
 
 def _search(

@@ -11,6 +11,14 @@ from gateway.store.records import AuditRecord
 from gateway.store.tables import audit_records
 
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("key")))
+# Built once: a proof asks this many times, and building it takes longer than the answer.
+_LEAF_HASHES = (
+    select(audit_records.c.position, audit_records.c.leaf_hash)
+    .where(audit_records.c.origin == bindparam("origin"))
+    .where(audit_records.c.position >= bindparam("start"))
+    .where(audit_records.c.position < bindparam("end"))
+    .order_by(audit_records.c.position)
+)
 _COLUMNS = tuple(column.name for column in audit_records.columns)
 # Driver SQL, and not SQLAlchemy's constructs, for the two statements of every commit: compiling and converting costs
 # several times what SQLite needs to run them, on the path that every call waits for.
@@ -96,13 +104,8 @@ def load_leaf_hashes(
     connection: Connection, origin: str, start: int, end: int
 ) -> list[tuple[int, bytes]]:
     """Position and leaf hash of the records from start to before end, in order; a gap shows as a missing position."""
-    table = audit_records
-    query = (
-        select(table.c.position, table.c.leaf_hash)
-        .where(table.c.origin == origin, table.c.position >= start, table.c.position < end)
-        .order_by(table.c.position)
-    )
-    return [(position, leaf_hash) for position, leaf_hash in connection.execute(query)]
+    rows = connection.execute(_LEAF_HASHES, {"origin": origin, "start": start, "end": end})
+    return [(position, leaf_hash) for position, leaf_hash in rows]
 
 
 def load_newest_records(

@@ -64,7 +64,7 @@ class RecordSearch:
     def is_indexed(self) -> bool:
         """Whether an index finds the records, so that none is read in vain."""
         is_common = self.action == _PREDICT or self.outcome not in (None, *_RARE_OUTCOMES)
-        return not self.body_texts and not is_common
+        return not self.body_texts and not is_common and self.origin is None
 
 
 def find_nth_key(
@@ -105,8 +105,6 @@ def find_audit_record(connection: Connection, origin: str, position: int) -> Aud
 
 def _indexed(search: RecordSearch) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if search.origin is not None:
-        conditions.append(_COLUMNS.origin == search.origin)
     if search.request_ids:
         conditions.append(_COLUMNS.request_id.in_(search.request_ids))
     if search.subjects:
@@ -124,6 +122,9 @@ def _indexed(search: RecordSearch) -> list[ColumnElement[bool]]:
 
 def _others(search: RecordSearch, connection: Connection) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
+    if search.origin is not None:
+        # Not the column itself: the primary key begins with it, and would have a whole ledger sorted for one page.
+        conditions.append(_COLUMNS.origin + "" == search.origin)
     if search.action == _PREDICT:
         conditions.append(_COLUMNS.action == _PREDICT)
     if search.outcome not in (None, *_RARE_OUTCOMES):

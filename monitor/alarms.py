@@ -11,10 +11,6 @@ from datetime import datetime
 from monitor.records import Alarm, AlarmState, AlarmTransition
 
 DRIFT_ALARM = "drift"
-# Where an alarm has the name of its model, those about the ledger have this: no model can be called so.
-ABOUT_LEDGER = "(ledger)"
-# Checkpoints and witnesses disagree. The other alarms about the ledger are named by monitor.security.findings.Rule.
-LEDGER_ALARM = "ledger"
 
 
 @dataclass(frozen=True, slots=True)

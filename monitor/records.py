@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 
 FeatureArray: TypeAlias = NDArray[np.float64]
 
+# Where an alarm has the name of its model, those about the ledgers have this: no model can be called so.
+ABOUT_LEDGER = "(ledger)"
+# The alarm that checkpoints and witnesses disagree. The others about the ledgers are named by Rule.
+LEDGER_ALARM = "ledger"
+
 
 class MonitorError(Exception):
     """A failure the monitor names; the message tells cause and fix."""

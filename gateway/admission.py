@@ -5,10 +5,11 @@ returns; keys that are fetched come later, and until then the gateway is not rea
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -25,7 +26,7 @@ from gateway.identity.deny_list import DenyList
 from gateway.identity.dpop import DpopVerifier
 from gateway.identity.issue import is_development_issuer
 from gateway.identity.key_sources import FixedKeys, KeySource
-from gateway.identity.keysets import MAX_KEYSET_BYTES, load_keyset
+from gateway.identity.keysets import MAX_KEYSET_BYTES, KeySet, load_keyset
 from gateway.identity.policy_file import IssuerConfig, PolicyFile, read_policy
 from gateway.identity.quota_limits import PrincipalLimits, QuotaPlan, parse_rate
 from gateway.identity.quotas import Quotas, open_quotas
@@ -45,18 +46,26 @@ MAX_POLICY_BYTES = 1 << 20
 MAX_PROVEN_TOKENS = 65_536
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  (what is warned of)
+# Makes an issuer's keys durable in the ledger: its name, and the digest of each key by its id.
+RecordKeys = Callable[[str, Mapping[str, str]], Awaitable[None]]
 _ISSUER_SETTINGS = ("issuer", "audience", "jwks_file", "jwks_url", "jwks_ca_file")
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What guards the gateway, and what keeps it up to date."""
+    """What guards the gateway, and what keeps it up to date.
+
+    file_keys: by issuer, the digests of those that were read from a file. policy_sha256: of the policy file, None
+    without one.
+    """
 
     access: Access
     issuers: tuple[str, ...]
     remote_keys: tuple["RemoteKeys", ...]
     deny_list: DenyList
     quotas: Quotas
+    file_keys: Mapping[str, Mapping[str, str]]
+    policy_sha256: str | None
 
     def is_ready(self) -> bool:
         """Whether the keys of every issuer are known, and none so old that its tokens are refused."""
@@ -82,17 +91,22 @@ def build_door(
     store: Engine,
     metrics: GatewayMetrics,
     clock: Callable[[], datetime],
+    record_keys: RecordKeys,
 ) -> Door:
     """The door that the settings describe. public_url: the origin that callers use.
 
+    record_keys: called before fetched keys are used; for those in files the caller does it.
+
     Raises SettingsError for a wrong file or contradicting settings, OperatorError if the deny list cannot be read.
     """
-    policy = configured_policy(settings)
+    policy, policy_sha256 = _policy_and_digest(settings)
     cache = TokenCache(max_entries=settings.token_cache_entries)
     configs = policy.issuers or (_issuer_of_settings(settings),)
     _warn(policy, configs, settings)
     remote = {
-        config.issuer: _remote_keys(config, settings, on_change=cache.clear, metrics=metrics)
+        config.issuer: _remote_keys(
+            config, settings, record=record_keys, on_change=cache.clear, metrics=metrics
+        )
         for config in configs
         if config.jwks_file is None
     }
@@ -128,6 +142,12 @@ def build_door(
         remote_keys=tuple(remote.values()),
         deny_list=deny_list,
         quotas=quotas,
+        file_keys={
+            name: issuer.keys.current().digests()
+            for name, issuer in trusted.items()
+            if name not in remote
+        },
+        policy_sha256=policy_sha256,
     )
 
 
@@ -163,8 +183,13 @@ def quota_plan(settings: GatewaySettings) -> QuotaPlan:
 
 def configured_policy(settings: GatewaySettings) -> PolicyFile:
     """The policy file's content, or what holds without one. Raises SettingsError."""
+    return _policy_and_digest(settings)[0]
+
+
+def _policy_and_digest(settings: GatewaySettings) -> tuple[PolicyFile, str | None]:
+    # Of the same bytes: read twice, the ledger could name another policy than the one that holds.
     if not settings.policy_file:
-        return read_policy("")
+        return read_policy(""), None
     file, fix = Path(settings.policy_file), "docs/policy.toml is one to start from"
     content = _read_trusted(file, "GATEWAY_POLICY_FILE", MAX_POLICY_BYTES, fix=fix)
     try:
@@ -178,7 +203,7 @@ def configured_policy(settings: GatewaySettings) -> PolicyFile:
         names = ", ".join(settings.variable_name(name) for name in both)
         message = f"GATEWAY_POLICY_FILE names issuers, and so do {names}: keep one of the two"
         raise SettingsError(Code.SETTINGS_INVALID, message)
-    return policy
+    return policy, hashlib.sha256(content).hexdigest()
 
 
 def _issuer_of_settings(settings: GatewaySettings) -> IssuerConfig:
@@ -230,6 +255,7 @@ def _remote_keys(
     config: IssuerConfig,
     settings: GatewaySettings,
     *,
+    record: RecordKeys,
     on_change: Callable[[], None],
     metrics: GatewayMetrics,
 ) -> "RemoteKeys":
@@ -237,12 +263,16 @@ def _remote_keys(
     from gateway.identity.fetching import HttpsReader
     from gateway.identity.remote_keys import RemoteKeys
 
+    def record_keyset(keyset: KeySet) -> Awaitable[None]:
+        return record(config.issuer, keyset.digests())
+
     return RemoteKeys(
         issuer=config.issuer,
         jwks_url=config.jwks_url,
         reader=HttpsReader(ca_file=config.ca_file),
         refresh_seconds=settings.jwks_refresh_seconds,
         max_stale_seconds=settings.jwks_max_stale_seconds,
+        record=record_keyset,
         on_change=on_change,
         on_fetched=lambda outcome: metrics.jwks_fetches.labels(config.issuer, outcome).inc(),
         rng=random.Random(),

@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     ExitStack,
@@ -28,9 +28,13 @@ from gateway.admission import Door, build_door
 from gateway.api.edge import Edge
 from gateway.api.resource_metadata import ResourceFacts
 from gateway.api.routes import build_app
+from gateway.audit.configuration import configuration_digest
+from gateway.audit.details import format_detail
 from gateway.audit.events import Action, AuditEvent, Outcome
+from gateway.audit.issuer_keys import IssuerKeyRecords
 from gateway.audit.opened import open_audit_log
 from gateway.audit.readiness import Readiness
+from gateway.audit.starting import StartFacts, record_policy
 from gateway.audit.witnesses import Witnesses
 from gateway.audit.writer import AuditLog
 from gateway.errors import AuditUnavailableError, Code, OperatorError
@@ -48,12 +52,12 @@ from gateway.pipeline import Pipeline
 from gateway.sampling.draw import SamplingRates
 from gateway.sampling.sampler import Sampler
 from gateway.sealing.keys import KeyProvider
-from gateway.sealing.sample_keys import SampleSealer, create_sample_key
+from gateway.sealing.sample_keys import SampleKey, SampleSealer, create_sample_key
 from gateway.sealing.signers import TrustedSigner
 from gateway.settings import GatewaySettings
 from gateway.store.database import write_transaction
 from gateway.store.queries.sample_keys import insert_sample_key
-from gateway.store.records import ModelVersion
+from gateway.store.records import ModelVersion, WrappedSampleKey
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +111,7 @@ def _failure_recorded(settings: GatewaySettings, audit: AuditLog, clock: Clock) 
             model_name=settings.model_name,
             code=exc.code,
             reason=exc.reason,
+            detail=format_detail(version=version("gatewatch"), ledger=settings.audit_origin),
         )
         try:
             audit.append_blocking(event)
@@ -121,13 +126,20 @@ def _build(
 ) -> Starlette:
     metrics = opened.metrics
     _serve_metrics(settings, metrics, stack)
+    issuer_keys = IssuerKeyRecords(engine=opened.store, audit=audit, clock=clock)
     door = build_door(
-        settings, public_url=opened.public_url, store=opened.store, metrics=metrics, clock=clock
+        settings,
+        public_url=opened.public_url,
+        store=opened.store,
+        metrics=metrics,
+        clock=clock,
+        record_keys=issuer_keys.record,
     )
     directory = Directory()
     watch = _watch(settings, opened, directory, metrics, audit, clock)
     watch.load_default(opened.first)
-    sampler = _sampler(settings, opened, metrics, clock=clock)
+    sample_key, wrapped = _new_sample_key(opened, clock)
+    sampler = _sampler(settings, opened, metrics, sample_key)
     stack.callback(sampler.close)
     shadows = Shadows(directory=directory, sampler=sampler, metrics=metrics)
     _start_gauges(metrics, directory, sampler)
@@ -162,9 +174,42 @@ def _build(
             dpop_algorithms=tuple(sorted(ALGORITHMS)),
         ),
     )
+    facts = _start_facts(settings, opened, door)
+
+    async def record_opening() -> None:
+        await record_policy(opened.store, audit, facts, clock=clock)
+        await issuer_keys.record_start(issuers=door.issuers, file_keys=door.file_keys)
+        await watch.record_loaded()
+        await audit.append(_sample_key_event(wrapped, clock))
+
     default = directory.check(settings.model_name).production.version
-    lifespan = _lifespan(audit, watch, shadows, door, default, metrics, clock)
+    opening = _Opening(default, facts, record_opening)
+    lifespan = _lifespan(audit, watch, shadows, door, opening, metrics, clock)
     return build_app(edge, lifespan=lifespan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What the ledger hears before the door opens. record: of all that was opened, before the start itself."""
+
+    model: ModelVersion
+    facts: StartFacts
+    record: Callable[[], Awaitable[None]]
+
+
+def _start_facts(settings: GatewaySettings, opened: Opened, door: Door) -> StartFacts:
+    kek_ids = tuple(kek.kek_id for kek in opened.keks)
+    signer_ids = tuple(signer.signer_id for signer in opened.trusted_signers)
+    return StartFacts(
+        configuration=configuration_digest(
+            settings, policy_sha256=door.policy_sha256, kek_ids=kek_ids, signer_ids=signer_ids
+        ),
+        policy_sha256=door.policy_sha256,
+        version=version("gatewatch"),
+        origin=settings.audit_origin,
+        kek_ids=kek_ids,
+        signer_ids=signer_ids,
+    )
 
 
 def _watch(
@@ -188,13 +233,26 @@ def _watch(
     )
 
 
-def _sampler(
-    settings: GatewaySettings, opened: Opened, metrics: GatewayMetrics, *, clock: Clock
-) -> Sampler:
+def _new_sample_key(opened: Opened, clock: Clock) -> tuple[SampleKey, WrappedSampleKey]:
     key, wrapped = create_sample_key(kek=opened.keks[0], now=clock(), random=os.urandom)
     # The wrapped key is durable before the first image under it; killed in between, it is an unused row.
     with write_transaction(opened.store) as connection:
         insert_sample_key(connection, wrapped)
+    return key, wrapped
+
+
+def _sample_key_event(wrapped: WrappedSampleKey, clock: Clock) -> AuditEvent:
+    return AuditEvent(
+        action=Action.KEYS_USE,
+        outcome=Outcome.ANSWERED,
+        recorded_at=clock(),
+        detail=format_detail(kek=wrapped.kek_id, use="wrap-sample-key", key=wrapped.key_id),
+    )
+
+
+def _sampler(
+    settings: GatewaySettings, opened: Opened, metrics: GatewayMetrics, key: SampleKey
+) -> Sampler:
     sealer = SampleSealer(key=key, random=os.urandom)
     return Sampler(
         engine=opened.store,
@@ -249,7 +307,7 @@ def _lifespan(
     watch: RegistryWatch,
     shadows: Shadows,
     door: Door,
-    model: ModelVersion,
+    opening: _Opening,
     metrics: GatewayMetrics,
     clock: Clock,
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
@@ -258,14 +316,16 @@ def _lifespan(
             action=action,
             outcome=Outcome.ANSWERED,
             recorded_at=clock(),
-            model_name=model.name,
-            model_version=model.version,
+            model_name=opening.model.name,
+            model_version=opening.model.version,
+            detail=opening.facts.detail(),
         )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        # A gateway that cannot write its first record, or whose ledger does not go on from what was signed, does not
+        # A gateway that cannot write its first records, or whose ledger does not go on from what was signed, does not
         # open its door.
+        await opening.record()
         await audit.append(event(Action.GATEWAY_START))
         await audit.checkpoint()
         metrics.ready.set_function(lambda: float(door.is_ready()))

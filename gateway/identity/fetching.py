@@ -37,7 +37,7 @@ _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-A
 
 
 class FetchFault(StrEnum):
-    """Why a document could not be had: a closed list for the log."""
+    """Why a document could not be had, or not be used: a closed list for the log."""
 
     TIMEOUT = "timeout"
     TRANSPORT = "transport"
@@ -45,6 +45,7 @@ class FetchFault(StrEnum):
     ENCODING = "encoding"
     SIZE = "size"
     FORM = "form"
+    LEDGER = "ledger"
 
 
 class FetchError(Exception):

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 import jwt
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwt.algorithms import OKPAlgorithm
@@ -83,6 +84,18 @@ class KeySet:
     """The keys of one issuer by key id, at least one."""
 
     keys: Mapping[str, VerificationKey]
+
+    def digests(self) -> dict[str, str]:
+        """By key id, what tells its algorithm and public key from any other: 32 hexadecimal digits."""
+        return {key_id: _digest(key) for key_id, key in self.keys.items()}
+
+
+def _digest(key: VerificationKey) -> str:
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(key.algorithm.encode("ascii") + b"\0")
+    digest.update(key.public_key.public_bytes(encoding, form))
+    return digest.finalize().hex()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Rules:
   among them waits, and all who wait share one fetch; callers cause at most one in 30 seconds, whatever its outcome.
 - A fetch that fails, in transport or because no key in the answer is usable, changes nothing but the age of the keys.
   When they are too old nobody is let in: the issuer may have withdrawn a key meanwhile (fail closed).
+- No key is believed before the ledger knows it: what cannot be recorded counts as a fetch that failed.
 - The schedule is the operator's: no cache header of the issuer changes it.
 - One event loop's thread only.
 """
@@ -17,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from gateway.errors import Code, IdentityUnavailableError, SettingsError
+from gateway.errors import AuditUnavailableError, Code, IdentityUnavailableError, SettingsError
 from gateway.identity.discovery import discover_jwks_uri, document_urls
 from gateway.identity.fetching import FetchError, FetchFault, HttpsReader, is_https_url
 from gateway.identity.keysets import KeySet, LeftOut, has_same_keys, load_remote_keyset
@@ -43,6 +44,7 @@ class RemoteKeys:
         reader: HttpsReader,
         refresh_seconds: float,
         max_stale_seconds: float,
+        record: Callable[[KeySet], Awaitable[None]],
         on_change: Callable[[], None],
         on_fetched: Callable[[FetchOutcome], None],
         rng: random.Random,
@@ -53,8 +55,9 @@ class RemoteKeys:
 
         jwks_url: https; None has it discovered under the issuer at each fetch. reader: closed with this object.
         refresh_seconds: at most this long between fetches that succeed. max_stale_seconds: since the last good fetch;
-        at least refresh_seconds. on_change: called when the usable keys are others than before, or found too old to be
-        believed. on_fetched: called after each fetch. Raises SettingsError outside of these.
+        at least refresh_seconds. record: makes durable in the ledger what other keys than before are about to be used;
+        raises AuditUnavailableError. on_change: called when the usable keys are others than before, or found too old to
+        be believed. on_fetched: called after each fetch. Raises SettingsError outside of these.
         """
         if jwks_url is None:
             document_urls(issuer)
@@ -71,6 +74,7 @@ class RemoteKeys:
         self._reader = reader
         self._refresh_seconds = refresh_seconds
         self._max_stale_seconds = max_stale_seconds
+        self._record = record
         self._on_change = on_change
         self._on_fetched = on_fetched
         self._rng = rng
@@ -150,8 +154,12 @@ class RemoteKeys:
         started_at = self._monotonic()
         try:
             keyset, left_out = load_remote_keyset(await self._read_keyset())
+            if self._is_other(keyset):
+                await self._record(keyset)
         except FetchError as exc:
             self._note_failure(exc.fault, exc.message)
+        except AuditUnavailableError as exc:
+            self._note_failure(FetchFault.LEDGER, exc.reason)
         except SettingsError as exc:
             self._note_failure(FetchFault.FORM, exc.message)
         except Exception as exc:
@@ -161,6 +169,9 @@ class RemoteKeys:
             self._note_failure(FetchFault.FORM, repr(exc))
         else:
             self._take(keyset, left_out, started_at)
+
+    def _is_other(self, keyset: KeySet) -> bool:
+        return self._keyset is None or not has_same_keys(keyset, self._keyset)
 
     async def _read_keyset(self) -> bytes:
         url = self._jwks_url
@@ -175,7 +186,7 @@ class RemoteKeys:
         self._fetched_at = started_at
         self._failures = 0
         self._is_told_stale = False
-        if self._keyset is None or not has_same_keys(keyset, self._keyset):
+        if self._is_other(keyset):
             self._keyset = keyset
             log.info("keys_changed issuer=%s keys=%s", self._issuer, ",".join(sorted(keyset.keys)))
             self._on_change()

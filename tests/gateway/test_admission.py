@@ -1,7 +1,9 @@
 """The door from the settings: who is trusted by which file, and what ends the start."""
 
+import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,7 +69,12 @@ def built_with(engine: Engine, metrics: GatewayMetrics, **variables: str) -> Doo
         store=engine,
         metrics=metrics,
         clock=lambda: NOW,
+        record_keys=record_nothing,
     )
+
+
+async def record_nothing(_issuer: str, _keys: Mapping[str, str]) -> None:
+    """There is no ledger here."""
 
 
 def settings_of(**variables: str) -> GatewaySettings:
@@ -274,3 +281,20 @@ def test_the_plan_of_the_limits_is_that_of_the_settings() -> None:
     )
     assert plan.principal.rate is not None
     assert (7, 3600) == (plan.principal.rate.amount, plan.principal.rate.get_expiry())
+
+
+def test_keys_in_files_are_told_for_the_ledger(sqlite_engine: Engine, jwks_file: Path) -> None:
+    """By id and digest; those that are fetched come later."""
+    door = built(sqlite_engine, POLICY_FILE=str(policy_of(jwks_file.parent, jwks_file)))
+    keys = load_keyset(jwks_file.read_bytes())
+    assert {"https://one.example": keys.digests()} == door.file_keys
+
+
+def test_the_policy_that_holds_is_told_by_its_digest(
+    sqlite_engine: Engine, jwks_file: Path
+) -> None:
+    """Of the file's bytes, so that it can be compared with the file."""
+    file = policy_of(jwks_file.parent, jwks_file)
+    door = built(sqlite_engine, POLICY_FILE=str(file))
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == door.policy_sha256
+    assert built(sqlite_engine, JWKS_FILE=str(jwks_file)).policy_sha256 is None

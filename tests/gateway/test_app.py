@@ -1,6 +1,7 @@
 """The composition root, with the demo model and everything real but the socket."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 import socket
@@ -17,6 +18,7 @@ from sqlalchemy import Engine, select, update
 from starlette.applications import Starlette
 
 from gateway.app import Opened, built
+from gateway.audit.details import parse_detail
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.samples import write_image
 from gateway.dev.home import gateway_overrides, layout_of, prepare
@@ -348,3 +350,43 @@ async def test_several_models_answer_under_their_names(
         default = await client.post("/predict", content=FRAME.read_bytes(), headers=headers)
     assert answer.headers["x-model-version"] == "belt@7"
     assert default.headers["x-model-version"] == "conveyor@1"
+
+
+@pytest.mark.anyio
+async def test_a_start_says_what_was_opened_and_told(settings: GatewaySettings) -> None:
+    """Keys, model and configuration are on record before the door opens, the start itself last."""
+    before = len(ledger(settings))
+    async with running(settings):
+        opening = ledger(settings)[before:]
+    actions = ["issuer.keys", "keys.use", "models.load", "keys.use", "gateway.start"]
+    assert actions == [body["action"] for body in opening]
+    details = [parse_detail(body["detail"]) for body in opening]
+    (kek,) = open_keks(settings)
+    (signer,) = open_trusted_signers(settings)
+    assert (settings.issuer,) == details[0]["issuer"]
+    assert ((kek.kek_id,), ("open-model",)) == (details[1]["kek"], details[1]["use"])
+    assert (signer.signer_id,) == details[2]["signer"]
+    assert ((kek.kek_id,), ("wrap-sample-key",)) == (details[3]["kek"], details[3]["use"])
+    assert {"configuration", "policy", "version", "ledger", "keks", "signers"} == set(details[4])
+    assert details[4] == parse_detail(ledger(settings)[-1]["detail"])
+
+
+@pytest.mark.anyio
+async def test_another_policy_shows_at_the_next_start(
+    settings: GatewaySettings, tmp_path: Path
+) -> None:
+    """Its own record, and another digest of the configuration; the issuer's keys are no news."""
+    async with running(settings):
+        pass
+    policy = tmp_path / "policy.toml"
+    policy.write_text("# as before, but written down\n", encoding="utf-8")
+    policy.chmod(0o644)
+    before = len(ledger(settings))
+    async with running(settings.model_copy(update={"policy_file": str(policy)})):
+        opening = ledger(settings)[before:]
+    digest = hashlib.sha256(policy.read_bytes()).hexdigest()
+    assert f"before=none after={digest}" == opening[0]["detail"]
+    actions = ["policy.change", "keys.use", "models.load", "keys.use", "gateway.start"]
+    assert actions == [body["action"] for body in opening]
+    starts = [body["detail"] for body in ledger(settings) if body["action"] == "gateway.start"]
+    assert 2 == len({parse_detail(detail)["configuration"] for detail in starts})

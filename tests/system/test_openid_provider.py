@@ -10,6 +10,7 @@ import pytest
 
 from gateway.errors import AuthnError
 from gateway.identity.fetching import HttpsReader
+from gateway.identity.keysets import KeySet
 from gateway.identity.refusals import Refusal
 from gateway.identity.remote_keys import RemoteKeys
 from gateway.identity.tokens import Claims, TrustedIssuer, read_token, verify_token
@@ -43,6 +44,9 @@ class Counts:
         self.fetched: list[str] = []
         self.changes = 0
 
+    async def record(self, _keyset: KeySet) -> None:
+        """There is no ledger here."""
+
     def count_change(self) -> None:
         """The set of keys is another."""
         self.changes += 1
@@ -58,6 +62,7 @@ async def following(provider: OpenIdProvider, counts: Counts) -> AsyncIterator[R
         reader=HttpsReader(ca_file=provider.ca_file, timeout_seconds=30),
         refresh_seconds=3600,
         max_stale_seconds=3600,
+        record=counts.record,
         on_change=counts.count_change,
         on_fetched=counts.fetched.append,
         rng=random.Random(7),

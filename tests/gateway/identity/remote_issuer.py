@@ -11,8 +11,10 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.errors import AuditUnavailableError, Code
 from gateway.identity.fetching import HttpsReader
 from gateway.identity.issue import jwks_of
+from gateway.identity.keysets import KeySet
 from gateway.identity.remote_keys import RemoteKeys
 
 ISSUER = "https://issuer.example"
@@ -103,6 +105,8 @@ class Bench:
         self.time = FakeTime()
         self.issuer = FakeIssuer()
         self.changes = 0
+        self.recorded: list[list[str]] = []
+        self.is_ledger_down = False
         self.outcomes: list[str] = []
         arguments: dict[str, Any] = {
             "issuer": ISSUER,
@@ -110,6 +114,7 @@ class Bench:
             "reader": HttpsReader(transport=self.issuer, timeout_seconds=60),
             "refresh_seconds": REFRESH_SECONDS,
             "max_stale_seconds": MAX_STALE_SECONDS,
+            "record": self._record,
             "on_change": self._count_change,
             "on_fetched": self.outcomes.append,
             "rng": random.Random(7),
@@ -117,6 +122,11 @@ class Bench:
             "sleep": self.time.sleep,
         }
         self.keys = RemoteKeys(**{**arguments, **changes})
+
+    async def _record(self, keyset: KeySet) -> None:
+        if self.is_ledger_down:
+            raise AuditUnavailableError(Code.AUDIT_UNAVAILABLE, "", reason="the disk is full")
+        self.recorded.append(sorted(keyset.keys))
 
     def _count_change(self) -> None:
         self.changes += 1

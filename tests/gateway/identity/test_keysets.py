@@ -1,6 +1,7 @@
 """A key set is taken whole and understood, or refused with cause and fix."""
 
 import base64
+import hashlib
 import json
 from typing import Any
 
@@ -397,3 +398,19 @@ def test_any_fetched_set_is_read_or_refused(members: list[Any]) -> None:
         return
     assert 1 <= len(keyset.keys) <= 3
     assert len(keyset.keys) + len(left_out) <= len(members)
+
+
+def test_a_digest_tells_a_key_from_any_other() -> None:
+    """By its algorithm and its public key, and not by its id."""
+    digests = load_keyset(document(ED, EC, RSA)).digests()
+    assert ["ec", "ed", "rsa"] == sorted(digests)
+    assert 3 == len(set(digests.values()))
+    assert digests["ed"] == load_keyset(document(changed(ED, kid="other"))).digests()["other"]
+    assert digests["ed"] != load_keyset(document(changed(ED, alg="Ed25519"))).digests()["ed"]
+
+
+def test_a_digest_is_this_text() -> None:
+    """An auditor can compute it: SHA-256 of algorithm, zero byte and the key's DER, the first 128 bits."""
+    der = bytes.fromhex("302a300506032b6570032100") + base64.urlsafe_b64decode(ED["x"] + "=")
+    expected = hashlib.sha256(b"EdDSA\0" + der).hexdigest()[:32]
+    assert expected == load_keyset(document(ED)).digests()["ed"]

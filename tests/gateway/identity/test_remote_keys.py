@@ -355,3 +355,29 @@ async def test_an_issuer_that_is_no_url_may_have_its_keys_named(bench: Bench) ->
     async with named.running():
         assert ["k1"] == named.key_ids
     await bench.keys.aclose()
+
+
+async def test_keys_are_recorded_once_and_when_they_change(bench: Bench) -> None:
+    """A fetch that brings the same keys is no news."""
+    async with bench.running():
+        await bench.time.advance(1000)
+        assert [["k1"]] == bench.recorded
+        bench.issuer.published = key_set(1, 2)
+        await bench.time.advance(1000)
+    assert [["k1"], ["k1", "k2"]] == bench.recorded
+
+
+async def test_no_key_is_believed_before_it_is_on_record(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The old ones are used meanwhile, and the new ones once the ledger takes them."""
+    async with bench.running():
+        bench.is_ledger_down = True
+        bench.issuer.published = key_set(2)
+        await bench.time.advance(1000)
+        assert ["k1"] == bench.key_ids
+        assert "failed" == bench.outcomes[-1]
+        assert "fault=ledger" in caplog.text
+        bench.is_ledger_down = False
+        await bench.time.advance(1000)
+        assert ["k2"] == bench.key_ids

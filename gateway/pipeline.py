@@ -108,6 +108,7 @@ class _Trail:
     """What is known of a call for its records; each step adds what it learnt."""
 
     event: AuditEvent
+    standing: Standing
     audit_seconds: float = 0.0
 
     def add(self, **fields: Any) -> None:
@@ -122,6 +123,24 @@ class Admitted:
     call: Call
     permission: Permission
     principal: Principal
+    trail: _Trail = field(repr=False, compare=False)
+
+    def note(self, *, detail: str | None = None, result_count: int | None = None) -> None:
+        """Have the call's records say what was asked for, or how much was found."""
+        event = self.trail.event
+        self.trail.add(
+            detail=detail or event.detail,
+            result_count=event.result_count if result_count is None else result_count,
+        )
+
+    def holds(self, permission: Permission) -> bool:
+        """Whether another permission holds too, for all models at once."""
+        now = self.call.received_at
+        try:
+            self.access.require(self.principal, permission, None, None, now)
+        except CallerError:
+            return False
+        return True
 
     def require(self, version: str | None) -> None:
         """Return if the permission holds for this version too. Raises AuthzError, StepUpError."""
@@ -202,9 +221,9 @@ class Pipeline:
         return Prediction(answer, answered.served.label, trail.audit_seconds)
 
     async def describe(self, call: Call, produce: Callable[[Admitted], Awaitable[bytes]]) -> bytes:
-        """What the gateway says about its models, for principals that may read it, recorded.
+        """What the gateway says about its models and its ledger, for principals that may read it, recorded.
 
-        produce: asks of each version whether the caller may know of it.
+        produce: asks of each version or record whether the caller may know of it.
         """
         async with self._recorded(call) as trail, self._admitted(call, trail) as admitted:
             answer = await produce(admitted)
@@ -271,7 +290,7 @@ class Pipeline:
                 client_id=principal.client_id,
                 token_id=principal.token_id,
             )
-            admitted = Admitted(self._access, call, call.permission, principal)
+            admitted = Admitted(self._access, call, call.permission, principal, trail)
             admitted.require(None)
             async with self._access.spent(principal, call.standing, images=images):
                 yield admitted
@@ -284,7 +303,11 @@ class Pipeline:
 
     async def _record(self, trail: _Trail, outcome: Outcome) -> None:
         started = perf_counter()
-        await self._audit.append(replace(trail.event, outcome=outcome, recorded_at=self._clock()))
+        event = replace(trail.event, outcome=outcome, recorded_at=self._clock())
+        position = await self._audit.append(event)
+        if outcome is not Outcome.ADMITTED and event.subject is not None:
+            # A stranger has nothing to prove, and would learn from positions how much goes on here.
+            trail.standing.audit_record = (self._audit.origin, position)
         seconds = perf_counter() - started
         trail.audit_seconds += seconds
         self._metrics.audit_seconds.observe(seconds)
@@ -333,7 +356,7 @@ def _begin(call: Call) -> _Trail:
         route=call.route,
         model_name=call.model_name or None,
     )
-    return _Trail(event)
+    return _Trail(event, call.standing)
 
 
 async def _sha256(body: bytes) -> str:

@@ -221,6 +221,10 @@ def _tell_standing(response: Response, standing: Standing) -> None:
     response.headers.update(rate_limit_headers(standing.quotas))
     if standing.dpop_nonce is not None:
         response.headers["DPoP-Nonce"] = standing.dpop_nonce
+    if standing.audit_record is not None:
+        origin, position = standing.audit_record
+        response.headers["X-Audit-Log"] = origin
+        response.headers["X-Audit-Index"] = str(position)
 
 
 def _model_name(request: Request, edge: Edge, entry: RouteEntry | None) -> str:

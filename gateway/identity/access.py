@@ -27,10 +27,14 @@ _BEFORE_AUTHENTICATION = frozenset(
 
 @dataclass(slots=True)
 class Standing:
-    """What an answer tells its caller of itself; each step at the door fills in what it learnt."""
+    """What an answer tells its caller of itself; each step of the call fills in what it learnt.
+
+    audit_record: ledger and position of the call's last record; None for whoever is not known.
+    """
 
     quotas: tuple[QuotaStatus, ...] = ()
     dpop_nonce: str | None = None
+    audit_record: tuple[str, int] | None = None
 
 
 class Access:

@@ -3,16 +3,17 @@
 Rules: denied by default; an unknown role gives nothing; every restriction must hold, whether the role has it here or
 the token adds it (`role:model@version`, see roles). Pure: the decision depends on the arguments alone.
 
-| role     | predict | models.read | models.write |
-|----------|---------|-------------|--------------|
-| client   | yes     | yes         |              |
-| analyst  |         | yes         |              |
-| auditor  |         | yes         |              |
-| operator |         | yes         | yes          |
-| metrics  |         |             |              |
+| role     | predict | models.read | models.write | audit.read | audit.prove |
+|----------|---------|-------------|--------------|------------|-------------|
+| client   | yes     | yes         |              |            | yes         |
+| analyst  |         | yes         |              |            | yes         |
+| auditor  |         | yes         |              | yes        | yes         |
+| operator |         | yes         | yes          |            | yes         |
+| metrics  |         |             |              |            |             |
 
 Operators and auditors send no images: whoever may change the model or reads the audit log is not the one who calls. An
-operator changes models only with a second factor that is at most 15 minutes old.
+operator changes models only with a second factor that is at most 15 minutes old. Without audit.read, audit.prove is
+good for the records of one's own calls.
 """
 
 import math
@@ -41,6 +42,8 @@ class Permission(StrEnum):
     PREDICT = "predict"
     MODELS_READ = "models.read"
     MODELS_WRITE = "models.write"
+    AUDIT_READ = "audit.read"
+    AUDIT_PROVE = "audit.prove"
 
 
 class DecisionReason(StrEnum):
@@ -99,10 +102,16 @@ class Policy:
 
 DEFAULT_POLICY = Policy(
     roles={
-        "client": Role(frozenset({Permission.PREDICT, Permission.MODELS_READ})),
-        "analyst": Role(frozenset({Permission.MODELS_READ})),
-        "auditor": Role(frozenset({Permission.MODELS_READ})),
-        "operator": Role(frozenset({Permission.MODELS_READ, Permission.MODELS_WRITE})),
+        "client": Role(
+            frozenset({Permission.PREDICT, Permission.MODELS_READ, Permission.AUDIT_PROVE})
+        ),
+        "analyst": Role(frozenset({Permission.MODELS_READ, Permission.AUDIT_PROVE})),
+        "auditor": Role(
+            frozenset({Permission.MODELS_READ, Permission.AUDIT_READ, Permission.AUDIT_PROVE})
+        ),
+        "operator": Role(
+            frozenset({Permission.MODELS_READ, Permission.MODELS_WRITE, Permission.AUDIT_PROVE})
+        ),
         "metrics": Role(frozenset()),
     },
     second_factors={
@@ -114,6 +123,9 @@ DEFAULT_POLICY = Policy(
         )
     },
 )
+
+# Whoever was let make a call may prove it: a role for one model is enough, whichever the record is about.
+_OF_NO_MODEL = frozenset({Permission.AUDIT_PROVE})
 
 # Of several roles, the one that came closest says why it was not enough.
 _CLOSENESS = (
@@ -140,6 +152,7 @@ def decide(
 
     model None stands for all models at once, which only a role without restrictions covers. version None is one that is
     not known yet: what is denied is denied for every version, what is allowed must be asked again once it is known.
+    Restrictions do not count for AUDIT_PROVE, which is about no model.
     """
     reason = DecisionReason.NO_KNOWN_ROLE
     for role, text in _known(policy, principal):
@@ -188,6 +201,8 @@ def _known(policy: Policy, principal: Principal) -> list[tuple[Role, RoleText]]:
 def _reason(
     role: Role, text: RoleText, permission: Permission, model: str | None, version: str | None
 ) -> DecisionReason:
+    if permission in _OF_NO_MODEL and permission in role.permissions:
+        return DecisionReason.GRANTED
     if not (_is_among(role.models, model) and _is_among(_only(text.model), model)):
         return DecisionReason.OTHER_MODEL
     # All models at once are all their versions, too: then None is no open question.

@@ -65,6 +65,8 @@ RESULT = InferenceResult(
 class World:
     """Everything around the pipeline; `steps` is the order in which it was used."""
 
+    origin = "gateway"
+
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.events: list[AuditEvent] = []

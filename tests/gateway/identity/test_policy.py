@@ -63,10 +63,10 @@ def role(
 def test_the_whole_table() -> None:
     """The default grants, written out once more by hand."""
     assert {
-        "client": {"predict", "models.read"},
-        "analyst": {"models.read"},
-        "auditor": {"models.read"},
-        "operator": {"models.read", "models.write"},
+        "client": {"predict", "models.read", "audit.prove"},
+        "analyst": {"models.read", "audit.prove"},
+        "auditor": {"models.read", "audit.read", "audit.prove"},
+        "operator": {"models.read", "models.write", "audit.prove"},
         "metrics": set(),
     } == {role: {p.value for p in held} for role, held in DEFAULT_GRANTS.items()}
 
@@ -200,6 +200,26 @@ def test_a_roles_own_restriction_holds_together_with_the_tokens(
     """Neither widens the other."""
     decision = decide(policy(r=held), principal(text), PREDICT, model, version)
     assert expected == decision.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "permission", "expected"),
+    [
+        ("client", Permission.AUDIT_PROVE, R.GRANTED),
+        ("client:belt", Permission.AUDIT_PROVE, R.GRANTED),
+        ("client:belt@2.*", Permission.AUDIT_PROVE, R.GRANTED),
+        ("metrics", Permission.AUDIT_PROVE, R.NOT_PERMITTED),
+        ("auditor", Permission.AUDIT_READ, R.GRANTED),
+        ("auditor:belt", Permission.AUDIT_READ, R.OTHER_MODEL),
+        ("operator", Permission.AUDIT_READ, R.NOT_PERMITTED),
+        ("client", Permission.AUDIT_READ, R.NOT_PERMITTED),
+    ],
+)
+def test_a_decision_on_the_ledger(
+    text: str, permission: Permission, expected: DecisionReason
+) -> None:
+    """All of it is read by auditors of all models; to prove one's own calls a role for one model is enough."""
+    assert expected == decide(DEFAULT_POLICY, principal(text), permission, None, None).reason
 
 
 def test_restrictions_of_two_roles_do_not_mix() -> None:

@@ -5,12 +5,20 @@ references, the enums of monitor.records. A label set that no longer means anyth
 keep an alert alive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from monitor.records import Alarm, AlarmState, FeatureScore, Outcome, Window
+from monitor.records import (
+    ABOUT_LEDGER,
+    Alarm,
+    AlarmState,
+    FeatureScore,
+    Outcome,
+    Rule,
+    Window,
+)
 
 TICK_BUCKETS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -22,6 +30,7 @@ class MonitorMetrics:
         self.registry = registry
         self._features: dict[str, frozenset[str]] = {}
         self._add_what_is_watched(registry)
+        self._add_what_ledgers_show(registry)
         self._add_how_the_monitor_is(registry)
 
     def _add_what_is_watched(self, registry: CollectorRegistry) -> None:
@@ -70,6 +79,43 @@ class MonitorMetrics:
             ["model"],
             registry=registry,
         )
+
+    def _add_what_ledgers_show(self, registry: CollectorRegistry) -> None:
+        self.security_findings = Counter(
+            "monitor_security_findings",
+            "Findings in the ledgers that were opened.",
+            ["rule"],
+            registry=registry,
+        )
+        self.security_forgotten = Counter(
+            "monitor_security_forgotten",
+            "Addresses, principals and tokens that a rule forgot for lack of room.",
+            ["rule"],
+            registry=registry,
+        )
+        self.security_records = Counter(
+            "monitor_security_records", "Audit records read by the rules.", registry=registry
+        )
+        self.security_lag = Gauge(
+            "monitor_security_lag_records",
+            "Audit records that the last look at the ledgers left unread.",
+            registry=registry,
+        )
+        self.security_last_look = Gauge(
+            "monitor_security_last_look_timestamp_seconds",
+            "When the last look at the ledgers began that ended well.",
+            registry=registry,
+        )
+        self.security_failures = Counter(
+            "monitor_security_failures",
+            "Looks at the ledgers that failed, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        for rule in Rule:
+            self.security_findings.labels(rule.value)
+        for outcome in (Outcome.DATABASE_ERROR, Outcome.ERROR):
+            self.security_failures.labels(outcome.value)
 
     def _add_how_the_monitor_is(self, registry: CollectorRegistry) -> None:
         self.last_tick = Gauge(
@@ -130,6 +176,11 @@ class MonitorMetrics:
         """Show that the last tick failed for a model; whether its alarm is raised stays as it was."""
         self._features.setdefault(model, frozenset())
         self.alarm_unknown.labels(model, alarm).set(1)
+
+    def set_ledger_unjudged(self, rules: Iterable[Rule]) -> None:
+        """Show that the last look at the ledgers failed; whether their alarms are raised stays as it was."""
+        for rule in rules:
+            self.alarm_unknown.labels(ABOUT_LEDGER, rule.value).set(1)
 
     def forget_models(self, watched: Sequence[str], *, alarm: str) -> None:
         """Remove every gauge of models that are no longer watched."""

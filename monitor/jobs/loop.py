@@ -11,6 +11,7 @@ from threading import Event
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import Judgement
 from monitor.jobs.report import is_report_due, publish_report
+from monitor.jobs.security import SecurityWatch
 from monitor.jobs.tick import Ticked, Watch
 from monitor.metrics import MonitorMetrics
 from monitor.records import DatabaseUnavailableError, MonitorError, Outcome
@@ -40,12 +41,14 @@ class Loop:
         self._clock = clock
         self._stop = stop
         self._watch = Watch(settings=settings, metrics=metrics)
+        self._security = SecurityWatch(settings=settings, metrics=metrics)
         self._tried: dict[str, datetime] = {}
 
     def run(self) -> None:
         """Tick, wait tick_seconds, and again, until `stop` is set."""
         while not self._stop.is_set():
             self.step()
+            self.look_at_ledgers()
             self._stop.wait(self._settings.tick_seconds)
 
     def step(self) -> list[Ticked]:
@@ -62,6 +65,18 @@ class Loop:
         else:
             return ticked
         return []
+
+    def look_at_ledgers(self) -> None:
+        """Judge what is new in the ledgers; whatever fails is counted and logged, and read again next time."""
+        failed = self._metrics.security_failures
+        try:
+            self._security.tick(self._clock(), should_stop=self._stop.is_set)
+        except DatabaseUnavailableError as exc:
+            failed.labels(Outcome.DATABASE_ERROR.value).inc()
+            logger.warning("ledgers_not_read outcome=database_error: %s", exc)
+        except Exception:
+            failed.labels(Outcome.ERROR.value).inc()
+            logger.exception("ledgers_not_read outcome=error")
 
     def _report_due(self, ticked: Sequence[Ticked]) -> None:
         every = timedelta(hours=self._settings.report_every_hours)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from gateway.audit.events import Action, Outcome
 from gateway.errors import Code
+from monitor.hours import WorkingHours
 from monitor.records import Rule
 from monitor.security.bursts import Burst
 from monitor.security.findings import Hit
-from monitor.hours import WorkingHours
 from monitor.security.seen import SeenRecord
 
 # Not KEYS_USE, which every start of a gateway is, nor what the gateway does by itself.

@@ -1,0 +1,145 @@
+"""Where following the ledgers begins: the cursors, and far enough before them that the rules know what they knew.
+
+Rules: changes nothing. A monitor that never ran begins a window before the end of each ledger, and takes what is there
+as usual; a ledger that is new to one that did is read from its first record.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from gateway.audit.entries import format_time
+from gateway.store.queries.audit import find_last_position
+from gateway.store.queries.audit_feed import (
+    find_position_since,
+    find_record_from,
+    load_records_of_actions,
+)
+from gateway.store.queries.audit_trees import list_ledgers
+from gateway.store.records import AuditRecord
+from monitor.jobs.ledger_feed import LedgerFeed
+from monitor.records import Cursor
+from monitor.security.loads import ORDERS
+from monitor.security.rules import Rules, longest_window_seconds
+from monitor.security.seen import RecordInvalidError, SeenRecord, parse_record
+from monitor.security.thresholds import Thresholds
+from monitor.settings import MonitorSettings
+from monitor.tables.security_queries import list_cursors, list_known_keys
+
+logger = logging.getLogger(__name__)
+
+# Of each ledger: the rules know no more than these, should the longest window hold more.
+MAX_REPLAYED_RECORDS = 1_000_000
+_MAX_ORDERS = 10_000
+
+
+@dataclass(slots=True)
+class Following:
+    """What one process knows of the ledgers between two looks.
+
+    stored: the cursors as the table has them. judged_until: by ledger, what stands below was judged before this
+    process began.
+    """
+
+    rules: Rules
+    feed: LedgerFeed
+    cursors: dict[str, Cursor]
+    stored: dict[str, Cursor]
+    judged_until: dict[str, int]
+
+
+def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
+    """Rules that know nothing yet, and a feed that begins before the cursors. Raises SQLAlchemyError."""
+    window = timedelta(seconds=longest_window_seconds(thresholds))
+    with engine.connect() as connection:
+        stored = list_cursors(connection)
+        cursors = dict(stored)
+        rules = Rules(thresholds, known=list_known_keys(connection))
+        is_first = not cursors
+        judged_until = {origin: cursor.next_position for origin, cursor in cursors.items()}
+        for origin in ledger_origins(connection) - cursors.keys():
+            end = ledger_end(connection, origin) if is_first else 0
+            start = _position_before(connection, origin, end, window)
+            cursors[origin] = Cursor(origin, start, learn_until=end)
+        starts = {
+            origin: _position_before(connection, origin, judged_until[origin], window)
+            if origin in judged_until
+            else cursor.next_position
+            for origin, cursor in cursors.items()
+        }
+        _teach(connection, rules, starts)
+    return Following(rules, LedgerFeed(starts), cursors, stored, judged_until)
+
+
+def ledger_origins(connection: Connection) -> set[str]:
+    """The names of all ledgers that were begun."""
+    return {ledger.origin for ledger in list_ledgers(connection)}
+
+
+def ledger_end(connection: Connection, origin: str) -> int:
+    """The position after a ledger's last record; 0 if it has none."""
+    last = find_last_position(connection, origin)
+    return 0 if last is None else last[0] + 1
+
+
+def thresholds_of(settings: MonitorSettings) -> Thresholds:
+    """What the settings say, as the rules take it."""
+    return Thresholds(
+        address_failures=settings.security_address_failures,
+        all_failures=settings.security_all_failures,
+        subject_failures=settings.security_subject_failures,
+        failure_window_seconds=settings.security_failure_window_seconds,
+        token_addresses=settings.security_token_addresses,
+        token_certificates=settings.security_token_certificates,
+        token_kept_seconds=settings.security_token_hours * 3600,
+        operator_denials=settings.security_operator_denials,
+        operator_unproven=settings.security_operator_unproven,
+        working_hours=settings.working_hours(),
+        off_hours_excepted=settings.off_hours_excepted(),
+        looks_at_new_issuers=settings.security_new_issuers,
+        looks_at_new_keys=settings.security_new_keys,
+        sample_views=settings.security_sample_views,
+        audit_reads=settings.security_audit_reads,
+        predictions=settings.security_predictions,
+        looks_at_loads=settings.security_unordered_loads,
+        clock_tolerance_seconds=settings.security_clock_tolerance_seconds,
+        looks_at_outages=settings.security_outages,
+        max_keys=settings.security_max_keys,
+    )
+
+
+def _position_before(connection: Connection, origin: str, position: int, window: timedelta) -> int:
+    """The position that a window before the record ahead of this one begins at, by the ledger's own clock."""
+    floor = max(0, position - MAX_REPLAYED_RECORDS)
+    found = find_record_from(connection, origin, position - 1) if position > 0 else None
+    if found is None:
+        return floor
+    try:
+        since = datetime.fromisoformat(found[1]) - window
+    except (ValueError, OverflowError):
+        return floor
+    return max(floor, find_position_since(connection, origin, format_time(since), end=position))
+
+
+def _teach(connection: Connection, rules: Rules, starts: dict[str, int]) -> None:
+    actions = sorted(action.value for action in ORDERS)
+    try:
+        orders = load_records_of_actions(connection, actions, limit=_MAX_ORDERS)
+    except ValueError:
+        # The feed tells which record it is when it comes there; `gateway audit verify` for those before.
+        logger.warning("orders_not_read: a record of an operator's change cannot be read")
+        return
+    for order in orders:
+        if order.position < starts.get(order.origin, 0):
+            seen = _parsed(order)
+            if seen is not None:
+                rules.teach(seen)
+
+
+def _parsed(record: AuditRecord) -> SeenRecord | None:
+    try:
+        return parse_record(record)
+    except RecordInvalidError:
+        return None

@@ -74,6 +74,15 @@ def test_vectors() -> Path:
 
 
 @pytest.fixture(scope="session")
+def test_schemas() -> Path:
+    """The folder with public schemas; skips where it is absent."""
+    folder = Path(os.environ.get("GATEWATCH_TEST_SCHEMAS", ROOT.parent / "shared" / "schemas"))
+    if not folder.is_dir():
+        pytest.skip(f"no public schemas at {folder}: set GATEWATCH_TEST_SCHEMAS")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ultralytics() -> Any:
     """Ultralytics, offline; skips where the seal extra is not installed."""
     if importlib.util.find_spec("ultralytics") is None:

@@ -287,7 +287,7 @@ _SHAPES = MappingProxyType(
 
 def _denied(body: Members) -> dict[str, Any]:
     # Whom a denial is about stands in the detail. One may be about a token or an issuer alone, and a user needs a name.
-    named = parse_detail(body.get("detail"))
+    named = {name: values[0] for name, values in parse_detail(body.get("detail")).items()}
     subject, issuer, token_id = named.get("subject"), named.get("issuer"), body.get("token_id")
     domain = _present(domain=issuer)
     if subject is not None:

@@ -250,6 +250,12 @@ def test_a_key_counts_once() -> None:
     assert (VerifiedSignature(WITNESS.verifier, 9),) == note.signatures
 
 
+def test_a_doubled_line_counts_once() -> None:
+    """Of a key that signs without a time."""
+    note = verify_note(note_of(*[SIGNER.sign(TEXT)] * 2), BOTH)
+    assert (VerifiedSignature(SIGNER.verifier, None),) == note.signatures
+
+
 def test_keys_that_collide_are_refused() -> None:
     """Two keys of one name and ID: which of them must verify is not known."""
     twin = trusted_key("a", KeyKind.ED25519, bytes(32))

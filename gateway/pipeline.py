@@ -20,6 +20,7 @@ from datetime import datetime
 from time import perf_counter
 from typing import Any, NoReturn, TypeVar
 
+from gateway.audit.details import format_factors
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.writer import AuditLog
 from gateway.errors import (
@@ -92,10 +93,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A change that was made: the version it made a difference to, and the answer."""
+    """A change that was made: the version it made a difference to, and the answer. detail: more for the ledger."""
 
     version: str
     answer: bytes
+    detail: str | None = None
 
 
 Asked = TypeVar("Asked", bound=Change)
@@ -242,13 +244,14 @@ class Pipeline:
         """
         async with self._recorded(call) as trail, self._admitted(call, trail) as admitted:
             asked = await read()
-            trail.add(model_version=asked.version, reason=asked.detail)
+            trail.add(model_version=asked.version, detail=asked.detail)
             # Where the name alone says it, the version is whatever was there before: only for whom any is allowed.
             version = ANY_VERSION if asked.version is None else asked.version
             admitted.require_still(version, self._clock())
             await self._record(trail, Outcome.ADMITTED)
             changed = await act(asked)
-            trail.add(model_version=changed.version)
+            detail = " ".join(filter(None, (asked.detail, changed.detail))) or None
+            trail.add(model_version=changed.version, detail=detail)
             await self._record(trail, Outcome.ANSWERED)
         return changed.answer
 
@@ -289,6 +292,8 @@ class Pipeline:
                 subject=principal.subject,
                 client_id=principal.client_id,
                 token_id=principal.token_id,
+                authentication=format_factors(principal.acr, principal.amr),
+                proof_key_thumbprint=principal.key_thumbprint,
             )
             admitted = Admitted(self._access, call, call.permission, principal, trail)
             admitted.require(None)

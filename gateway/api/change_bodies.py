@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.audit.details import format_detail
 from gateway.errors import Code, RequestError
 from gateway.models.changes import SHARE_RULE, why_share_unfit
 from gateway.models.names import is_model_version
@@ -51,7 +52,7 @@ def parse_traffic_change(unverified_body: bytes) -> TrafficChange:
     members = _members(unverified_body, required={"version", "mode"}, optional={"share"})
     version, traffic = _version(members), _traffic(members["mode"])
     share = _share(members, traffic)
-    detail = f"traffic={traffic.value} share={share:g}"
+    detail = format_detail(traffic=traffic.value, share=share)
     return TrafficChange(version=version, detail=detail, traffic=traffic, share=share)
 
 

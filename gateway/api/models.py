@@ -19,6 +19,7 @@ from gateway.api.change_bodies import (
 )
 from gateway.api.edge import Edge
 from gateway.api.predict import MODEL_HEADER
+from gateway.audit.details import format_detail
 from gateway.errors import Code, RequestError
 from gateway.models.catalog import ModelStatus, VersionStatus
 from gateway.pipeline import Admitted, Call, Change, Changed
@@ -128,7 +129,8 @@ async def _change(
     async def act(asked: Asked) -> Changed:
         changed = await make(asked)
         answer = _encode(_model(await edge.catalog.find(call.model_name)))
-        return Changed(changed.version, answer)
+        detail = format_detail(sha256=changed.plaintext_sha256)
+        return Changed(changed.version, answer, detail)
 
     return _json(await edge.pipeline.change(call, read, act))
 

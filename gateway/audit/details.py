@@ -6,6 +6,7 @@ the name of the field that it belongs to, for gateway.audit.pseudonyms.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 DetailValue = str | int | float | Iterable[str] | None
@@ -21,6 +22,12 @@ def format_detail(**pairs: DetailValue) -> str | None:
     """
     written = [f"{name}={text}" for name, value in pairs.items() if (text := _written(value))]
     return " ".join(written) or None
+
+
+@lru_cache(maxsize=1024)
+def format_factors(acr: str | None, amr: frozenset[str]) -> str | None:
+    """How a caller proved who it is, as a record's `authentication` says it: pairs as in a detail, if any are known."""
+    return format_detail(acr=acr, amr=sorted(amr))
 
 
 def parse_detail(text: str | None) -> dict[str, tuple[str, ...]]:

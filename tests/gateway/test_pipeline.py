@@ -104,6 +104,16 @@ async def test_both_records_say_who_did_what(world: World) -> None:
     ]
 
 
+async def test_records_say_how_the_caller_proved_itself(world: World) -> None:
+    """Its factors, and the key of its DPoP proofs; of somebody without, neither."""
+    world.principal = replace(
+        world.principal, acr="phr", amr=frozenset({"pwd", "otp"}), key_thumbprint="P" * 43
+    )
+    await world.predict()
+    said = {(event.authentication, event.proof_key_thumbprint) for event in world.events}
+    assert {("acr=phr amr=otp,pwd", "P" * 43)} == said
+
+
 async def test_the_sampler_gets_the_request_and_its_answer(world: World) -> None:
     """With the principal in the form that samples store."""
     await world.predict()

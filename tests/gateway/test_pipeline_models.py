@@ -109,13 +109,13 @@ class Operator:
     async def read(self) -> Change:
         """What is asked."""
         self.world._step("read")
-        return Change(version="4", detail="why")
+        return Change(version="4", detail="share=1")
 
     async def act(self, asked: Change) -> Changed:
         """Do it."""
         assert asked.version == "4"
         self.world._step("act")
-        return Changed("4", b"done")
+        return Changed("4", b"done", "sha256=ab")
 
     async def change(self) -> bytes:
         """One change."""
@@ -130,9 +130,10 @@ async def test_a_change_is_on_record_before_it_is_made(world: World) -> None:
         "record admitted",
         "act", "record answered", "leave",
     ]  # fmt: skip
-    assert [(e.action, e.outcome, e.model_version, e.reason) for e in world.events] == [
-        ("models.promote", "admitted", "4", "why"), ("models.promote", "answered", "4", "why"),
-    ]  # fmt: skip
+    assert [(e.action, e.outcome, e.model_version, e.detail) for e in world.events] == [
+        ("models.promote", "admitted", "4", "share=1"),
+        ("models.promote", "answered", "4", "share=1 sha256=ab"),
+    ]
 
 
 async def test_a_change_that_is_not_recorded_is_not_made(world: World) -> None:

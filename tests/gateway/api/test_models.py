@@ -157,9 +157,11 @@ async def test_an_operator_promotes_and_goes_back(
     assert stages(back)["3"] == "production none"
     assert [(r["action"], r["outcome"], r["model_version"]) for r in gateway.records()] == [
         ("models.promote", "admitted", "4"),
+        ("keys.use", "answered", "4"),
         ("models.load", "answered", "4"),
         ("models.promote", "answered", "4"),
         ("models.rollback", "admitted", None),
+        ("keys.use", "answered", "3"),
         ("models.load", "answered", "3"),
         ("models.rollback", "answered", "3"),
     ]
@@ -175,7 +177,10 @@ async def test_an_operator_directs_traffic_and_retires(
     retired = await client.post(f"{url}/retire", headers=OPERATOR, content=CHANGES["retire"])
     assert stages(retired)["4"] == "retired none"
     asked = [r for r in gateway.records() if r["action"] == "models.traffic"]
-    assert [r["reason"] for r in asked] == ["traffic=canary share=1"] * 2
+    assert [r["detail"] for r in asked] == [
+        "traffic=canary share=1",
+        f"traffic=canary share=1 sha256={'ab' * 32}",
+    ]
 
 
 async def test_a_version_that_fails_its_golden_set_is_not_promoted(

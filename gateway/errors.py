@@ -39,6 +39,7 @@ class Code(StrEnum):
     KEY_INVALID = "key_invalid"
     SEALED_MODEL_REFUSED = "sealed_model_refused"
     MODEL_UNKNOWN = "model_unknown"
+    RECORD_UNKNOWN = "record_unknown"
     MODEL_UNSUPPORTED = "model_unsupported"
     MODEL_EXISTS = "model_exists"
     MODEL_CONFLICT = "model_conflict"

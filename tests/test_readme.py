@@ -79,8 +79,8 @@ def test_every_route_is_listed() -> None:
 def test_every_role_is_listed_with_its_permissions() -> None:
     """The roles table says which permissions each has."""
     listed = {
-        row[0]: [cell == "yes" for cell in row[1:4]] for row in rows("[a-z]+") if len(row) > 4
+        row[0]: [cell == "yes" for cell in row[1:6]] for row in rows("[a-z]+") if len(row) > 6
     }
-    columns = ("predict", "models.read", "models.write")
+    columns = ("predict", "models.read", "models.write", "audit.read", "audit.prove")
     for role, permissions in DEFAULT_GRANTS.items():
         assert [column in permissions for column in columns] == listed[role]

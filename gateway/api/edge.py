@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gateway.api.resource_metadata import ResourceFacts
 from gateway.audit.events import Action
+from gateway.audit.reader import LedgerReader
 from gateway.identity.policy import Permission
 from gateway.metrics import GatewayMetrics
 from gateway.models.catalog import Catalog
@@ -20,7 +21,7 @@ from gateway.pipeline import Call, Pipeline
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What the handlers need: the pipeline, the models, limits, clocks.
+    """What the handlers need: the pipeline, the models, the ledger, limits, clocks.
 
     default_model: the one that paths without a name are about. version: of this gateway, as answers state it.
     resource: what OAuth clients may know before they have a token.
@@ -30,6 +31,7 @@ class Edge:
     directory: Directory
     catalog: Catalog
     operations: Operations
+    ledger: LedgerReader
     default_model: str
     version: str
     metrics: GatewayMetrics

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from gateway.api.edge import RouteEntry
+from gateway.api.openapi_audit import origin_parameters, proof_parameters, search_parameters
 from gateway.api.openapi_headers import answer_headers, header_components, problem_headers
 from gateway.api.openapi_schemas import (
     NAME_PATTERN,
@@ -102,7 +103,7 @@ def openapi_document(routes: Sequence[RouteEntry], version: str) -> Json:
             "schemas": schemas(),
             "headers": header_components(),
             "responses": {
-                name: _problem_response(STATUS[code], [code], is_ours=True)
+                name: _problem_response(STATUS[code], [code], is_ours=True, is_open=True)
                 for name, code in WITHOUT_ROUTE.items()
             },
             "securitySchemes": _security_schemes(),
@@ -170,16 +171,20 @@ def _responses(entry: RouteEntry, described: _Operation) -> Json:
     for status, codes in sorted(by_status.items()):
         # The listener itself refuses what is no HTTP, before there is a request with an id.
         is_ours = Code.HTTP_INVALID not in codes
-        responses[str(status.value)] = _problem_response(status, codes, is_ours=is_ours)
+        responses[str(status.value)] = _problem_response(
+            status, codes, is_ours=is_ours, is_open=is_open
+        )
     return responses
 
 
-def _problem_response(status: HTTPStatus, codes: Iterable[Code], *, is_ours: bool) -> Json:
+def _problem_response(
+    status: HTTPStatus, codes: Iterable[Code], *, is_ours: bool, is_open: bool
+) -> Json:
     values = [code.value for code in codes]
     narrowed = {"properties": {"status": {"const": status.value}, "code": {"enum": values}}}
     return {
         "description": f"{status.phrase}: {', '.join(values)}.",
-        "headers": problem_headers(status, is_ours=is_ours),
+        "headers": problem_headers(status, is_ours=is_ours, is_open=is_open),
         "content": {PROBLEM_MEDIA_TYPE: {"schema": {"allOf": [ref("Problem"), narrowed]}}},
     }
 
@@ -254,6 +259,19 @@ def _read(operation_id: str, summary: str, schema: str, *codes: Code) -> _Operat
     )
 
 
+def _ledger(
+    operation_id: str, summary: str, parameters: tuple[Json, ...], *codes: Code
+) -> _Operation:
+    return _Operation(
+        operation_id=operation_id,
+        tag="ledger",
+        summary=summary,
+        answer={"text/plain": {"schema": {"type": "string"}}},
+        codes=frozenset({Code.PARAMETER_INVALID, *codes}),
+        parameters=parameters,
+    )
+
+
 def _health(operation_id: str, summary: str, text: str) -> _Operation:
     answer = {"text/plain": {"schema": {"const": text}}}
     return _Operation(operation_id=operation_id, tag="health", summary=summary, answer=answer)
@@ -293,6 +311,29 @@ def _operations() -> Mapping[tuple[str, str], _Operation]:
         ),
         ("POST", "/v1/models/{name}/traffic"): _change(
             "direct", "Give a version a share of the requests.", "TrafficChange", _LOAD | conflict
+        ),
+        ("GET", "/v1/audit"): replace(
+            _ledger(
+                "searchRecords",
+                "Audit records that fit the filters, page by page.",
+                search_parameters(),
+                Code.LEDGER_BROKEN,
+                Code.OVERLOADED,
+            ),
+            answer=_json("AuditPage"),
+        ),
+        ("GET", "/v1/audit/checkpoint"): _ledger(
+            "getCheckpoint",
+            "A ledger's newest signed checkpoint (C2SP tlog-checkpoint).",
+            origin_parameters(),
+            Code.RECORD_UNKNOWN,
+        ),
+        ("GET", "/v1/audit/proof/{index}"): _ledger(
+            "getProof",
+            "The proof that a record is in the ledger (C2SP tlog-proof); of one's own calls, or any for auditors.",
+            proof_parameters(),
+            Code.RECORD_UNKNOWN,
+            Code.LEDGER_BROKEN,
         ),
         ("GET", "/livez"): _health("isAlive", "Whether the process answers.", "ok\n"),
         ("GET", "/readyz"): _health("isReady", "Whether calls would be answered.", "ready\n"),

@@ -12,6 +12,8 @@ Json = dict[str, Any]
 _DESCRIPTIONS = {
     "X-Request-Id": "Finds the audit records of this request; never the caller's own.",
     "X-Model-Version": "The NAME@VERSION that answered.",
+    "X-Audit-Log": "The ledger that holds the record of this call.",
+    "X-Audit-Index": "The position of that record, for GET /v1/audit/proof/{index}.",
     "Server-Timing": "Milliseconds that each step took (W3C Server Timing).",
     "WWW-Authenticate": "What is missing (RFC 6750, 9449, 9470, 9728).",
     "DPoP-Nonce": "The nonce that the next proof must have (RFC 9449 section 9).",
@@ -20,6 +22,7 @@ _DESCRIPTIONS = {
     "RateLimit-Policy": "The quotas that apply (draft-ietf-httpapi-ratelimit-headers).",
     "Allow": "The methods that the path takes.",
 }
+_OF_RECORD = ("X-Audit-Log", "X-Audit-Index")
 _REQUIRED_BY_STATUS = {
     HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
     HTTPStatus.FORBIDDEN: ("WWW-Authenticate",),
@@ -37,7 +40,8 @@ def header_components() -> Json:
     """Every field: `NAME` where it may be there, `NAME.required` where it always is."""
     components: Json = {}
     for name, description in _DESCRIPTIONS.items():
-        schema = {"type": "integer", "minimum": 0} if name == "Retry-After" else {"type": "string"}
+        is_number = name in ("Retry-After", "X-Audit-Index")
+        schema = {"type": "integer", "minimum": 0} if is_number else {"type": "string"}
         if name == "X-Request-Id":
             schema = {"type": "string", "format": "uuid"}
         components[name] = {"description": description, "schema": schema}
@@ -47,14 +51,16 @@ def header_components() -> Json:
 
 def answer_headers(names: Iterable[str], *, is_open: bool) -> Json:
     """Those of a 200. names: what this route always adds. is_open: whether it is for everybody."""
-    optional = () if is_open else ("DPoP-Nonce", "RateLimit", "RateLimit-Policy")
-    return _headers(("X-Request-Id", *names), optional)
+    if is_open:
+        return _headers(("X-Request-Id", *names), ())
+    optional = ("DPoP-Nonce", "RateLimit", "RateLimit-Policy")
+    return _headers(("X-Request-Id", *_OF_RECORD, *names), optional)
 
 
-def problem_headers(status: HTTPStatus, *, is_ours: bool) -> Json:
-    """Those of a problem. is_ours: whether the application answers it and never the listener."""
+def problem_headers(status: HTTPStatus, *, is_ours: bool, is_open: bool) -> Json:
+    """Those of a problem. is_ours: whether the application answers it and never the listener. is_open: as above."""
     required = _REQUIRED_BY_STATUS.get(status, ())
-    optional = _OPTIONAL_BY_STATUS.get(status, ())
+    optional = _OPTIONAL_BY_STATUS.get(status, ()) + (() if is_open else _OF_RECORD)
     if is_ours:
         return _headers(("X-Request-Id", *required), optional)
     return _headers(required, ("X-Request-Id", *optional))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.api import parameters
+from gateway.api.openapi_audit import audit_schemas
 from gateway.api.problems import STATUS
 from gateway.models.changes import MIN_SHARE
 from gateway.store.records import Stage, Traffic
@@ -46,6 +47,7 @@ def schemas() -> dict[str, Schema]:
         **_prediction(),
         **_models(),
         **_changes(),
+        **audit_schemas(),
         **_discovery(),
     }
 

@@ -5,7 +5,7 @@ Names, defaults and limits are those of the Ultralytics Platform's predict endpo
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import Code, RequestError
@@ -38,6 +38,15 @@ class PredictParameters:
     image_size_pixels: int | None = None
     is_normalized: bool = False
     decimals: int = DEFAULT_DECIMALS
+
+
+def unique_parameters(items: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The parameters by name. Raises RequestError (PARAMETER_INVALID) if one is given twice."""
+    values = dict(items)
+    if len(values) != len(items):
+        # Which of two thresholds counts must not depend on which parser reads them.
+        raise RequestError(Code.PARAMETER_INVALID, "a parameter is given twice: give each once")
+    return values
 
 
 def parse_parameters(values: Mapping[str, str]) -> PredictParameters:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route, compile_path
 from starlette.types import Lifespan
 
-from gateway.api import models
+from gateway.api import audit, models
 from gateway.api.edge import About, Edge, Handler, RouteEntry
 from gateway.api.openapi import OPENAPI_PATH, openapi_bytes
 from gateway.api.predict import predict
@@ -69,6 +69,10 @@ def _named(
     return RouteEntry(path, method, permission, action, handler, About.NAMED)
 
 
+def _proof(path: str, handler: Handler) -> RouteEntry:
+    return RouteEntry(path, "GET", Permission.AUDIT_PROVE, Action.AUDIT_PROVE, handler, About.ALL)
+
+
 ROUTES: tuple[RouteEntry, ...] = (
     RouteEntry("/predict", "POST", Permission.PREDICT, Action.PREDICT, predict),
     _named("predict", "POST", Permission.PREDICT, Action.PREDICT, predict),
@@ -83,6 +87,11 @@ ROUTES: tuple[RouteEntry, ...] = (
     _named(
         "traffic", "POST", Permission.MODELS_WRITE, Action.MODELS_TRAFFIC, models.direct_traffic
     ),
+    RouteEntry(
+        "/v1/audit", "GET", Permission.AUDIT_READ, Action.AUDIT_READ, audit.search, About.ALL
+    ),
+    _proof("/v1/audit/checkpoint", audit.show_checkpoint),
+    _proof("/v1/audit/proof/{index}", audit.prove),
     RouteEntry("/livez", "GET", None, None, _livez),
     RouteEntry("/readyz", "GET", None, None, _readyz),
     RouteEntry(RESOURCE_METADATA_PATH, "GET", None, None, _resource_metadata),

@@ -4,14 +4,14 @@ Source: the Platform's inference documentation.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from gateway.api.body import read_body
 from gateway.api.multipart import parse_form
-from gateway.api.parameters import PredictParameters, parse_parameters
+from gateway.api.parameters import PredictParameters, parse_parameters, unique_parameters
 from gateway.api.results import summarize
 from gateway.errors import Code, RequestError
 from gateway.inference.postprocess import Thresholds
@@ -51,7 +51,7 @@ async def read_predict_request(
 
     Raises RequestError for a body or a parameter that is not as it must be.
     """
-    in_query = _unique(request.query_params.multi_items())
+    in_query = unique_parameters(request.query_params.multi_items())
     content_type = request.headers.get("content-type", "")
     body = await read_body(
         request,
@@ -64,7 +64,7 @@ async def read_predict_request(
     form = parse_form(body, content_type)
     if not form.file:
         raise RequestError(Code.BODY_EMPTY, "the form's file is empty: send the bytes of one image")
-    values = _unique([*in_query.items(), *form.fields.items()])
+    values = unique_parameters([*in_query.items(), *form.fields.items()])
     return ParsedRequest(form.file, parse_parameters(values))
 
 
@@ -110,11 +110,3 @@ def render_answer(
         },
     }
     return json.dumps(content, separators=(",", ":")).encode("utf-8")
-
-
-def _unique(items: Sequence[tuple[str, str]]) -> dict[str, str]:
-    values = dict(items)
-    if len(values) != len(items):
-        # Which of two thresholds counts must not depend on which parser reads them.
-        raise RequestError(Code.PARAMETER_INVALID, "a parameter is given twice: give each once")
-    return values

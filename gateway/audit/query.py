@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
+from gateway.audit.details import format_detail
 from gateway.audit.entries import format_time, is_origin
 from gateway.audit.events import MAX_CHARACTERS, Action, Outcome, printable
 from gateway.audit.found import FoundRecord, read_record, unreadable
@@ -106,6 +107,12 @@ def parse_query(values: Mapping[str, str], *, now: datetime, forms: Forms) -> Le
         limit=_limit(values.get("limit")),
         after=None if cursor is None else cursor.key,
     )
+
+
+def detail_of(query: LedgerQuery) -> str | None:
+    """What the record of a reading says of what was asked."""
+    continued = None if query.after is None else "yes"
+    return format_detail(**query.asked, limit=query.limit, continued=continued)
 
 
 def read_page(

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from gateway.api.edge import Edge
 from gateway.api.resource_metadata import ResourceFacts
 from gateway.api.routes import build_app
+from gateway.audit.reader import LedgerReader
 from gateway.identity.access import Access
 from gateway.identity.authenticate import Authenticator
 from gateway.identity.cache import ProvenTokens, TokenCache
@@ -109,6 +110,7 @@ class Gateway:
             directory=self.directory,
             catalog=Catalog(store=engine, directory=self.directory, watch=self.watch),
             operations=Operations(store=engine, watch=self.watch, clock=lambda: NOW),
+            ledger=LedgerReader(engine=engine, audit=self.audit, forms=lambda _name, text: (text,)),
             default_model="belt",
             version="0.1.0",
             metrics=self.metrics,

@@ -42,7 +42,6 @@ OPERATORS_CODES = {
     Code.SETTINGS_INVALID,
     Code.MODEL_EXISTS,
     Code.SAMPLE_REFUSED,
-    Code.LEDGER_BROKEN,
     Code.DATASET_INVALID,
     Code.GATE_FAILED,
 }
@@ -57,6 +56,8 @@ def test_every_code_that_callers_get_has_a_status() -> None:
     ("code", "status"),
     [
         (Code.AUTHN_MISSING, 401),
+        (Code.RECORD_UNKNOWN, 404),
+        (Code.LEDGER_BROKEN, 500),
         (Code.AUTHN_INVALID, 401),
         (Code.AUTHN_STEP_UP, 401),
         (Code.AUTHN_DPOP_NONCE, 401),

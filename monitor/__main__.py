@@ -7,7 +7,6 @@ raised (`monitor tick --fail-on-alarm` only).
 
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -45,8 +44,11 @@ from monitor.jobs.reference import (
     store_reference,
 )
 from monitor.jobs.report import publish_report
+from monitor.jobs.running import run_until_signal
 from monitor.jobs.status import describe_status, read_status, status_lines
 from monitor.jobs.tick import Watch
+from monitor.jobs.witness import Witness
+from monitor.jobs.witness_loop import WitnessLoop, look_once, print_looked
 from monitor.metrics import MonitorMetrics
 from monitor.records import (
     AlarmState,
@@ -111,6 +113,7 @@ def run(
     stop = threading.Event()
     registry = CollectorRegistry()
     metrics = _metrics(registry)
+    witness = WitnessLoop(settings=settings, metrics=metrics, clock=_utc_now, stop=stop)
     try:
         server, server_thread = start_http_server(
             settings.metrics_port, addr=settings.metrics_host, registry=registry
@@ -130,7 +133,7 @@ def run(
         settings=settings, metrics=metrics, environment=os.environ, clock=_utc_now, stop=stop
     )
     try:
-        _run_until_signal(loop.run, stop)
+        run_until_signal({"monitor-loop": loop.run, "monitor-witness": witness.run}, stop)
     finally:
         server.shutdown()
         server.server_close()
@@ -259,6 +262,36 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
         print("\n".join(status_lines(statuses, settings=settings, now=_utc_now())))
 
 
+@app.command()
+def witness(
+    *,
+    acknowledge: Annotated[
+        str | None,
+        typer.Option("--acknowledge", help="Take what was found wrong with it as known."),
+    ] = None,
+    forget: Annotated[
+        str | None, typer.Option("--forget", help="Put what was seen of it aside, and begin anew.")
+    ] = None,
+    fail_on_alarm: Annotated[
+        bool, typer.Option("--fail-on-alarm", help="Exit with 4 if a ledger disagrees.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every ledger with what was seen of it, and show both. `monitor run` does it all the time.
+
+    The alarm `ledger` clears once each disagreement is acknowledged and none is found again.
+
+    Example: `monitor witness --acknowledge gateway`
+    """
+    settings = _settings()
+    _log_to_stderr()
+    job = Witness(settings=settings, metrics=_metrics(CollectorRegistry()))
+    looked, alarm = look_once(job, acknowledged=acknowledge, forgotten=forget, now=_utc_now())
+    print_looked(looked, alarm, as_json=as_json)
+    if fail_on_alarm and alarm.state is AlarmState.RAISED:
+        raise typer.Exit(EXIT_ALARM)
+
+
 def _settings(model: str | None = None) -> MonitorSettings:
     try:
         environment = read_environment(os.environ, dotenv_file=Path(".env"))
@@ -284,19 +317,6 @@ def _metrics(registry: CollectorRegistry) -> MonitorMetrics:
     except PackageNotFoundError:  # run from a source tree that was not installed
         metrics.build_info.labels("unknown").set(1)
     return metrics
-
-
-def _run_until_signal(run_loop: Callable[[], None], stop: threading.Event) -> None:
-    """Run the loop in a thread of its own; SIGTERM and SIGINT set `stop`.
-
-    Not in this thread: a handler runs between two instructions of the main thread, and setting an event there while
-    the main thread is entering a wait on the same event would deadlock.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    thread = threading.Thread(target=run_loop, name="monitor-loop")
-    thread.start()
-    thread.join()
 
 
 def _collect_dataset(path: str) -> Collected:

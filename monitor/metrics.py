@@ -31,6 +31,7 @@ class MonitorMetrics:
         self._features: dict[str, frozenset[str]] = {}
         self._add_what_is_watched(registry)
         self._add_what_ledgers_show(registry)
+        self._add_what_the_witness_saw(registry)
         self._add_how_the_monitor_is(registry)
 
     def _add_what_is_watched(self, registry: CollectorRegistry) -> None:
@@ -117,6 +118,33 @@ class MonitorMetrics:
         for outcome in (Outcome.DATABASE_ERROR, Outcome.ERROR):
             self.security_failures.labels(outcome.value)
 
+    def _add_what_the_witness_saw(self, registry: CollectorRegistry) -> None:
+        self.witness_size = Gauge(
+            "monitor_witness_size",
+            "Records of the largest checkpoint that was accepted of a ledger.",
+            ["ledger"],
+            registry=registry,
+        )
+        self.witness_accepted_at = Gauge(
+            "monitor_witness_last_checkpoint_timestamp_seconds",
+            "When a larger checkpoint of a ledger was last accepted.",
+            ["ledger"],
+            registry=registry,
+        )
+        self.witness_last_look = Gauge(
+            "monitor_witness_last_look_timestamp_seconds",
+            "When the witness last looked at every ledger.",
+            registry=registry,
+        )
+        self.witness_failures = Counter(
+            "monitor_witness_failures",
+            "Looks of the witness that failed, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in (Outcome.DATABASE_ERROR, Outcome.ERROR):
+            self.witness_failures.labels(outcome.value)
+
     def _add_how_the_monitor_is(self, registry: CollectorRegistry) -> None:
         self.last_tick = Gauge(
             "monitor_last_tick_timestamp_seconds",
@@ -181,6 +209,11 @@ class MonitorMetrics:
         """Show that the last look at the ledgers failed; whether their alarms are raised stays as it was."""
         for rule in rules:
             self.alarm_unknown.labels(ABOUT_LEDGER, rule.value).set(1)
+
+    def set_witnessed(self, ledger: str, *, size: int, accepted_at: datetime) -> None:
+        """Show what the witness has of one ledger."""
+        self.witness_size.labels(ledger).set(size)
+        self.witness_accepted_at.labels(ledger).set(accepted_at.timestamp())
 
     def forget_models(self, watched: Sequence[str], *, alarm: str) -> None:
         """Remove every gauge of models that are no longer watched."""

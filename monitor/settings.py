@@ -56,6 +56,17 @@ class MonitorSettings(StrictSettings):
     # A report takes about 15 seconds on two cores; a busy machine gets ten times that.
     report_timeout_seconds: Annotated[float, Field(ge=5, le=3600)] = 180.0
 
+    # What was seen of ledgers. On another volume, better another host, than the database: whoever has both has all.
+    witness_folder: Path = Path("var/witness")
+    # Ed25519, PEM; empty: nothing is cosigned, and what was seen is kept all the same.
+    witness_key_file: str = ""
+    # The name that cosignatures have; keys of witnesses and of ledgers are told apart by it.
+    witness_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,126}$")] = "monitor"
+    # The keys of the ledgers as `gateway audit create` prints them, comma-separated; empty: as they are at first sight.
+    witness_ledgers: str = ""
+    # How long somebody could cut off what was just signed before it is seen. A look is a few queries a ledger.
+    witness_seconds: Annotated[float, Field(ge=0.2, le=3600)] = 5.0
+
     # Calls from one address that were refused before anybody was known. A site of 60 cameras behind one address, each
     # refused three times after a deployment, stays below; whoever guesses has 60 a minute and more.
     security_address_failures: Threshold = 200

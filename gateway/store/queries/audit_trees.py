@@ -103,7 +103,11 @@ def find_cosigned(connection: Connection, origin: str) -> StoredCheckpoint | Non
 
 def store_cosigned(connection: Connection, cosigned: StoredCheckpoint) -> None:
     """Put a cosigned checkpoint in the place of the one before."""
-    table = audit_cosignatures
-    connection.execute(delete(table).where(table.c.origin == cosigned.origin))
+    delete_cosigned(connection, cosigned.origin)
     values = {"origin": cosigned.origin, "size": cosigned.size, "note": cosigned.note}
-    connection.execute(insert(table).values(values))
+    connection.execute(insert(audit_cosignatures).values(values))
+
+
+def delete_cosigned(connection: Connection, origin: str) -> None:
+    """Drop the cosigned checkpoint of a ledger, if there is one."""
+    connection.execute(delete(audit_cosignatures).where(audit_cosignatures.c.origin == origin))

@@ -1,0 +1,126 @@
+"""The witness's own endless loop, for a report or a slow tick must not keep it from looking; and its command.
+
+Rules: nothing that fails in a look ends the loop; it is counted, logged once a cause, and tried again.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from threading import Event
+from typing import Any
+
+from monitor.jobs.printing import print_json
+from monitor.jobs.witness import Looked, Witness
+from monitor.metrics import MonitorMetrics
+from monitor.records import Alarm, DatabaseUnavailableError, InputError, MonitorError, Outcome
+from monitor.settings import MonitorSettings
+
+logger = logging.getLogger(__name__)
+
+
+class WitnessLoop:
+    """Looks until `stop` is set."""
+
+    def __init__(
+        self,
+        *,
+        settings: MonitorSettings,
+        metrics: MonitorMetrics,
+        clock: Callable[[], datetime],
+        stop: Event,
+    ) -> None:
+        """Raises InputError for keys that cannot be used."""
+        self._witness = Witness(settings=settings, metrics=metrics)
+        self._seconds = settings.witness_seconds
+        self._metrics = metrics
+        self._clock = clock
+        self._stop = stop
+        self._said = ""
+
+    def run(self) -> None:
+        """Look, wait witness_seconds, and again, until `stop` is set."""
+        while not self._stop.is_set():
+            self.step()
+            self._stop.wait(self._seconds)
+
+    def step(self) -> None:
+        """One look; whatever fails is counted and logged."""
+        try:
+            self._witness.look(self._clock())
+        except MonitorError as exc:
+            is_database = isinstance(exc, DatabaseUnavailableError)
+            outcome = Outcome.DATABASE_ERROR if is_database else Outcome.ERROR
+            self._metrics.witness_failures.labels(outcome.value).inc()
+            if str(exc) != self._said:
+                logger.warning("witness_look_failed outcome=%s: %s", outcome.value, exc)
+            self._said = str(exc)
+        except Exception:
+            self._metrics.witness_failures.labels(Outcome.ERROR.value).inc()
+            logger.exception("witness_look_failed outcome=error")
+        else:
+            self._said = ""
+
+
+def look_once(
+    witness: Witness, *, acknowledged: str | None, forgotten: str | None, now: datetime
+) -> tuple[list[Looked], Alarm]:
+    """One look, after a person took what was wrong with a ledger as known, or had what was seen of one put aside.
+
+    Raises InputError if nothing was seen of it, and as Witness.look does.
+    """
+    if acknowledged is not None:
+        if not witness.acknowledge(acknowledged):
+            raise _unknown(acknowledged)
+        logger.warning("witness_acknowledged ledger=%s", acknowledged)
+    if forgotten is not None:
+        aside = witness.forget(forgotten, now=now)
+        if aside is None:
+            raise _unknown(forgotten)
+        logger.warning("witness_forgotten ledger=%s kept=%s", forgotten, aside)
+    return witness.look(now, may_clear=acknowledged is not None or forgotten is not None)
+
+
+def print_looked(looked: list[Looked], alarm: Alarm, *, as_json: bool) -> None:
+    """What one look found, for people or programs."""
+    if as_json:
+        print_json({"alarm": alarm.state.value, "ledgers": [_described(each) for each in looked]})
+        return
+    for each in looked:
+        print("\n".join(_lines(each)))
+    print(f"alarm {alarm.name}: {alarm.state.value} since {alarm.since:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _described(looked: Looked) -> dict[str, Any]:
+    seen = looked.seen
+    return {
+        "ledger": looked.origin,
+        "key": None if seen is None else seen.verifier.line(),
+        "size": None if seen is None or seen.newest is None else seen.newest.checkpoint.size,
+        "accepted_at": None
+        if seen is None or seen.accepted_at is None
+        else seen.accepted_at.isoformat(),
+        "disagreements": [
+            {"kind": one.kind.value, "since": one.since.isoformat(), "words": one.words}
+            for one in looked.disagreements
+        ],
+    }
+
+
+def _lines(looked: Looked) -> list[str]:
+    seen = looked.seen
+    line = looked.origin
+    if seen is not None and seen.newest is not None:
+        line += f"  {seen.newest.checkpoint.size} records"
+    if seen is not None and seen.accepted_at is not None:
+        line += f", last larger {seen.accepted_at:%Y-%m-%d %H:%M:%S} UTC"
+    return [
+        line,
+        *(
+            f"  {one.kind.value} since {one.since:%Y-%m-%d %H:%M:%S} UTC: {one.words}"
+            for one in looked.disagreements
+        ),
+    ]
+
+
+def _unknown(ledger: str) -> InputError:
+    return InputError(f"nothing was seen of {ledger}: `monitor witness` lists what was")

@@ -8,7 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
+from gateway.audit.details import format_detail
+from gateway.audit.events import Action
+from gateway.commands.opening import (
+    open_keks,
+    open_trusted_signers,
+    opened_store,
+    operator_event,
+    recorded,
+    utc_now,
+)
 from gateway.commands.process_memory import protect_process
 from gateway.errors import Code, DecodeError, OperatorError
 from gateway.inference.labelled import IMAGE_SUFFIXES
@@ -30,11 +39,17 @@ def print_features(settings: GatewaySettings, folder: Path) -> None:
     if not files:
         raise OperatorError(Code.SETTINGS_INVALID, f"no image in {folder}: name a folder of images")
     console = Console(stderr=True)
-    with opened_store(settings) as store:
+    event = operator_event(
+        Action.MODELS_LOAD,
+        model_name=settings.model_name,
+        detail=format_detail(use="features", images=len(files)),
+    )
+    with opened_store(settings) as store, recorded(store, settings, event) as recording:
         loader = loader_of(
             settings, keks=open_keks(settings), trusted_signers=open_trusted_signers(settings)
         )
         proved = loader.prove(find_production(store, settings.model_name))
+        recording.used_model(proved)
         lines = _measure_all(proved, files, console)
         for line in track(lines, total=len(files), description="measuring", console=console):
             if line is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy import Engine
 
+from gateway.audit.details import format_detail
 from gateway.audit.events import Action
 from gateway.commands.opening import (
     open_trusted_signers,
@@ -100,13 +101,23 @@ def _rotate(
         # Without the KEKs there are no ids to record, but the attempt is.
         with recorded(store, settings, event):
             raise
-    ids = " ".join(kek.kek_id for kek in keys.new)
+    detail = format_detail(to=[kek.kek_id for kek in keys.new], known=[k.kek_id for k in keys.all])
     with (
-        recorded(store, settings, replace(event, recorded_at=utc_now(), reason=f"to {ids}")),
+        recorded(
+            store, settings, replace(event, recorded_at=utc_now(), detail=detail)
+        ) as recording,
         rotating_alone(settings.models_folder),
     ):
         plan = _plan(settings, keys, store, steps)
         _carry_out(settings, keys, plan, store, steps)
+        recording.add(
+            files=len(plan.files),
+            files_left=len(plan.files_done),
+            sample_keys=len(plan.samples.changed),
+            sample_keys_left=plan.samples.done,
+            sample_keys_shut=len(plan.samples.shut),
+            unfinished=len(plan.unfinished),
+        )
     return keys, plan
 
 

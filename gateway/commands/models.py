@@ -6,7 +6,7 @@ would; running gateways follow the registry within about a second.
 
 import json
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC
 from typing import Any
 
@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
+from gateway.audit.details import format_detail
 from gateway.audit.events import Action
 from gateway.commands.opening import (
+    Recording,
     open_keks,
     open_trusted_signers,
     opened_store,
@@ -27,7 +29,7 @@ from gateway.commands.opening import (
 from gateway.commands.process_memory import protect_process
 from gateway.errors import Code, GatewayError, RegistryError
 from gateway.models import changes
-from gateway.models.loading import loader_of
+from gateway.models.loading import ProvedVersion, loader_of
 from gateway.sealing.files import read_sealed_model
 from gateway.sealing.kek_specs import KekOpener
 from gateway.sealing.sealed_model import read_header
@@ -100,8 +102,8 @@ def promote_in(
 ) -> None:
     """The same on an open store. opener: what this process has opened KEKs with."""
     protect_process()
-    with _recorded(store, settings, Action.MODELS_PROMOTE, name, version):
-        _prove(settings, changes.find_version(store, name, version), opener=opener)
+    with _recorded(store, settings, Action.MODELS_PROMOTE, name, version) as recording:
+        recording.used_model(_prove(settings, changes.find_version(store, name, version), opener))
         changes.promote(store, name, version, clock=utc_now)
 
 
@@ -110,8 +112,8 @@ def roll_back(settings: GatewaySettings, *, name: str) -> str:
     protect_process()
     with opened_store(settings) as store:
         target = _rollback_target(store, settings, name)
-        with _recorded(store, settings, Action.MODELS_ROLLBACK, name, target):
-            _prove(settings, changes.find_version(store, name, target))
+        with _recorded(store, settings, Action.MODELS_ROLLBACK, name, target) as recording:
+            recording.used_model(_prove(settings, changes.find_version(store, name, target)))
             changes.undo_promotion(store, name, expected=target, clock=utc_now)
     return target
 
@@ -128,8 +130,9 @@ def retire(settings: GatewaySettings, *, name: str, version: str) -> None:
     """Take a version out of use. Raises RegistryError if it is unknown or in production."""
     with (
         opened_store(settings) as store,
-        _recorded(store, settings, Action.MODELS_RETIRE, name, version),
+        _recorded(store, settings, Action.MODELS_RETIRE, name, version) as recording,
     ):
+        recording.add(sha256=changes.find_version(store, name, version).plaintext_sha256)
         changes.retire(store, name, version, clock=utc_now)
 
 
@@ -141,14 +144,16 @@ def direct_traffic(
     Raises as promote does, and RegistryError if another version has that traffic.
     """
     protect_process()
-    detail = f"traffic={traffic.value} share={share:g}"
+    detail = format_detail(traffic=traffic.value, share=share)
     with (
         opened_store(settings) as store,
-        _recorded(store, settings, Action.MODELS_TRAFFIC, name, version, detail=detail),
+        _recorded(
+            store, settings, Action.MODELS_TRAFFIC, name, version, detail=detail
+        ) as recording,
     ):
         found = changes.find_version(store, name, version)
         if traffic is not Traffic.NONE:
-            _prove(settings, found)
+            recording.used_model(_prove(settings, found))
         changes.direct_traffic(store, name, version, traffic=traffic, share=share)
 
 
@@ -160,20 +165,20 @@ def _recorded(
     version: str | None,
     *,
     detail: str | None = None,
-) -> AbstractContextManager[None]:
-    event = operator_event(action, model_name=name, model_version=version)
-    return recorded(store, settings, replace(event, reason=detail))
+) -> AbstractContextManager[Recording]:
+    event = operator_event(action, model_name=name, model_version=version, detail=detail)
+    return recorded(store, settings, event)
 
 
 def _prove(
-    settings: GatewaySettings, version: ModelVersion, *, opener: KekOpener | None = None
-) -> None:
+    settings: GatewaySettings, version: ModelVersion, opener: KekOpener | None = None
+) -> ProvedVersion:
     loader = loader_of(
         settings,
         keks=open_keks(settings, opener=opener),
         trusted_signers=open_trusted_signers(settings),
     )
-    loader.prove(version)
+    return loader.prove(version)
 
 
 def _registered(version: ModelVersion) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Opening what commands share: settings, the database, keys; each refusal names its fix."""
 
+import hashlib
 import os
-import pwd
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,10 +11,13 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.audit.details import DetailValue, format_detail
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.opened import open_audit_log
+from gateway.audit.operators import operating_system_event
 from gateway.audit.writer import AuditLog
 from gateway.errors import Code, GatewayError, OperatorError, SettingsError
+from gateway.models.loading import ProvedVersion
 from gateway.sealing.kek_specs import KekOpener, split_specs
 from gateway.sealing.kek_specs import open_keks as open_specs
 from gateway.sealing.keys import KeyProvider
@@ -106,8 +109,44 @@ def _check_signers_folder(folder: Path) -> None:
         raise OperatorError(Code.KEY_INVALID, f"GATEWAY_TRUSTED_SIGNERS_FOLDER: {folder} {fault}")
 
 
+class Recording:
+    """One action of an operator between its two records: what becomes known of it meanwhile."""
+
+    def __init__(self, log: AuditLog, event: AuditEvent) -> None:
+        """log: open for writing. event: the first record."""
+        self._log = log
+        self.event = event
+
+    def add(self, *, image: bytes | None = None, **pairs: DetailValue) -> None:
+        """Say more in the last record: pairs for its detail; image: what was looked at, by its digest and length."""
+        parts = (self.event.detail, format_detail(**pairs))
+        self.event = replace(self.event, detail=" ".join(filter(None, parts)) or None)
+        if image is not None:
+            sha256 = hashlib.sha256(image).hexdigest()
+            self.event = replace(self.event, input_sha256=sha256, input_bytes=len(image))
+
+    def used_keys(self, kek_ids: Iterable[str], use: str, **pairs: DetailValue) -> None:
+        """Put on record that these KEKs were used, and for what. Raises AuditUnavailableError."""
+        event = replace(
+            self.event,
+            action=Action.KEYS_USE,
+            outcome=Outcome.ANSWERED,
+            recorded_at=utc_now(),
+            reason=None,
+            detail=format_detail(kek=kek_ids, use=use, **pairs),
+        )
+        self._log.append_blocking(event)
+
+    def used_model(self, proved: ProvedVersion) -> None:
+        """Put on record which KEK opened a model, and say in the last record which weights and whose they are."""
+        version = proved.version
+        self.event = replace(self.event, model_name=version.name, model_version=version.version)
+        self.used_keys([proved.kek_id], "open-model")
+        self.add(sha256=proved.header.plaintext_sha256, signer=proved.header.signer)
+
+
 @contextmanager
-def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> Iterator[None]:
+def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> Iterator[Recording]:
     """Run an operator's action between two durable records: that it began, and how it ended, whatever ended it.
 
     SIGTERM and SIGHUP raise TerminatedError inside the block. Raises AuditUnavailableError before the action if it
@@ -117,12 +156,13 @@ def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> It
     try:
         with unwinding_on_signals():
             log.append_blocking(event)
+            recording = Recording(log, event)
             try:
-                yield
+                yield recording
             except BaseException as exc:
-                _record_end(log, _failed(event, exc))
+                _record_end(log, _failed(recording.event, exc))
                 raise
-            _record_end(log, replace(event, outcome=Outcome.ANSWERED))
+            _record_end(log, replace(recording.event, outcome=Outcome.ANSWERED))
     finally:
         log.close()
 
@@ -142,25 +182,12 @@ def _failed(event: AuditEvent, exc: BaseException) -> AuditEvent:
 
 
 def operator_event(
-    action: Action, *, model_name: str | None = None, model_version: str | None = None
+    action: Action,
+    *,
+    model_name: str | None = None,
+    model_version: str | None = None,
+    detail: str | None = None,
 ) -> AuditEvent:
     """The first record of a command: who runs it is the operating system's word."""
-    return AuditEvent(
-        action=action,
-        outcome=Outcome.ADMITTED,
-        recorded_at=utc_now(),
-        issuer="operating-system",
-        subject=_account(),
-        client_id="gateway-cli",
-        model_name=model_name,
-        model_version=model_version,
-    )
-
-
-def _account() -> str:
-    # Not getpass.getuser: that believes LOGNAME and USER, which whoever runs the command sets.
-    user_id = os.getuid()
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return str(user_id)
+    event = operating_system_event(action, client_id="gateway-cli", now=utc_now())
+    return replace(event, model_name=model_name, model_version=model_version, detail=detail)

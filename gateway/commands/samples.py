@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.audit.details import format_detail
 from gateway.audit.events import Action
 from gateway.commands.opening import open_keks, opened_store, operator_event, recorded
 from gateway.commands.process_memory import protect_process
@@ -22,8 +23,9 @@ def write_image(settings: GatewaySettings, request_id: str, out: Path) -> None:
     Raises OperatorError if none was kept or out exists, SealError if it was changed.
     """
     protect_process()
-    event = replace(operator_event(Action.SAMPLES_VIEW), request_id=request_id)
-    with opened_store(settings) as store, recorded(store, settings, event):
+    detail = format_detail(sample=request_id)
+    event = replace(operator_event(Action.SAMPLES_VIEW, detail=detail), request_id=request_id)
+    with opened_store(settings) as store, recorded(store, settings, event) as recording:
         with store.connect() as connection:
             sealed = find_sealed_image(connection, request_id)
             key = None if sealed is None else find_sample_key(connection, sealed.key_id)
@@ -33,6 +35,8 @@ def write_image(settings: GatewaySettings, request_id: str, out: Path) -> None:
         image = open_sample_image(
             sealed, request_id=request_id, key=open_sample_key(key, keks=open_keks(settings))
         )
+        recording.used_keys([key.kek_id], "open-sample-key", key=key.key_id)
+        recording.add(image=image)
         try:
             with os.fdopen(os.open(out, _CREATE_FLAGS, 0o600), "wb") as file:
                 file.write(image)

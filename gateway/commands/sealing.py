@@ -13,6 +13,7 @@ from gateway.audit.events import Action
 from gateway.commands.made_with import facts_of_machine
 from gateway.commands.models import promote_in
 from gateway.commands.opening import (
+    Recording,
     open_keks,
     open_trusted_signers,
     opened_store,
@@ -75,8 +76,8 @@ def seal(settings: GatewaySettings, order: SealOrder, *, console: Console) -> Pa
         event = operator_event(
             Action.MODELS_SEAL, model_name=order.name, model_version=order.version
         )
-        with recorded(store, settings, event):
-            path = _seal(settings, order, store, console, opener)
+        with recorded(store, settings, event) as recording:
+            path = _seal(settings, order, store, console, opener, recording)
         if order.is_promoted:
             promote_in(store, settings, order.name, order.version, opener=opener)
             console.print(f"in production: {order.name}@{order.version}", markup=False)
@@ -84,7 +85,12 @@ def seal(settings: GatewaySettings, order: SealOrder, *, console: Console) -> Pa
 
 
 def _seal(
-    settings: GatewaySettings, order: SealOrder, store: Engine, console: Console, opener: KekOpener
+    settings: GatewaySettings,
+    order: SealOrder,
+    store: Engine,
+    console: Console,
+    opener: KekOpener,
+    recording: Recording,
 ) -> Path:
     file_name = sealed_file_name(order.name, order.version)
     _refuse_registered(store, order)
@@ -116,6 +122,13 @@ def _seal(
             trusted_signers=keys.trusted,
         ).close()
         header = read_header(sealed, trusted_signers=keys.trusted)
+    recording.used_keys([kek.kek_id for kek in keys.keks], "seal-model", signer=header.signer)
+    recording.add(
+        sha256=header.plaintext_sha256,
+        signer=header.signer,
+        engine=header.engine,
+        precision=header.precision,
+    )
     settings.models_folder.mkdir(parents=True, exist_ok=True)
     path = _write_or_resume(settings, order, sealed, header.plaintext_sha256)
     # Killed here, the file exists and is not registered: sealing the same weights again under this name finds it

@@ -16,6 +16,7 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from gateway.admission import token_lifetimes
+from gateway.audit.details import format_detail
 from gateway.audit.events import Action
 from gateway.commands.opening import opened_store, operator_event, recorded, utc_now
 from gateway.commands.revocation_order import (
@@ -84,13 +85,13 @@ def revoke(settings: GatewaySettings, order: RevocationOrder) -> StoredDenial:
         now=utc_now(),
         created_by=event.subject or "",
     )
-    event = replace(event, token_id=denial.token_id, reason=f"{describe(denial)}: {denial.why}")
-    with (
-        opened_store(settings) as store,
-        recorded(store, settings, event),
-        write_transaction(store) as connection,
-    ):
-        return StoredDenial(insert_denial(connection, denial), denial)
+    detail = format_detail(**_pairs_of(denial))
+    event = replace(event, token_id=denial.token_id, reason=denial.why, detail=detail)
+    with opened_store(settings) as store, recorded(store, settings, event) as recording:
+        with write_transaction(store) as connection:
+            denial_id = insert_denial(connection, denial)
+        recording.add(denial=denial_id)
+        return StoredDenial(denial_id, denial)
 
 
 def restore(settings: GatewaySettings, denial_id: int, *, why: str) -> Restored:
@@ -101,11 +102,12 @@ def restore(settings: GatewaySettings, denial_id: int, *, why: str) -> Restored:
     with opened_store(settings) as store:
         with store.connect() as connection:
             denial = find_denial(connection, denial_id)
-        what = "unknown" if denial is None else describe(denial)
+        pairs = {} if denial is None else _pairs_of(denial)
         event = replace(
             operator_event(Action.TOKENS_RESTORE),
             token_id=None if denial is None else denial.token_id,
-            reason=f"denial {denial_id}, {what}: {why}",
+            reason=why,
+            detail=format_detail(denial=denial_id, **pairs),
         )
         with recorded(store, settings, event):
             if denial is None:
@@ -158,6 +160,18 @@ def describe(denial: TokenDenial) -> str:
     if denial.issued_before is not None:
         words += f", issued before {_short(denial.issued_before)}"
     return words
+
+
+def _pairs_of(denial: TokenDenial) -> dict[str, str | None]:
+    # By the names of a record's fields, so that a person's name becomes a pseudonym where those are wanted.
+    before, ends = denial.issued_before, denial.ends_at
+    return {
+        "issuer": denial.issuer,
+        "subject": denial.subject,
+        "token": denial.token_id,
+        "issued_before": None if before is None else _short(before),
+        "ends_at": None if ends is None else _short(ends),
+    }
 
 
 def until(denial: TokenDenial) -> str:

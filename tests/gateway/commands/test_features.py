@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +40,19 @@ def test_a_folder_without_images_is_refused(settings: GatewaySettings, tmp_path:
     """An empty reference would find drift in everything."""
     with pytest.raises(OperatorError, match="no image in"):
         print_features(settings, tmp_path)
+
+
+def test_opening_the_model_for_it_is_on_record(
+    settings: GatewaySettings, tmp_path: Path, ledger: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """By whom, with which KEK: outside of a gateway as inside."""
+    shutil.copy(FRAME, tmp_path / "frame.jpg")
+    print_features(settings, tmp_path)
+    bodies = ledger()[-3:]
+    assert [
+        ("models.load", "admitted", None),
+        ("keys.use", "answered", "1"),
+        ("models.load", "answered", "1"),
+    ] == [(body["action"], body["outcome"], body["model_version"]) for body in bodies]
+    assert "use=features images=1" == bodies[0]["detail"]
+    assert {"operating-system"} == {body["issuer"] for body in bodies}

@@ -191,12 +191,14 @@ def test_a_dry_run_changes_nothing(
 def test_a_rotation_is_recorded(
     both: GatewaySettings, two_files: list[Path], ledger: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Before and after, with the ids of the KEKs."""
+    """Before and after, with the ids of the KEKs, and at the end how much was wrapped."""
     run(both)
     records = [record for record in ledger() if record["action"] == "keys.rotate"]
     assert [record["outcome"] for record in records] == ["admitted", "answered"]
-    ids = " ".join(ids_of(two_files[0]))
-    assert {record["reason"] for record in records} == {f"to {ids}"}
+    ids = ",".join(ids_of(two_files[0]))
+    asked = f"to={ids} known={ids}"
+    done = "files=2 files_left=0 sample_keys=1 sample_keys_left=0 sample_keys_shut=0 unfinished=0"
+    assert [asked, f"{asked} {done}"] == [record["detail"] for record in records]
 
 
 def test_a_new_kek_that_cannot_be_opened_changes_nothing(

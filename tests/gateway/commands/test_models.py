@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gateway.audit.details import parse_detail
 from gateway.commands.models import (
     direct_traffic,
     list_models,
@@ -16,7 +17,7 @@ from gateway.commands.models import (
     share_text,
     show_model,
 )
-from gateway.commands.opening import opened_store
+from gateway.commands.opening import open_keks, open_trusted_signers, opened_store
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
 from gateway.errors import Code, RegistryError, SealError
@@ -44,14 +45,39 @@ def test_promotion_goes_forth_and_back(
     promote(settings, name="belt", version="2")
     promote(settings, name="belt", version="1")
     assert stages(settings) == {"1": "production", "2": "retired"}
-    assert [(r["action"], r["outcome"], r["model_version"]) for r in ledger()][-6:] == [
+    assert [(r["action"], r["outcome"], r["model_version"]) for r in ledger()][-9:] == [
         ("models.seal", "admitted", "2"),
+        ("keys.use", "answered", "2"),
         ("models.seal", "answered", "2"),
         ("models.promote", "admitted", "2"),
+        ("keys.use", "answered", "2"),
         ("models.promote", "answered", "2"),
         ("models.promote", "admitted", "1"),
+        ("keys.use", "answered", "1"),
         ("models.promote", "answered", "1"),
     ]
+
+
+def test_what_was_sealed_and_promoted_is_named_by_its_digest(
+    settings: GatewaySettings, order: SealOrder, ledger: Ledger
+) -> None:
+    """Which weights, signed by whom, opened by which KEK."""
+    seal(settings, order, console=QUIET)
+    promote(settings, name="belt", version="2")
+    with opened_store(settings) as store, store.connect() as connection:
+        found = find_production_version(connection, "belt")
+    assert found is not None
+    (kek,) = (kek.kek_id for kek in open_keks(settings))
+    (signer,) = (trusted.signer_id for trusted in open_trusted_signers(settings))
+    weights = f"sha256={found.plaintext_sha256} signer={signer}"
+    assert [
+        None,
+        f"kek={kek} use=seal-model signer={signer}",
+        f"{weights} engine=openvino precision=f32",
+        None,
+        f"kek={kek} use=open-model",
+        weights,
+    ] == [body["detail"] for body in ledger()][-6:]
 
 
 def test_operators_are_named_in_the_ledger(ledger: Ledger) -> None:
@@ -121,8 +147,9 @@ def test_a_rollback_goes_one_promotion_back(two: GatewaySettings, ledger: Ledger
     promote(two, name="belt", version="2")
     assert roll_back(two, name="belt") == "1"
     assert stages(two) == {"1": "production", "2": "retired"}
-    assert [(r["action"], r["outcome"], r["model_version"]) for r in ledger()][-2:] == [
+    assert [(r["action"], r["outcome"], r["model_version"]) for r in ledger()][-3:] == [
         ("models.rollback", "admitted", "1"),
+        ("keys.use", "answered", "1"),
         ("models.rollback", "answered", "1"),
     ]
     with pytest.raises(RegistryError, match="promote the one you want") as caught:
@@ -141,10 +168,15 @@ def test_traffic_is_given_and_taken(two: GatewaySettings, ledger: Ledger) -> Non
     assert stages(two) == {"1": "production", "2": "candidate"}
     retire(two, name="belt", version="2")
     assert stages(two) == {"1": "production", "2": "retired"}
-    assert [(r["action"], r["reason"]) for r in ledger() if r["outcome"] == "answered"][-2:] == [
-        ("models.traffic", "traffic=canary share=0.05"),
-        ("models.retire", None),
-    ]
+    asked = [(r["action"], r["outcome"], parse_detail(r["detail"])) for r in ledger()][-5:]
+    weights = asked[-1][2]
+    assert {"sha256"} == set(weights)
+    canary = {"traffic": ("canary",), "share": ("0.05",)}
+    (action, outcome, given) = asked[2]
+    assert ("models.traffic", "admitted", canary) == asked[0]
+    assert ("models.traffic", "answered") == (action, outcome)
+    assert {**canary, **weights} == {name: given[name] for name in (*canary, "sha256")}
+    assert [("models.retire", "admitted", {}), ("models.retire", "answered", weights)] == asked[3:]
 
 
 @pytest.mark.parametrize(

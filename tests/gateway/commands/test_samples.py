@@ -1,5 +1,6 @@
 """Looking at kept images."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -45,10 +46,15 @@ def test_a_kept_image_comes_back_as_received(
     """Looking at it is on record before and after, with the request's id."""
     write_image(kept, "request-1", tmp_path / "seen.jpg")
     assert (tmp_path / "seen.jpg").read_bytes() == IMAGE
-    assert [(r["action"], r["outcome"], r["request_id"]) for r in ledger()][-2:] == [
+    assert [(r["action"], r["outcome"], r["request_id"]) for r in ledger()][-3:] == [
         ("samples.view", "admitted", "request-1"),
+        ("keys.use", "answered", "request-1"),
         ("samples.view", "answered", "request-1"),
     ]
+    _, used, viewed = ledger()[-3:]
+    assert "open-sample-key" in used["detail"]
+    expected = ("sample=request-1", hashlib.sha256(IMAGE).hexdigest(), len(IMAGE))
+    assert expected == (viewed["detail"], viewed["input_sha256"], viewed["input_bytes"])
 
 
 def test_a_picture_on_the_disk_is_its_owners_alone(kept: GatewaySettings, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def active(settings: GatewaySettings) -> list[TokenDenial]:
 
 def records(ledger: Ledger) -> list[tuple[Any, ...]]:
     """What the ledger says of tokens."""
-    members = ("action", "outcome", "client_id", "token_id", "reason")
+    members = ("action", "outcome", "client_id", "token_id", "reason", "detail")
     return [
         tuple(body.get(member) for member in members)
         for body in ledger()
@@ -56,10 +56,13 @@ def test_a_revoked_token_is_denied_and_on_record(settings: GatewaySettings, ledg
     assert ("token-1", "camera-7", "leaked") == (
         stored.denial.token_id, stored.denial.subject, stored.denial.why,
     )  # fmt: skip
-    reason = f"token token-1 of camera-7 from {ISSUER}: leaked"
+    assert stored.denial.ends_at is not None
+    ends_at = stored.denial.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    detail = f"issuer={ISSUER} subject=camera-7 token=token-1 ends_at={ends_at}"
+    who = ("gateway-cli", "token-1", "leaked")
     assert [
-        ("tokens.revoke", "admitted", "gateway-cli", "token-1", reason),
-        ("tokens.revoke", "answered", "gateway-cli", "token-1", reason),
+        ("tokens.revoke", "admitted", *who, detail),
+        ("tokens.revoke", "answered", *who, f"{detail} denial={stored.id}"),
     ] == records(ledger)
     assert {stored.denial.created_by} == {
         body["subject"] for body in ledger() if body["action"] == "tokens.revoke"
@@ -83,10 +86,11 @@ def test_a_restored_token_passes_again_and_that_is_on_record(
     restored = restore(settings, stored.id, why="a false alarm")
     assert (stored.denial, ()) == (restored.denial, restored.same_ids)
     assert [] == active(settings)
-    reason = f"denial {stored.id}, token token-1 of camera-7 from {ISSUER}: a false alarm"
+    *_, detail = records(ledger)[0]
+    said = ("gateway-cli", "token-1", "a false alarm", f"denial={stored.id} {detail}")
     assert [
-        ("tokens.restore", "admitted", "gateway-cli", "token-1", reason),
-        ("tokens.restore", "answered", "gateway-cli", "token-1", reason),
+        ("tokens.restore", "admitted", *said),
+        ("tokens.restore", "answered", *said),
     ] == records(ledger)[2:]
 
 

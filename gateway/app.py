@@ -18,6 +18,7 @@ from contextlib import (
 )
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 
 from prometheus_client import start_http_server
@@ -30,6 +31,7 @@ from gateway.api.resource_metadata import ResourceFacts
 from gateway.api.routes import build_app
 from gateway.audit.configuration import configuration_digest
 from gateway.audit.details import format_detail
+from gateway.audit.emergency import EmergencyFile
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.issuer_keys import IssuerKeyRecords
 from gateway.audit.opened import open_audit_log
@@ -88,7 +90,10 @@ def built(settings: GatewaySettings, opened: Opened, *, clock: Clock) -> Iterato
     """
     with ExitStack() as stack:
         witnesses = Witnesses(settings, opened.store, metrics=opened.metrics, clock=clock)
-        audit = open_audit_log(opened.store, settings, on_checkpoint=witnesses.offer)
+        outages = partial(EmergencyFile, settings.audit_emergency_file, clock=clock)
+        audit = open_audit_log(
+            opened.store, settings, outages=outages, on_checkpoint=witnesses.offer
+        )
         # After the ledger, whose last checkpoint they take.
         stack.callback(witnesses.close)
         stack.callback(audit.close)

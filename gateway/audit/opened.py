@@ -11,11 +11,12 @@ from gateway.audit.creation import verifier_of_ledger
 from gateway.audit.history import LedgerHistory
 from gateway.audit.keys import load_ledger_signer
 from gateway.audit.notes import NoteSigner
+from gateway.audit.outages import Outages
 from gateway.audit.pseudonyms import preparation
 from gateway.audit.signing import CheckpointSigner
 from gateway.audit.witness_file import WitnessFile
 from gateway.audit.witnesses import begin_missing_file, look_at_file, publish_quietly
-from gateway.audit.writer import AuditLog, Outages
+from gateway.audit.writer import AuditLog
 from gateway.errors import Code, LedgerError
 from gateway.settings import GatewaySettings
 
@@ -24,16 +25,17 @@ def open_audit_log(
     engine: Engine,
     settings: GatewaySettings,
     *,
-    outages: Outages | None = None,
+    outages: Callable[[], Outages] | None = None,
     on_checkpoint: Callable[[SignedCheckpoint], None] | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AuditLog:
     """The ledger that the settings name, open for writing.
 
     on_checkpoint: None to hand checkpoints to the witness file alone, from the writer's thread, as is good enough for
-    a command. clock: UTC. Raises KeyFileError for its key or that of the pseudonyms, LedgerError if it was never begun
-    or does not go on from what the witness file has, SettingsError if that cannot be read, AuditUnavailableError if
-    the database fails meanwhile.
+    a command. outages: opens what remembers outages, which the log then closes; None for a command, whose operator is
+    told of each refusal. clock: UTC. Raises KeyFileError for its key or that of the pseudonyms, LedgerError if it was
+    never begun, does not go on from what the witness file has, or what outages opens is missing, SettingsError if the
+    witness file cannot be read, AuditUnavailableError if the database fails meanwhile.
     """
     signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
     require_begun(engine, signer)
@@ -45,7 +47,7 @@ def open_audit_log(
         checkpoint_seconds=settings.audit_checkpoint_seconds,
         on_checkpoint=on_checkpoint or partial(_publish, file),
         prepare=preparation(settings),
-        outages=outages,
+        outages=None if outages is None else outages(),
         timeout_seconds=settings.audit_timeout_seconds,
     )
     if file is not None and not witnessed:

@@ -61,7 +61,16 @@ class CheckpointSigner:
         stored = find_newest_checkpoint(connection, self.origin)
         if stored is None:
             raise LogInvalidError("it has no signed beginning")
-        return open_checkpoint(stored.note.encode(), origin=self.origin, verifiers=self._verifiers)
+        # SQLite stores any type in any column.
+        note: object = stored.note
+        if not isinstance(note, str):
+            raise LogInvalidError("its newest checkpoint cannot be read")
+        newest = open_checkpoint(note.encode(), origin=self.origin, verifiers=self._verifiers)
+        if newest.checkpoint.size != stored.size:
+            raise LogInvalidError("its newest checkpoint is not the one of its size")
+        if self._signed is not None and stored.size < self._signed.size:
+            raise LogInvalidError(f"the checkpoint of {self._signed.size} records is gone")
+        return newest
 
     def _known(self, newest: Checkpoint) -> set[Checkpoint]:
         known = {newest, *self._witnessed}

@@ -79,6 +79,8 @@ def _followed(connection: Connection, origin: str, known: Tail, size: int) -> Ta
     if [position for position, _ in rows] != list(range(first, size)):
         raise LogInvalidError("the ledger lacks records between its first and its last")
     leaf_hashes = [leaf_hash for _, leaf_hash in rows[known.size - first :]]
+    if set(map(type, leaf_hashes)) != {bytes}:
+        raise LogInvalidError("a record of the ledger has no leaf hash")
     frontier, _ = append_leaves(known.frontier, leaf_hashes)
     return Tail(frontier, leaf_hashes[-1])
 

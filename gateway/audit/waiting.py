@@ -1,14 +1,14 @@
 """Callers that wait for a record to become durable, on an event loop or blocking a thread of their own.
 
-Rules: what a caller was told is final: one that gave up gets no position afterwards, and the ledger gets a record that
-says that its call was refused.
+Rules: what a caller was told is final: it is decided once, by whoever claims it first, and one that gave up gets no
+position afterwards; where its record exists even so, the ledger gets one that says that the call was refused.
 """
 
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from gateway.audit.events import AuditEvent, Outcome
 from gateway.errors import AuditUnavailableError, Code
@@ -18,50 +18,68 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
-    """One append. loop: None for a caller that blocks its own thread."""
+    """One append. loop: None for a caller that blocks its own thread, and for what nobody waits for."""
 
     event: AuditEvent
     loop: asyncio.AbstractEventLoop | None
     future: "asyncio.Future[int] | concurrent.futures.Future[int]"
+    _undecided: list[None] = field(default_factory=lambda: [None], init=False)
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the caller was told that it took too long; one that was cancelled was told nothing."""
-        if isinstance(self.future, concurrent.futures.Future):
-            return self.future.cancelled()
-        return self.future.done() and not self.future.cancelled()
+        """Whether the caller was told that it took too long; of the writer's thread, before it claims."""
+        return not self._undecided
+
+    def claim(self) -> bool:
+        """Whether the one who asks may decide what the caller is told; True once."""
+        try:
+            # One step, whichever threads ask at the same moment.
+            self._undecided.pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_up(self) -> None:
+        """Tell a caller on a loop that it took too long, unless the writer has decided; in the loop's thread."""
+        if self.claim() and not self.future.done():
+            self.future.set_exception(took_too_long())
 
 
 Result = int | AuditUnavailableError
 
 
-def settle(
-    batch: Sequence[tuple[Waiting, Result]], *, on_late: Callable[[Sequence[AuditEvent]], None]
-) -> None:
-    """Give each caller its position or error.
-
-    on_late: gets the refusals to record where a caller had given up on what is durable now; called in the loop's
-    thread.
-    """
+def settle(batch: Sequence[tuple[Waiting, Result]]) -> list[AuditEvent]:
+    """Give each caller its position or error; the refusals to record of those who gave up on what is durable now."""
+    decided = [(waiting, result) for waiting, result in batch if waiting.claim()]
+    if len(decided) < len(batch):
+        told = {id(waiting) for waiting, _ in decided}
+        late = [w.event for w, result in batch if id(w) not in told and isinstance(result, int)]
+    else:
+        late = []
     # One wake-up a loop and batch: call_soon_threadsafe writes to a socket, and costs more than all the rest.
     by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Waiting, Result]]] = {}
-    for waiting, result in batch:
+    for waiting, result in decided:
         by_loop.setdefault(waiting.loop, []).append((waiting, result))
     for loop, settled in by_loop.items():
         if loop is None:
-            _resolve(settled, on_late)
+            _tell(settled)
             continue
         try:
-            loop.call_soon_threadsafe(_resolve, settled, on_late)
+            loop.call_soon_threadsafe(_tell, settled)
         except RuntimeError:
             # The loop is closed: nobody waits there any more.
             log.info("audit_waiters_gone", extra={"records": len(settled)})
+    return refusals_of(late)
 
 
-def give_up(future: asyncio.Future[int]) -> None:
-    """Tell the caller that it took too long, unless it has been told something else."""
-    if not future.done():
-        future.set_exception(took_too_long())
+def refusals_of(events: Sequence[AuditEvent]) -> list[AuditEvent]:
+    """The records that follow these, whose callers were told that they are not recorded."""
+    reason = "the record before this one was not acknowledged in time, so the call was refused"
+    return [
+        replace(event, outcome=Outcome.FAILED, code=Code.AUDIT_UNAVAILABLE, reason=reason)
+        for event in events
+        if event.outcome in _GOES_ON
+    ]
 
 
 def took_too_long() -> AuditUnavailableError:
@@ -75,37 +93,16 @@ def unavailable(reason: str) -> AuditUnavailableError:
     return AuditUnavailableError(Code.AUDIT_UNAVAILABLE, message, reason=reason)
 
 
-def _resolve(
-    settled: Sequence[tuple[Waiting, Result]], on_late: Callable[[Sequence[AuditEvent]], None]
-) -> None:
-    late = [
-        waiting.event
-        for waiting, result in settled
-        if not _tell(waiting, result) and isinstance(result, int) and waiting.is_given_up
-    ]
-    if refusals := [_refused(event) for event in late if event.outcome in _GOES_ON]:
-        on_late(refusals)
-
-
-def _tell(waiting: Waiting, result: Result) -> bool:
-    future = waiting.future
-    if isinstance(future, concurrent.futures.Future):
-        # The one step that decides between this and a caller that gives up at the same moment.
-        if not future.set_running_or_notify_cancel():
-            return False
-    elif future.done():
-        return False
-    if isinstance(result, int):
-        future.set_result(result)
-    else:
-        future.set_exception(unavailable(result.reason))
-    return True
+def _tell(settled: Sequence[tuple[Waiting, Result]]) -> None:
+    for waiting, result in settled:
+        # Cancelled, and told nothing: what was to be recorded did happen.
+        if waiting.future.done():
+            continue
+        if isinstance(result, int):
+            waiting.future.set_result(result)
+        else:
+            waiting.future.set_exception(unavailable(result.reason))
 
 
 # After the other outcomes nothing was to follow.
 _GOES_ON = frozenset({Outcome.ADMITTED, Outcome.ANSWERED})
-
-
-def _refused(event: AuditEvent) -> AuditEvent:
-    reason = "the record before this one took too long, so the call was refused"
-    return replace(event, outcome=Outcome.FAILED, code=Code.AUDIT_UNAVAILABLE, reason=reason)

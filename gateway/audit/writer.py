@@ -2,7 +2,7 @@
 
 Rules: an append that returns is durable; one that raises is not, or its caller's refusal follows it as a record. The
 event loop never waits for the database. A failed commit needs no repair: the next transaction reads where the ledger
-stands. A ledger that does not go on from what was signed is not written to.
+stands. A ledger that does not go on from what was signed is not written to. Nothing that is raised ends the thread.
 """
 
 import asyncio
@@ -11,18 +11,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.audit.checkpoints import SignedCheckpoint
+from gateway.audit.doubt import Doubt, is_persisted
 from gateway.audit.entries import encode_event
 from gateway.audit.events import AuditEvent, printable
 from gateway.audit.merkle import LogInvalidError
+from gateway.audit.outages import Outages, QuietOutages
 from gateway.audit.signing import CheckpointSigner
 from gateway.audit.tail import Tail, extend_tail, follow_tail
-from gateway.audit.waiting import Waiting, give_up, settle, took_too_long, unavailable
+from gateway.audit.waiting import Waiting, refusals_of, settle, took_too_long, unavailable
 from gateway.errors import AuditUnavailableError
 from gateway.store.database import HeldConnection
 from gateway.store.queries.audit import lock_ledger
@@ -34,19 +35,7 @@ _LOG_SECONDS = 1.0
 _MAX_CAUSE_CHARACTERS = 300
 # At ten thousand records a second, the bound of what is durable and not yet signed.
 _CHECKPOINT_RECORDS = 10_000
-
-
-class Outages(Protocol):
-    """What remembers, outside of the database, that nothing could be recorded (gateway.audit.emergency)."""
-
-    def note(self, *, reason: str, refused: int) -> None:
-        """Remember durably that this many more appends were refused."""
-
-    def pending(self) -> Sequence[AuditEvent]:
-        """What is remembered and not yet in the ledger, as events."""
-
-    def settle(self) -> None:
-        """Forget what the last pending() gave: it is durable in the ledger now."""
+_TOO_MANY = "too many records wait for the database"
 
 
 class AuditLog:
@@ -55,8 +44,9 @@ class AuditLog:
     engine: opened by gateway.store.database. signer: its origin is the ledger's name; processes that share it share
     the ledger. checkpoint_seconds: the longest that a durable record is not covered by a signed checkpoint.
     on_checkpoint: called in the writer's thread with each checkpoint once it is durable; must not block.
-    prepare: what is done to each event before it is stored (pseudonyms). max_waiting: appends that may wait at once;
-    further ones are refused. timeout_seconds: the longest that an append waits. monotonic: seconds.
+    prepare: what is done to each event before it is stored (pseudonyms). outages: used in the writer's thread, which
+    closes it in the end. max_waiting: appends that may wait at once; further ones are refused. timeout_seconds: the
+    longest that an append waits. monotonic: seconds.
     """
 
     def __init__(
@@ -77,16 +67,22 @@ class AuditLog:
         self._checkpoint_seconds = checkpoint_seconds
         self._on_checkpoint = on_checkpoint
         self._prepare = prepare
-        self._outages = outages
+        self._outages = QuietOutages(outages)
         self._max_waiting = max_waiting
         self._timeout_seconds = timeout_seconds
         self._changed = threading.Condition()
         self._waiting: list[Waiting] = []
         self._wanted: list[concurrent.futures.Future[SignedCheckpoint]] = []
+        self._turned_away = 0
         self._is_closing = False
+        # What the writer's thread owes to the ledger by itself, and whether that is new.
+        self._refusals: list[AuditEvent] = []
+        self._is_owing = False
+        self._doubt: Doubt | None = None
         self._tail: Tail | None = None
         self._signed: SignedCheckpoint | None = None
         self._sign_at: float | None = None
+        self._is_sign_failing = False
         self._broken: str | None = None
         self._written = 0
         self._failed = 0
@@ -145,9 +141,10 @@ class AuditLog:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[int] = loop.create_future()
-        self._enqueue(Waiting(self._prepare(event), loop, future))
+        waiting = Waiting(self._prepare(event), loop, future)
+        self._enqueue(waiting)
         # A timer of the loop costs a fraction of asyncio.timeout, on a path that every call takes twice.
-        timer = loop.call_later(self._timeout_seconds, give_up, future)
+        timer = loop.call_later(self._timeout_seconds, waiting.give_up)
         try:
             return await future
         finally:
@@ -156,14 +153,15 @@ class AuditLog:
     def append_blocking(self, event: AuditEvent) -> int:
         """The same for commands, which have no event loop."""
         future: concurrent.futures.Future[int] = concurrent.futures.Future()
-        self._enqueue(Waiting(self._prepare(event), None, future))
+        waiting = Waiting(self._prepare(event), None, future)
+        self._enqueue(waiting)
         try:
             return future.result(self._timeout_seconds)
         except TimeoutError as exc:
-            # Not cancelled: it became durable at this moment.
-            if not future.cancel():
-                return future.result()
-            raise took_too_long() from exc
+            if waiting.claim():
+                raise took_too_long() from exc
+            # It became durable at this moment.
+            return future.result()
 
     def checkpoint_blocking(self) -> SignedCheckpoint:
         """A checkpoint that covers every record that is durable now.
@@ -197,7 +195,8 @@ class AuditLog:
             if self._is_closing:
                 raise unavailable("the audit log is closed")
             if len(self._waiting) >= self._max_waiting:
-                raise unavailable("too many records wait for the database")
+                self._turned_away += 1
+                raise unavailable(_TOO_MANY)
             self._waiting.append(waiting)
             if len(self._waiting) == 1:
                 self._changed.notify()
@@ -215,11 +214,13 @@ class AuditLog:
         is_last = False
         while not is_last:
             batch, wanted, is_last = self._next_work()
-            if batch:
+            is_signing = bool(wanted) or is_last or self._is_checkpoint_due()
+            if batch or self._is_owing or (is_signing and (self._refusals or self._doubt)):
                 self._write_batch(batch)
-            if wanted or self._is_checkpoint_due(is_last=is_last):
+            if wanted or self._is_checkpoint_due() or (is_last and self._sign_at is not None):
                 self._sign(wanted)
         self._held.close()
+        self._outages.close()
 
     def _next_work(
         self,
@@ -227,21 +228,25 @@ class AuditLog:
         # While one batch is being written the next collects, so the batches grow with the load by themselves. A timer
         # runs only while something is unsigned.
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._waiting or self._wanted or self._is_closing,
-                None if self._sign_at is None else max(self._sign_at - self._monotonic(), 0),
-            )
-            batch, self._waiting = self._waiting, []
+            if not self._is_owing:
+                self._changed.wait_for(
+                    lambda: self._waiting or self._wanted or self._is_closing,
+                    None if self._sign_at is None else max(self._sign_at - self._monotonic(), 0),
+                )
+            taken, self._waiting = self._waiting, []
             wanted, self._wanted = self._wanted, []
-            is_last = self._is_closing and not batch
+            turned_away, self._turned_away = self._turned_away, 0
+            is_last = self._is_closing and not taken and not self._is_owing
+        if turned_away:
+            self._count_failed(turned_away, _TOO_MANY)
         # Whoever was told that it is not recorded made no call; what was not begun needs no record of its own.
-        given_up = [waiting for waiting in batch if waiting.is_given_up]
-        if given_up:
-            self._fail(given_up, took_too_long())
-            batch = [waiting for waiting in batch if waiting not in given_up]
+        batch = [waiting for waiting in taken if not waiting.is_given_up]
+        if len(batch) < len(taken):
+            self._count_failed(len(taken) - len(batch), took_too_long().reason)
         return batch, wanted, is_last
 
     def _write_batch(self, batch: Sequence[Waiting]) -> None:
+        self._is_owing = False
         if self._broken is not None:
             self._fail(batch, unavailable(self._broken))
             return
@@ -255,37 +260,60 @@ class AuditLog:
             self._fail(batch, unavailable("internal: the audit writer failed"))
         else:
             self._written += len(batch)
-            self._is_failing = False
-            if self._sign_at is None:
-                self._sign_at = self._monotonic() + self._checkpoint_seconds
-            settle([*zip(batch, range(first, first + len(batch)), strict=False)], on_late=self._add)
+            self._is_failing = self._is_failing and not batch
+            late = settle([*zip(batch, range(first, first + len(batch)), strict=True)])
+            self._refusals += late
+            self._is_owing = bool(late)
 
     def _write(self, batch: Sequence[Waiting]) -> int:
         # Killed before the commit: none of the batch exists and nobody was told that it does.
         # Killed after the commit: all of it exists; some callers were not told, and their calls never went on.
         # A commit that reports failure may have persisted. The callers are told that it failed, and the next batch
-        # follows the database, so it goes on from whichever of the two is true.
+        # follows the database, so it goes on from whichever of the two is true, and brings their refusals.
         entries = [encode_event(waiting.event) for waiting in batch]
-        outages = [] if self._outages is None else self._outages.pending()
-        entries += [encode_event(self._prepare(event)) for event in outages]
+        outages = [self._prepare(event) for event in self._outages.pending()]
+        whole: Tail | None = None
         try:
             with self._held.write_transaction() as connection:
                 lock_ledger(connection, self.origin)
                 tail = follow_tail(connection, self.origin, self._tail)
-                new_tail = extend_tail(connection, self.origin, tail, entries)
+                self._resolve_doubt(connection)
+                owed = [*self._refusals, *outages]
+                entries = [*map(encode_event, owed), *entries]
+                new_tail = extend_tail(connection, self.origin, tail, entries) if entries else tail
+                whole = tail
         except (SQLAlchemyError, LogInvalidError) as exc:
+            if whole is not None:
+                self._doubt = Doubt.of(whole, entries, batch, refusals=len(self._refusals))
+                self._want_signature()
+            if isinstance(exc, LogInvalidError):
+                self._broken = _cause(exc)
+                self._want_signature()
             raise unavailable(_cause(exc)) from exc
         self._tail = new_tail
-        if self._outages is not None and outages:
+        self._refusals = []
+        self._want_signature()
+        if outages:
             # Killed before this: the next start records the same outage again, which loses nothing.
             self._outages.settle()
-        return tail.size
+        return tail.size + len(owed)
 
-    def _is_checkpoint_due(self, *, is_last: bool) -> bool:
+    def _resolve_doubt(self, connection: Connection) -> None:
+        doubt = self._doubt
+        if doubt is not None and is_persisted(connection, self.origin, doubt):
+            self._refusals = [*self._refusals[doubt.refusals :], *refusals_of(doubt.events)]
+        self._doubt = None
+
+    def _want_signature(self) -> None:
+        if self._sign_at is None:
+            self._sign_at = self._monotonic() + self._checkpoint_seconds
+
+    def _is_checkpoint_due(self) -> bool:
         if self._sign_at is None:
             return False
+        # After a failure only the time counts, or every batch would try again.
         is_many = self.size - self.signed_size >= _CHECKPOINT_RECORDS
-        return is_last or is_many or self._monotonic() >= self._sign_at
+        return (is_many and not self._is_sign_failing) or self._monotonic() >= self._sign_at
 
     def _sign(self, wanted: "Sequence[concurrent.futures.Future[SignedCheckpoint]]") -> None:
         # Killed before the commit: the records are durable and unsigned, and the next start signs them.
@@ -301,9 +329,15 @@ class AuditLog:
         self._tail = tail
         self._signer.remember(signed)
         self._signed, self._sign_at, self._broken = signed, None, None
-        self._on_checkpoint(signed)
+        self._is_sign_failing = False
         for future in wanted:
-            future.set_result(signed)
+            # Whoever waited too long cancelled it.
+            if future.set_running_or_notify_cancel():
+                future.set_result(signed)
+        try:
+            self._on_checkpoint(signed)
+        except Exception:
+            log.exception("audit_checkpoint_not_handed_on")
 
     def _not_signed(
         self,
@@ -311,10 +345,10 @@ class AuditLog:
         wanted: "Sequence[concurrent.futures.Future[SignedCheckpoint]]",
     ) -> None:
         self._sign_at = self._monotonic() + self._checkpoint_seconds
+        self._is_sign_failing = True
         if isinstance(exc, LogInvalidError):
             # Calls that cannot be proved later are not made. It is looked at again, for a database can be restored.
-            self._broken = _cause(exc)
-            self._is_failing = True
+            self._broken, self._is_failing = _cause(exc), True
         if isinstance(exc, (LogInvalidError, SQLAlchemyError)):
             error = unavailable(_cause(exc))
             log.error("audit_checkpoint_failed reason=%s", error.reason)
@@ -322,29 +356,28 @@ class AuditLog:
             error = unavailable("internal: signing failed")
             log.error("audit_checkpoint_failed", exc_info=exc)
         for future in wanted:
-            future.set_exception(error)
-
-    def _add(self, events: Sequence[AuditEvent]) -> None:
-        # Nobody waits for these.
-        with self._changed:
-            self._waiting += [Waiting(event, None, concurrent.futures.Future()) for event in events]
-            self._changed.notify()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
 
     def _fail(self, batch: Sequence[Waiting], error: AuditUnavailableError) -> None:
-        self._failed += len(batch)
+        self._count_failed(len(batch), error.reason)
+        settle([(waiting, error) for waiting in batch])
+
+    def _count_failed(self, count: int, reason: str) -> None:
+        if not count:
+            return
+        self._failed += count
         self._is_failing = True
-        if self._outages is not None:
-            self._outages.note(reason=error.reason, refused=len(batch))
+        self._outages.note(reason=reason, refused=count)
         now = self._monotonic()
         if self._logged_at is None or now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
             log.warning(
                 "audit_write_failed records=%d failed_so_far=%d reason=%s",
-                len(batch),
+                count,
                 self._failed,
-                error.reason,
+                reason,
             )
-        settle([(waiting, error) for waiting in batch], on_late=self._add)
 
 
 def _cause(exc: Exception) -> str:

@@ -9,9 +9,8 @@ from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.audit.creation import create_ledger
+from gateway.audit.beginning import Begun, begin_ledger
 from gateway.audit.events import MAX_CHARACTERS, Action, Outcome, printable
-from gateway.audit.keys import load_ledger_signer
 from gateway.audit.opened import open_audit_log
 from gateway.commands.opening import opened_store, operator_event
 from gateway.errors import Code, LedgerError
@@ -23,16 +22,28 @@ MAX_SHOWN_RECORDS = 10_000
 
 
 def create(settings: GatewaySettings, *, now: datetime) -> None:
-    """Begin the ledger that the settings name; what is there of a release before becomes its beginning.
+    """Begin the ledger that the settings name, and make its file for outages, whichever is missing.
 
-    Raises KeyFileError for its key, LedgerError if it exists.
+    What is there of a release before becomes the ledger's beginning. Raises KeyFileError for its key, LedgerError if it
+    was begun with another one.
     """
-    signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
     with opened_store(settings) as engine:
-        adopted = create_ledger(engine, signer, now=now)
-        record_done(engine, settings, Action.AUDIT_CREATE)
-    print(f"{signer.name}: begun" + (f" with {adopted} records of before" if adopted else ""))
-    print(f"its public key, for whoever checks proofs: {signer.verifier.line()}")
+        begun = begin_ledger(engine, settings, now=now)
+        if begun.adopted is not None:
+            record_done(engine, settings, Action.AUDIT_CREATE)
+    _show_begun(begun, settings)
+
+
+def _show_begun(begun: Begun, settings: GatewaySettings) -> None:
+    if begun.adopted is None:
+        print(f"{begun.signer.name}: it was begun before")
+    elif begun.adopted:
+        print(f"{begun.signer.name}: begun with {begun.adopted} records of before")
+    else:
+        print(f"{begun.signer.name}: begun")
+    made = "made" if begun.is_file_new else "it was made before"
+    print(f"{settings.audit_emergency_file}, which remembers outages: {made}")
+    print(f"its public key, for whoever checks proofs: {begun.signer.verifier.line()}")
 
 
 def show(settings: GatewaySettings, *, request_id: str | None, newest: int, as_json: bool) -> None:

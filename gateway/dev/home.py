@@ -15,8 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gateway.audit.creation import create_ledger, verifier_of_ledger
-from gateway.audit.keys import load_ledger_signer
+from gateway.audit.beginning import begin_ledger
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all, create_development_issuer
 from gateway.commands.opening import opened_store
@@ -134,9 +133,7 @@ def _prepare(
 
 def _begin_ledger(settings: GatewaySettings, *, now: datetime) -> None:
     with opened_store(settings) as store:
-        if verifier_of_ledger(store, settings.audit_origin) is None:
-            signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
-            create_ledger(store, signer, now=now)
+        begin_ledger(store, settings, now=now)
 
 
 def prepare_reference(environment: Mapping[str, str], *, console: Console) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine, text
 
+from gateway.audit import beginning
 from gateway.audit.checkpoints import open_checkpoint
 from gateway.audit.creation import create_ledger, verifier_of_ledger
-from gateway.audit.keys import load_ledger_signer
 from gateway.audit.notes import NoteSigner
 from gateway.audit.signing import CheckpointSigner
 from gateway.audit.writer import AuditLog
@@ -35,9 +35,8 @@ def begin_ledger(engine: Engine, origin: str = "gateway") -> NoteSigner:
 
 def begin_home(settings: GatewaySettings) -> None:
     """Begin the ledger that settings name, whose keys and database are there."""
-    signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
     with opened_store(settings) as store:
-        create_ledger(store, signer, now=datetime.now(UTC))
+        beginning.begin_ledger(store, settings, now=datetime.now(UTC))
 
 
 def open_log(engine: Engine, origin: str = "gateway", **options: Any) -> AuditLog:

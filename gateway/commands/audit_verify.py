@@ -37,7 +37,9 @@ def verify(settings: GatewaySettings, *, as_json: bool) -> None:
                 engine,
                 settings.audit_origin,
                 verifiers=[verifier],
-                on_progress=lambda count: progress.update(task, completed=count),
+                on_progress=lambda count, total: progress.update(
+                    task, completed=count, total=total
+                ),
             )
         others = _other_ledgers(engine, settings.audit_origin)
         _print(result, others, as_json=as_json)
@@ -71,12 +73,12 @@ def _print(result: VerifyResult, others: dict[str, int], *, as_json: bool) -> No
         content = {
             "origin": result.origin,
             "good_records": result.count,
-            "root": result.root.hex(),
+            "root": None if result.root is None else result.root.hex(),
             "first_bad": None if bad is None else {"position": bad.position, "kind": bad.kind},
             "other_ledgers": others,
         }
         print(json.dumps(content))
-    elif bad is None and result.count:
+    elif result.root is not None and result.count:
         print(f"{result.origin}: {result.count} records, all good; root {result.root.hex()}")
         if others:
             print(f"not checked: {_listed(others)}")

@@ -1,38 +1,75 @@
 """Making keys: only ever when asked, and never over existing ones."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from gateway.audit.details import format_detail
+from gateway.audit.events import Action, Outcome
 from gateway.audit.keys import create_ledger_key
+from gateway.audit.opened import open_audit_log
+from gateway.audit.pseudonyms import create_pseudonym_key
+from gateway.commands.opening import opened_store, operator_event
 from gateway.errors import Code, KeyFileError
 from gateway.identity.issue import create_signing_key, jwks_of, load_signing_key
 from gateway.sealing.kek_specs import KekOpener, parse_spec
 from gateway.sealing.keys import create_kek
 from gateway.sealing.regular_files import create_durably
 from gateway.sealing.signers import create_signer, load_signer, write_trusted_signer
+from gateway.settings import GatewaySettings
 
 _MARKER = b"""The key beside this file signs tokens for development: `gateway token issue` uses it
 while this file is here. In production an identity provider signs tokens, and neither file belongs on the machine.
 """
 
 
-def create_all(folder: Path) -> None:
-    """A KEK, a signer with its trusted public key, and the ledger's key, each if it is absent.
+def create_all(folder: Path) -> dict[str, str]:
+    """A KEK, a signer with its trusted public key, and the ledger's key, each if it is absent; ids of what was made.
 
     Raises KeyFileError if one cannot be written. Running it again after a crash makes what is missing.
     """
+    made: dict[str, str] = {}
     signers = folder / "signers"
     _make_folder(signers)
     if not (folder / "kek").exists():
-        create_kek(folder / "kek")
+        made["kek"] = create_kek(folder / "kek").kek_id
     if not (folder / "signer.key").exists():
         create_signer(folder / "signer.key")
+        made["signer"] = load_signer(folder / "signer.key").signer_id
     if not (folder / "ledger.key").exists():
         create_ledger_key(folder / "ledger.key")
+        # Its id is told by what it signs, under an origin that this does not know.
+        made["ledger_key"] = str(folder / "ledger.key")
     if not any(signers.glob("*.pem")):
         # Only where none is trusted: one that is missing beside others may have been withdrawn.
         signer = load_signer(folder / "signer.key")
         write_trusted_signer(signer.trusted, signers / f"{signer.signer_id[:16]}.pem")
+        made["trusted_signer"] = signer.signer_id
+    return made
+
+
+def create_pseudonyms(folder: Path) -> Path:
+    """A key for the ledger's pseudonyms; its file. Raises KeyFileError if there is one already."""
+    _make_folder(folder)
+    create_pseudonym_key(folder / "pseudonym.key")
+    return folder / "pseudonym.key"
+
+
+def record_created(settings: GatewaySettings, made: Mapping[str, str]) -> None:
+    """Put on record which keys were made, where there is a ledger: the first keys of a host are older than any.
+
+    made: what each is, and its id. Raises OperatorError if there is no ledger yet, AuditUnavailableError.
+    """
+    if not made:
+        return
+    event = operator_event(Action.KEYS_CREATE, detail=format_detail(**made))
+    with opened_store(settings) as store:
+        log = open_audit_log(store, settings)
+        try:
+            log.append_blocking(replace(event, outcome=Outcome.ANSWERED))
+        finally:
+            log.close()
 
 
 def create_development_issuer(folder: Path) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 from rich.console import Console
 
 from gateway.audit.beginning import begin_ledger
+from gateway.audit.keys import create_ledger_key
 from gateway.commands.db import upgrade
-from gateway.commands.keys import create_all, create_development_issuer
+from gateway.commands.keys import create_all, create_development_issuer, record_created
 from gateway.commands.opening import opened_store
 from gateway.commands.seal_order import SealOrder
 from gateway.commands.sealing import seal
@@ -59,6 +60,11 @@ class Layout:
         return self.state / "reports"
 
     @property
+    def witness(self) -> Path:
+        """What gateway and monitor have seen of ledgers. In production it lies elsewhere than the database."""
+        return self.state / "witness"
+
+    @property
     def database_url(self) -> str:
         """The SQLite database."""
         return f"sqlite:///{self.state / 'gatewatch.db'}"
@@ -86,6 +92,7 @@ def gateway_overrides(layout: Layout) -> dict[str, object]:
         "jwks_file": layout.keys / "jwks.json",
         "audit_key_file": layout.keys / "ledger.key",
         "audit_emergency_file": layout.state / "emergency.audit",
+        "audit_witness_file": str(layout.witness / "gateway.checkpoint"),
         "tls_certificate_file": layout.certificates / "server.pem",
         "tls_key_file": layout.certificates / "server.key",
     }
@@ -96,6 +103,8 @@ def monitor_environment(layout: Layout) -> dict[str, str]:
     return {
         "MONITOR_DATABASE_URL": layout.database_url,
         "MONITOR_REPORTS_FOLDER": str(layout.reports),
+        "MONITOR_WITNESS_FOLDER": str(layout.witness),
+        "MONITOR_WITNESS_KEY_FILE": str(layout.keys / "witness.key"),
     }
 
 
@@ -121,9 +130,13 @@ def _prepare(
         create_certificates(layout.certificates, now=clock())
     upgrade(settings)
     _refuse_lost_kek(settings, layout.keys / "kek")
-    create_all(layout.keys)
+    made = create_all(layout.keys)
     create_development_issuer(layout.keys)
+    layout.witness.mkdir(exist_ok=True)
+    if not (layout.keys / "witness.key").exists():
+        create_ledger_key(layout.keys / "witness.key")
     _begin_ledger(settings, now=clock())
+    record_created(settings, made)
     _check_keyset(settings.jwks_file)
     if _lacks_demo_model(settings):
         console.print("sealing the demo model")

@@ -20,7 +20,7 @@ COMMANDS = {
     "models rollback", "models retire", "models traffic", "keys create",
     "keys list", "keys rotate",
     "token issue", "token revoke", "token denied", "token restore",
-    "audit create", "audit show", "audit verify", "db upgrade", "samples image",
+    "audit create", "audit show", "audit verify", "audit pseudonym", "db upgrade", "samples image",
 }  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def test_a_home_is_made_used_and_checked_by_commands(
     onnx = Path(__file__).resolve().parents[2] / "examples" / "conveyor" / "conveyor.onnx"
     seal = ["seal", str(onnx), "--name", "belt", "--version", "1", "--signer", "keys/signer.key"]
     assert run(monkeypatch, "keys", "create", "keys") == 0
+    assert "not recorded in the ledger: " in capsys.readouterr().err
     assert run(monkeypatch, "db", "upgrade") == 0
     assert run(monkeypatch, "audit", "create") == 0
     assert capsys.readouterr().out.startswith("gateway: begun\n")
@@ -100,7 +101,7 @@ def test_a_home_is_made_used_and_checked_by_commands(
     assert capsys.readouterr().out.count(".") == 2
 
     assert run(monkeypatch, "audit", "verify") == 0
-    assert capsys.readouterr().out.startswith("gateway: 5 records, all good")
+    assert capsys.readouterr().out.startswith("gateway: 7 records, all good")
     assert run(monkeypatch, "audit", "show", "--newest", "1") == 0
     assert "  audit.verify  answered  " in capsys.readouterr().out
     _change_a_record(in_empty_home / "gatewatch.db")

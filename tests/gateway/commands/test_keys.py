@@ -2,22 +2,28 @@
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.audit.keys import load_ledger_signer
+from gateway.audit.pseudonyms import load_pseudonyms
 from gateway.commands.keys import (
     create_all,
     create_development_issuer,
     create_one,
+    create_pseudonyms,
     marker_of,
+    record_created,
 )
-from gateway.errors import KeyFileError
+from gateway.errors import KeyFileError, OperatorError
 from gateway.identity.issue import load_signing_key, thumbprint
 from gateway.identity.keysets import load_keyset
 from gateway.sealing.keys import load_kek
 from gateway.sealing.signers import load_signer, load_trusted_signer
+from gateway.settings import GatewaySettings, read_settings
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -40,7 +46,7 @@ def test_everything_is_made_and_fits_together(tmp_path: Path) -> None:
     assert load_trusted_signer(public).signer_id == load_signer(tmp_path / "signer.key").signer_id
     key_id = thumbprint(load_signing_key(tmp_path / "token.key").public_key())
     assert set(load_keyset((tmp_path / "jwks.json").read_bytes()).keys) == {key_id}
-    assert load_ledger_signer(tmp_path / "ledger.key", origin="gateway")
+    assert "gateway" == load_ledger_signer(tmp_path / "ledger.key", origin="gateway").name
     for name in ("kek", "signer.key", "ledger.key", "token.key"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
@@ -133,3 +139,51 @@ def test_one_kek_alone_can_be_made(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="never overwritten"):
         create_one(f"file:{tmp_path / 'next'}")
     assert [path.name for path in tmp_path.iterdir()] == ["next"]
+
+
+def test_what_was_made_is_told_by_its_ids(tmp_path: Path) -> None:
+    """Once: a second run makes nothing."""
+    made = create_all(tmp_path)
+    signer = load_signer(tmp_path / "signer.key").signer_id
+    assert {
+        "kek": load_kek(tmp_path / "kek").kek_id,
+        "signer": signer,
+        "ledger_key": str(tmp_path / "ledger.key"),
+        "trusted_signer": signer,
+    } == made
+    assert {} == create_all(tmp_path)
+
+
+def test_made_keys_are_on_record(
+    settings: GatewaySettings, ledger: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """By what they are and their ids, never by themselves."""
+    record_created(settings, {"kek": "0123456789abcdef"})
+    last = ledger()[-1]
+    assert ("keys.create", "answered") == (last["action"], last["outcome"])
+    assert "kek=0123456789abcdef" == last["detail"]
+
+
+def test_nothing_made_is_nothing_recorded(
+    settings: GatewaySettings, ledger: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """The command was run again."""
+    before = len(ledger())
+    record_created(settings, {})
+    assert before == len(ledger())
+
+
+def test_keys_that_are_older_than_any_ledger_are_said_so(tmp_path: Path) -> None:
+    """The first ones of a host."""
+    settings = read_settings({}, database_url=f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(OperatorError, match="no database"):
+        record_created(settings, {"kek": "0123456789abcdef"})
+
+
+def test_a_key_for_pseudonyms_is_made_alone(tmp_path: Path) -> None:
+    """Only when asked, and never over another, which would cut the records of one principal in two."""
+    file = create_pseudonyms(tmp_path / "keys")
+    assert load_pseudonyms(file, fields="subject").of("subject", "x")
+    assert [file] == [*(tmp_path / "keys").iterdir()]
+    with pytest.raises(KeyFileError, match="never overwritten"):
+        create_pseudonyms(tmp_path / "keys")

@@ -47,10 +47,13 @@ class Running:
             "GATEWAY_JWKS_FILE": str(home / "keys" / "jwks.json"),
             "GATEWAY_AUDIT_KEY_FILE": str(home / "keys" / "ledger.key"),
             "GATEWAY_AUDIT_EMERGENCY_FILE": str(home / "emergency.audit"),
+            "GATEWAY_AUDIT_WITNESS_FILE": str(home / "witness" / "gateway.checkpoint"),
             "GATEWAY_TLS_CERTIFICATE_FILE": str(home / "certs" / "server.pem"),
             "GATEWAY_TLS_KEY_FILE": str(home / "certs" / "server.key"),
             "MONITOR_DATABASE_URL": self.facts["database_url"],
             "MONITOR_REPORTS_FOLDER": self.facts["reports_folder"],
+            "MONITOR_WITNESS_FOLDER": str(home / "witness"),
+            "MONITOR_WITNESS_KEY_FILE": str(home / "keys" / "witness.key"),
         }
 
     def token(self, role: str) -> str:

@@ -16,7 +16,6 @@ from gateway.audit.export_cursor import Mark
 from gateway.audit.export_lines import Leaf, LineWriter, checked_leaf
 from gateway.audit.merkle import (
     EMPTY_FRONTIER,
-    EMPTY_ROOT,
     Frontier,
     LogInvalidError,
     append_leaves,
@@ -28,8 +27,12 @@ from gateway.audit.stored_tree import load_frontier, prove_consistency
 from gateway.errors import Code, LedgerError
 from gateway.store.queries.audit import find_last_position
 from gateway.store.queries.audit_export import find_first_since, load_leaves
-from gateway.store.queries.audit_trees import find_newest_checkpoint, list_ledgers
-from gateway.store.records import AuditLedger
+from gateway.store.queries.audit_trees import (
+    find_newest_checkpoint,
+    list_ledgers,
+    load_checkpoints,
+)
+from gateway.store.records import AuditLedger, StoredCheckpoint
 
 # A multiple of 256: pages then end where the ledger stores hashes, and proving them takes few of those.
 PAGE_RECORDS = 1024
@@ -135,18 +138,19 @@ class LedgerReader:
     def size(self) -> int:
         """The number of records from the first on that can be given out now."""
         with self._engine.connect() as connection:
-            return self._size(connection, self._signed(connection))
+            return self._size(connection, self._signed_size(connection))
 
     def next_page(self, *, end: int) -> Page | None:
         """The next records, all before position end; None if there is none."""
         with self._engine.connect() as connection:
-            signed = self._signed(connection)
+            signed_size = self._signed_size(connection)
             start = self._start(connection)
             if start is None:
                 return None
-            stop = self._stop(start, min(end, self._size(connection, signed)), signed.size)
+            stop = self._stop(start, min(end, self._size(connection, signed_size)), signed_size)
             leaves = self._load(connection, start, stop)
-            frontier = self._proven(connection, start, leaves, signed)
+            is_signed = start < signed_size
+            frontier = self._proven(connection, start, leaves) if is_signed else EMPTY_FRONTIER
         if not leaves:
             return None
         lines = self._lines(leaves)
@@ -156,25 +160,29 @@ class LedgerReader:
         content = "".join(f"{line}\n" for line in lines).encode("ascii")
         return Page(self._ledger.origin, start, self._mark, content)
 
-    def _signed(self, connection: Connection) -> Checkpoint:
-        stored = find_newest_checkpoint(connection, self._ledger.origin)
-        if stored is None:
-            return Checkpoint(self._ledger.origin, 0, EMPTY_ROOT)
+    def _signed_size(self, connection: Connection) -> int:
+        newest = find_newest_checkpoint(connection, self._ledger.origin)
+        return 0 if newest is None else self._opened(newest).size
+
+    def _opened(self, stored: StoredCheckpoint) -> Checkpoint:
         try:
             verifier = parse_verifier(self._ledger.verifier)
             note = stored.note.encode()
-            signed = open_checkpoint(note, origin=self._ledger.origin, verifiers=[verifier])
+            return open_checkpoint(
+                note, origin=self._ledger.origin, verifiers=[verifier]
+            ).checkpoint
         except (LogInvalidError, AttributeError, UnicodeError) as exc:
-            raise self._broken(f"its newest checkpoint is not one of this ledger: {exc}") from exc
-        return signed.checkpoint
+            raise self._broken(
+                f"its checkpoint of size {stored.size} is not one of this ledger: {exc}"
+            ) from exc
 
-    def _size(self, connection: Connection, signed: Checkpoint) -> int:
+    def _size(self, connection: Connection, signed_size: int) -> int:
         if not self._order.is_unsigned_included:
-            return signed.size
+            return signed_size
         last = find_last_position(connection, self._ledger.origin)
         # SQLite stores any type in any column; where the last position is no number, what is signed is known.
         is_number = last is not None and type(last[0]) is int
-        return max(signed.size, last[0] + 1) if last is not None and is_number else signed.size
+        return max(signed_size, last[0] + 1) if last is not None and is_number else signed_size
 
     def _start(self, connection: Connection) -> int | None:
         if self._mark is not None or self._order.since is None:
@@ -217,11 +225,9 @@ class LedgerReader:
             origin=self._ledger.origin, position=position, body=body, leaf_hash=leaf_hash
         )
 
-    def _proven(
-        self, connection: Connection, start: int, leaves: Sequence[Leaf], signed: Checkpoint
-    ) -> Frontier:
+    def _proven(self, connection: Connection, start: int, leaves: Sequence[Leaf]) -> Frontier:
         # Whoever can write to the database can change a body and its hash, but cannot sign the tree that they make.
-        if not leaves or start >= signed.size:
+        if not leaves:
             return EMPTY_FRONTIER
         end = start + len(leaves)
         try:
@@ -229,21 +235,28 @@ class LedgerReader:
             if before.size != start:
                 before = load_frontier(connection, self._ledger.origin, start)
             after, _ = append_leaves(before, [leaf.leaf_hash for leaf in leaves])
-            verify_consistency(
-                old_size=end,
-                size=signed.size,
-                old_root=frontier_root(after),
-                root=signed.root,
-                proof=prove_consistency(
-                    connection, self._ledger.origin, old_size=end, size=signed.size
-                ),
-            )
+            self._require_signed(connection, after)
         except LogInvalidError as exc:
             message = (
                 f"records {start} to {end - 1} are not shown to be those that were signed: {exc}"
             )
             raise self._broken(message) from exc
         return after
+
+    def _require_signed(self, connection: Connection, tree: Frontier) -> None:
+        # The first checkpoint that covers it, not the newest: what is wrong far behind it then keeps nothing back.
+        origin = self._ledger.origin
+        covering = load_checkpoints(connection, origin, after_size=tree.size - 1, limit=1)
+        if not covering:
+            raise LogInvalidError("no checkpoint covers them")
+        signed = self._opened(covering[0])
+        verify_consistency(
+            old_size=tree.size,
+            size=signed.size,
+            old_root=frontier_root(tree),
+            root=signed.root,
+            proof=prove_consistency(connection, origin, old_size=tree.size, size=signed.size),
+        )
 
     def _lines(self, leaves: Sequence[Leaf]) -> list[str]:
         lines: list[str] = []

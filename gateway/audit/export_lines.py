@@ -12,7 +12,8 @@ from gateway.audit.entries import is_canonical
 from gateway.audit.merkle import LogInvalidError, hash_leaf
 from gateway.audit.ocsf import ocsf_event
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+# What is encoded is made here, so it has no circles.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 class ExportFormat(StrEnum):

@@ -144,7 +144,24 @@ def is_canonical(body: str) -> bool:
     return any(pattern.fullmatch(body) for pattern in _BODIES)
 
 
-def _body_pattern(*, format_number: int, without: frozenset[str] = frozenset()) -> re.Pattern[str]:
+def body_patterns(captured: frozenset[str] = frozenset()) -> tuple[re.Pattern[str], ...]:
+    """The form of a body in each format, the newest first, for whoever reads some members of very many.
+
+    captured: members that a group of their name holds as JSON, where the format has them.
+    """
+    return (
+        _body_pattern(format_number=FORMAT, captured=captured),
+        _body_pattern(format_number=2, without=_NEW_IN_3, captured=captured),
+        _body_pattern(format_number=1, without=_NEW_IN_2 | _NEW_IN_3, captured=captured),
+    )
+
+
+def _body_pattern(
+    *,
+    format_number: int,
+    without: frozenset[str] = frozenset(),
+    captured: frozenset[str],
+) -> re.Pattern[str]:
     # Matching the one form is several times faster than parsing and writing again, and is as strict: members in
     # order, each once, no spaces, JSON's short escapes where they exist and \uNNNN in lower case elsewhere.
     # Repeats are possessive, so a hostile body costs one pass.
@@ -156,12 +173,9 @@ def _body_pattern(*, format_number: int, without: frozenset[str] = frozenset()) 
     members |= dict.fromkeys(_NUMBERS, f"(?:null|{number})")
     members |= {"action": name, "outcome": name, "code": f"(?:null|{name})"}
     members |= {"recorded_at": time, "format": str(format_number)}
+    members |= {m: f"(?P<{m}>{members[m]})" for m in captured}
     names = sorted(members.keys() - without)
     return re.compile(r"\{" + ",".join(f'"{m}":{members[m]}' for m in names) + r"\}")
 
 
-_BODIES = (
-    _body_pattern(format_number=FORMAT),
-    _body_pattern(format_number=2, without=_NEW_IN_3),
-    _body_pattern(format_number=1, without=_NEW_IN_2 | _NEW_IN_3),
-)
+_BODIES = body_patterns()

@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.store.queries.audit import list_positions, load_audit_records
-from gateway.store.records import AuditRecord
+from gateway.store.queries.audit import list_positions
+from gateway.store.queries.audit_feed import load_bodies
 from monitor.records import Place
 from monitor.security.seen import RecordInvalidError, SeenRecord, parse_record
 
@@ -81,15 +81,13 @@ class LedgerFeed:
 
 def _read_page(engine: Engine, origin: str, position: int) -> tuple[list[Fed], int]:
     """What stands from a position on, and how many records of it there are in the table."""
-    after = position - 1
     try:
         with engine.connect() as connection:
-            records = load_audit_records(
-                connection, origin, after_position=after, limit=PAGE_RECORDS
-            )
+            rows = load_bodies(connection, origin, from_position=position, limit=PAGE_RECORDS)
     except (SQLAlchemyError, ValueError, TypeError):
         return _read_singly(engine, origin, position)
-    return list(_without_gaps(origin, position, map(_fed, records))), len(records)
+    fed = (_fed(Place(origin, at), body) for at, body in rows)
+    return list(_without_gaps(origin, position, fed)), len(rows)
 
 
 def _read_singly(engine: Engine, origin: str, position: int) -> tuple[list[Fed], int]:
@@ -106,18 +104,17 @@ def _read_singly(engine: Engine, origin: str, position: int) -> tuple[list[Fed],
 def _read_one(engine: Engine, place: Place) -> Fed:
     try:
         with engine.connect() as connection:
-            (record,) = load_audit_records(
-                connection, place.origin, after_position=place.position - 1, limit=1
+            ((_, body),) = load_bodies(
+                connection, place.origin, from_position=place.position, limit=1
             )
     except (SQLAlchemyError, ValueError, TypeError):
         return Fed(place, None, "the record cannot be read from the database")
-    return _fed(record)
+    return _fed(place, body)
 
 
-def _fed(record: AuditRecord) -> Fed:
-    place = Place(record.origin, record.position)
+def _fed(place: Place, body: str) -> Fed:
     try:
-        return Fed(place, parse_record(record))
+        return Fed(place, parse_record(place, body))
     except RecordInvalidError as exc:
         return Fed(place, None, str(exc))
 

@@ -5,6 +5,7 @@ as usual; a ledger that is new to one that did is read from its first record.
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,15 +16,14 @@ from gateway.store.queries.audit import find_last_position
 from gateway.store.queries.audit_feed import (
     find_position_since,
     find_record_from,
-    load_records_of_actions,
+    load_bodies_of_actions,
 )
 from gateway.store.queries.audit_trees import list_ledgers
-from gateway.store.records import AuditRecord
 from monitor.jobs.ledger_feed import LedgerFeed
-from monitor.records import Cursor
+from monitor.records import Cursor, Place
 from monitor.security.loads import ORDERS
 from monitor.security.rules import Rules, longest_window_seconds
-from monitor.security.seen import RecordInvalidError, SeenRecord, parse_record
+from monitor.security.seen import RecordInvalidError, parse_record
 from monitor.security.thresholds import Thresholds
 from monitor.settings import MonitorSettings
 from monitor.tables.security_queries import list_cursors, list_known_keys
@@ -126,20 +126,13 @@ def _position_before(connection: Connection, origin: str, position: int, window:
 def _teach(connection: Connection, rules: Rules, starts: dict[str, int]) -> None:
     actions = sorted(action.value for action in ORDERS)
     try:
-        orders = load_records_of_actions(connection, actions, limit=_MAX_ORDERS)
+        orders = load_bodies_of_actions(connection, actions, limit=_MAX_ORDERS)
     except ValueError:
         # The feed tells which record it is when it comes there; `gateway audit verify` for those before.
         logger.warning("orders_not_read: a record of an operator's change cannot be read")
         return
-    for order in orders:
-        if order.position < starts.get(order.origin, 0):
-            seen = _parsed(order)
-            if seen is not None:
-                rules.teach(seen)
-
-
-def _parsed(record: AuditRecord) -> SeenRecord | None:
-    try:
-        return parse_record(record)
-    except RecordInvalidError:
-        return None
+    for origin, position, body in orders:
+        if position < starts.get(origin, 0):
+            # What cannot be read was told when it was new.
+            with suppress(RecordInvalidError):
+                rules.teach(parse_record(Place(origin, position), body))

@@ -4,14 +4,13 @@ Rules: only the body counts, which alone is hashed; what stands beside it is for
 could have written is no record, and that is told.
 """
 
-import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from json import loads
+from typing import Any, NamedTuple
 
-from gateway.audit.entries import is_canonical
-from gateway.store.records import AuditRecord
+from gateway.audit.entries import body_patterns
 from monitor.records import Place
 
 
@@ -19,8 +18,8 @@ class RecordInvalidError(Exception):
     """A stored record cannot be read as one."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenRecord:
+# A tuple, and no frozen dataclass, which takes eight times as long to make: one is made of every record.
+class SeenRecord(NamedTuple):
     """What the rules need of one record; a field that does not apply is None.
 
     at_seconds: since 1970, as the gateway's clock said. action, outcome, code: as stored, one of those that
@@ -49,32 +48,62 @@ class SeenRecord:
         return None if self.subject is None else f"{self.issuer}|{self.subject}"
 
 
-def parse_record(record: AuditRecord) -> SeenRecord:
-    """The record of a stored row. Raises RecordInvalidError if its body is none that a release of ours writes."""
-    if not is_canonical(record.body):
-        raise RecordInvalidError("the body has not the form of a record")
-    members = json.loads(record.body)
+# Half the time of parsing the body as JSON, once its form is checked.
+_READ = (
+    "recorded_at",
+    "action",
+    "outcome",
+    "code",
+    "issuer",
+    "subject",
+    "token_id",
+    "certificate_thumbprint",
+    "address",
+    "model_name",
+    "model_version",
+    "reason",
+    "detail",
+)
+_TIME, _ADDRESS = _READ.index("recorded_at"), _READ.index("address")
+_PATTERNS = body_patterns(frozenset(_READ))
+
+
+def parse_record(place: Place, body: str) -> SeenRecord:
+    """The record at a place. Raises RecordInvalidError if its body is none that a release of ours writes."""
+    match = _PATTERNS[0].fullmatch(body)
+    members = _earlier(body) if match is None else match.group(*_READ)
+    values: list[Any] = [
+        None
+        if text is None or text == "null"
+        else text[1:-1]
+        if "\\" not in text
+        else _unescaped(text)
+        for text in members
+    ]
     try:
-        at_seconds = datetime.fromisoformat(members["recorded_at"]).timestamp()
+        values[_TIME] = datetime.fromisoformat(values[_TIME]).timestamp()
     except ValueError as exc:
         raise RecordInvalidError("recorded_at is no time") from exc
-    address = members["address"]
-    return SeenRecord(
-        Place(record.origin, record.position),
-        at_seconds,
-        members["action"],
-        members["outcome"],
-        members["code"],
-        members["issuer"],
-        members["subject"],
-        members.get("token_id"),
-        members.get("certificate_thumbprint"),
-        None if address is None else address_key(address),
-        members["model_name"],
-        members["model_version"],
-        members["reason"],
-        members.get("detail"),
-    )
+    if values[_ADDRESS] is not None:
+        values[_ADDRESS] = address_key(values[_ADDRESS])
+    return SeenRecord(place, *values)
+
+
+def _unescaped(text: str) -> str:
+    value: str = loads(text)
+    # A gateway stores nothing that could not be shown: half a character or a terminal's commands are no text of it.
+    if not value.isprintable():
+        raise RecordInvalidError("a text has characters that no gateway stores")
+    return value
+
+
+def _earlier(body: str) -> tuple[str | None, ...]:
+    for pattern in _PATTERNS[1:]:
+        match = pattern.fullmatch(body)
+        if match is not None:
+            found = match.groupdict()
+            return tuple(found.get(name) for name in _READ)
+    raise RecordInvalidError("the body has not the form of a record")
 
 
 @lru_cache(maxsize=4096)

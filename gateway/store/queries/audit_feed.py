@@ -4,14 +4,31 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select, text
 
-from gateway.store.queries.audit import audit_record
-from gateway.store.records import AuditRecord
 from gateway.store.tables import audit_records
 
 
-def find_record_from(
-    connection: Connection, origin: str, position: int
-) -> tuple[int, str] | None:
+def load_bodies(
+    connection: Connection, origin: str, *, from_position: int, limit: int
+) -> list[tuple[int, str]]:
+    """Position and body of the records from a position on, in order, at most limit.
+
+    Raises ValueError if one of them has another type (SQLite does not enforce types).
+    """
+    table = audit_records
+    query = (
+        select(table.c.position, table.c.body)
+        .where(table.c.origin == origin, table.c.position >= from_position)
+        .order_by(table.c.position)
+        .limit(limit)
+    )
+    rows = [(position, body) for position, body in connection.execute(query).all()]
+    for position, body in rows:
+        if type(position) is not int or type(body) is not str:
+            raise ValueError(f"the audit record at position {position!r} has values of wrong types")
+    return rows
+
+
+def find_record_from(connection: Connection, origin: str, position: int) -> tuple[int, str] | None:
     """Position and time (text, see AuditRecord) of the first record from a position on; None if there is none."""
     table = audit_records
     query = (
@@ -41,20 +58,22 @@ def find_position_since(connection: Connection, origin: str, recorded_at: str, *
     return low
 
 
-def load_records_of_actions(
+def load_bodies_of_actions(
     connection: Connection, actions: Sequence[str], *, limit: int
-) -> list[AuditRecord]:
-    """The newest records of rare actions, of all ledgers, oldest first, at most limit.
+) -> list[tuple[str, int, str]]:
+    """Origin, position and body of the newest records of rare actions in all ledgers, oldest first, at most limit.
 
     actions: without `predict`. Raises ValueError if a stored value has another type than its column.
     """
     table = audit_records
     query = (
         # Word for word as the partial index has it (gateway.store.tables), or SQLite does not use it.
-        select(table)
+        select(table.c.origin, table.c.position, table.c.body)
         .where(text("action <> 'predict'"), table.c.action.in_(actions))
         .order_by(table.c.recorded_at.desc())
         .limit(limit)
     )
-    rows = connection.execute(query).all()
-    return [audit_record(row) for row in reversed(rows)]
+    rows = [tuple(row) for row in connection.execute(query)]
+    if any([*map(type, row)] != [str, int, str] for row in rows):
+        raise ValueError("an audit record has values of wrong types")
+    return rows[::-1]

@@ -8,6 +8,9 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from gateway.metrics import GatewayMetrics
+from monitor.alarms import DRIFT_ALARM
+from monitor.metrics import MonitorMetrics
+from monitor.records import LEDGER_ALARM, Rule
 
 FOLDER = Path(__file__).resolve().parents[2] / "grafana"
 
@@ -19,9 +22,10 @@ def rules() -> list[dict[str, Any]]:
 
 
 def exposed() -> set[str]:
-    """The names that the gateway's metrics have for Prometheus."""
+    """The names that both processes' metrics have for Prometheus."""
     registry = CollectorRegistry()
     GatewayMetrics(registry)
+    MonitorMetrics(registry)
     return {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in registry.collect()
@@ -30,10 +34,14 @@ def exposed() -> set[str]:
 
 def test_every_metric_of_an_alert_exists() -> None:
     """A misspelt one would never ring."""
-    named = {name for rule in rules() for name in re.findall(r"gateway_[a-z_]+", rule["expr"])}
-    assert 4 == len(rules())
+    named = {
+        name
+        for rule in rules()
+        for name in re.findall(r"(?:gateway|monitor)_[a-z_]+", rule["expr"])
+    }
+    assert 9 == len(rules())
     assert named <= exposed()
-    assert len(named) == 4
+    assert 10 == len(named)
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
@@ -48,3 +56,9 @@ def test_prometheus_loads_the_rules() -> None:
     """By the name they have."""
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
     assert ["rules.yml"] == config["rule_files"]
+
+
+def test_the_alarms_of_alerts_are_alarms() -> None:
+    """A misspelt one would never ring either."""
+    named = {name for rule in rules() for name in re.findall(r'alarm="([a-z_]+)"', rule["expr"])}
+    assert {LEDGER_ALARM} <= named <= {LEDGER_ALARM, DRIFT_ALARM, *Rule}

@@ -1,13 +1,14 @@
 """One look at everything that a start needs: what is good, what is doubtful, what is broken, and what mends it.
 
-Rules: nothing is changed and nothing is created; each check stands alone, so that one fault hides no other; a version
-is opened, compiled and asked for its golden set just as a start would.
+Rules: nothing is changed and nothing is created, but for the records of KEKs that opened a model; each check stands
+alone, so that one fault hides no other; a version is opened, compiled and asked for its golden set just as a start
+would, and not without a ledger to record that in.
 """
 
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -15,11 +16,21 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from gateway.api.tls import TlsFiles, tls_context
+from gateway.audit.details import format_detail
+from gateway.audit.events import Action, Outcome
+from gateway.audit.opened import open_audit_log
+from gateway.audit.writer import AuditLog
 from gateway.commands.findings import Finding, Mark, attempt, broken, good
 from gateway.commands.issuer_findings import issuer_findings
 from gateway.commands.machine_differences import machine_differences
 from gateway.commands.made_with import facts_of_machine
-from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
+from gateway.commands.opening import (
+    open_keks,
+    open_trusted_signers,
+    opened_store,
+    operator_event,
+    utc_now,
+)
 from gateway.commands.process_memory import MemoryProtection, protect_process
 from gateway.errors import GatewayError
 from gateway.models.loading import Loader, loader_of
@@ -71,13 +82,31 @@ def _examine(settings: GatewaySettings, protection: MemoryProtection) -> Iterato
     try:
         with opened_store(settings) as store:
             yield good("database", "answers, with the tables of this release")
-            if isinstance(keks, Finding) or isinstance(signers, Finding):
-                yield Finding("models", Mark.DOUBTFUL, "not examined: the keys come first")
-                return
-            loader = loader_of(settings, keks=keks, trusted_signers=signers)
-            yield from _models(settings, store, loader)
+            yield from _of_store(settings, store, keks, signers)
     except GatewayError as exc:
         yield broken("database", exc)
+
+
+def _of_store(
+    settings: GatewaySettings,
+    store: Engine,
+    keks: list[KeyProvider] | Finding,
+    signers: list[TrustedSigner] | Finding,
+) -> Iterator[Finding]:
+    ledger = attempt("ledger", lambda: open_audit_log(store, settings))
+    if isinstance(ledger, Finding):
+        yield ledger
+    else:
+        yield good("ledger", f"{ledger.origin} goes on from what was signed")
+    if isinstance(keks, Finding) or isinstance(signers, Finding):
+        yield Finding("models", Mark.DOUBTFUL, "not examined: the keys come first")
+    elif isinstance(ledger, Finding):
+        yield Finding("models", Mark.DOUBTFUL, "not examined: the ledger comes first")
+    else:
+        loader = loader_of(settings, keks=keks, trusted_signers=signers)
+        yield from _models(settings, store, loader, ledger)
+    if not isinstance(ledger, Finding):
+        ledger.close()
 
 
 def _memory(protection: MemoryProtection) -> Iterator[Finding]:
@@ -134,7 +163,9 @@ def _of_keys(
             yield good("trusted signer", signer.signer_id)
 
 
-def _models(settings: GatewaySettings, store: Engine, loader: Loader) -> Iterator[Finding]:
+def _models(
+    settings: GatewaySettings, store: Engine, loader: Loader, ledger: AuditLog
+) -> Iterator[Finding]:
     with store.connect() as connection:
         versions = list_model_versions(connection)
     used = [version for version in versions if _is_used(version)]
@@ -145,14 +176,16 @@ def _models(settings: GatewaySettings, store: Engine, loader: Loader) -> Iterato
         )
         yield Finding("models", Mark.BROKEN, said)
     for version in used:
-        yield from _model(version, settings, loader)
+        yield from _model(version, settings, loader, ledger)
 
 
 def _is_used(version: ModelVersion) -> bool:
     return version.stage is Stage.PRODUCTION or version.traffic is not Traffic.NONE
 
 
-def _model(version: ModelVersion, settings: GatewaySettings, loader: Loader) -> Iterator[Finding]:
+def _model(
+    version: ModelVersion, settings: GatewaySettings, loader: Loader, ledger: AuditLog
+) -> Iterator[Finding]:
     subject = version.label
     header = attempt(subject, lambda: _header(version, settings, loader))
     if isinstance(header, Finding):
@@ -167,7 +200,7 @@ def _model(version: ModelVersion, settings: GatewaySettings, loader: Loader) -> 
     for gate, said in header.gates.items():
         is_passed = said.startswith("passed")
         yield Finding(subject, Mark.GOOD if is_passed else Mark.DOUBTFUL, f"{gate} {said}")
-    yield _loaded(version, header, loader)
+    yield _loaded(version, header, loader, ledger)
 
 
 def _header(version: ModelVersion, settings: GatewaySettings, loader: Loader) -> SealedHeader:
@@ -180,9 +213,19 @@ def _header(version: ModelVersion, settings: GatewaySettings, loader: Loader) ->
     return read_header(sealed, trusted_signers=loader.trusted_signers)
 
 
-def _loaded(version: ModelVersion, header: SealedHeader, loader: Loader) -> Finding:
+def _loaded(
+    version: ModelVersion, header: SealedHeader, loader: Loader, ledger: AuditLog
+) -> Finding:
     def load() -> Finding:
-        loader.prove(version)
+        proved = loader.prove(version)
+        detail = format_detail(kek=proved.kek_id, use="open-model")
+        event = operator_event(
+            Action.KEYS_USE,
+            model_name=version.name,
+            model_version=version.version,
+            detail=detail,
+        )
+        ledger.append_blocking(replace(event, outcome=Outcome.ANSWERED))
         said = f"opens, runs on {header.engine} in {header.precision}, reproduces its golden set"
         return good(version.label, said)
 

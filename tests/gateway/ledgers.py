@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,7 +35,9 @@ def begin_ledger(engine: Engine, origin: str = "gateway") -> NoteSigner:
 
 
 def begin_home(settings: GatewaySettings) -> None:
-    """Begin the ledger that settings name, whose keys and database are there."""
+    """Begin the ledger that settings name, whose keys and database are there, with the folder of its witness file."""
+    if settings.audit_witness_file:
+        Path(settings.audit_witness_file).parent.mkdir(exist_ok=True)
     with opened_store(settings) as store:
         beginning.begin_ledger(store, settings, now=datetime.now(UTC))
 

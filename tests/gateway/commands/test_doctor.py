@@ -3,9 +3,11 @@
 import json
 import socket
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -242,3 +244,26 @@ def test_a_key_that_a_start_would_refuse_is_broken(
     (home / "certs" / "server.key").chmod(0o600)
     ((subject, said),) = broken(settings, capsys)
     assert ("TLS", True) == (subject, "do not load" in said)
+
+
+def test_a_model_that_is_opened_for_it_is_on_record(
+    settings: GatewaySettings,
+    capsys: pytest.CaptureFixture[str],
+    ledger: Callable[[], list[dict[str, Any]]],
+) -> None:
+    """Examining needs the KEK as a start does; one record a version, and nothing else is written."""
+    before = len(ledger())
+    marks(settings, capsys, is_broken=False)
+    (used,) = ledger()[before:]
+    assert ("keys.use", "answered", "1") == (used["action"], used["outcome"], used["model_version"])
+    assert "use=open-model" in used["detail"]
+
+
+def test_without_a_ledger_no_model_is_opened(
+    settings: GatewaySettings, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    """What a start would refuse is named; a KEK is not used unseen."""
+    (home / "keys" / "ledger.key").unlink()
+    found = marks(settings, capsys, is_broken=True)
+    assert ["ledger"] == [subject for subject, mark, _ in found if mark == "broken"]
+    assert ("models", "doubtful", "not examined: the ledger comes first") in found

@@ -35,6 +35,8 @@ from gateway.audit.emergency import EmergencyFile
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.issuer_keys import IssuerKeyRecords
 from gateway.audit.opened import open_audit_log
+from gateway.audit.pseudonyms import configured_pseudonyms, stored_forms
+from gateway.audit.reader import LedgerReader
 from gateway.audit.readiness import Readiness
 from gateway.audit.starting import StartFacts, record_policy
 from gateway.audit.witnesses import Witnesses
@@ -163,6 +165,11 @@ def _build(
         directory=directory,
         catalog=Catalog(store=opened.store, directory=directory, watch=watch),
         operations=Operations(store=opened.store, watch=watch, clock=clock),
+        ledger=LedgerReader(
+            engine=opened.store,
+            audit=audit,
+            forms=partial(stored_forms, configured_pseudonyms(settings)),
+        ),
         default_model=settings.model_name,
         version=version("gatewatch"),
         metrics=metrics,

@@ -48,6 +48,7 @@ class Code(StrEnum):
     DATASET_INVALID = "dataset_invalid"
     SAMPLE_REFUSED = "sample_refused"
     LEDGER_BROKEN = "ledger_broken"
+    PROOF_INVALID = "proof_invalid"
 
 
 class GatewayError(Exception):

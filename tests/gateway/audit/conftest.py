@@ -1,7 +1,6 @@
-"""What the tests of the ledger share: events, and an independent check of what is stored."""
+"""What the tests of the ledger share: events, an open log, and a check of what is stored."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +8,8 @@ from sqlalchemy import Engine
 
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.verify import verify_ledger
-from gateway.store.queries.audit import load_audit_records
+from gateway.audit.writer import AuditLog
+from tests.gateway.ledgers import checked_bodies, open_log, signer_of
 
 ORIGIN = "gatewatch.example/test"
 
@@ -19,26 +19,33 @@ def make_event() -> Callable[..., AuditEvent]:
     """Builds an event whose request id is request-<number>."""
 
     def make(number: int = 0) -> AuditEvent:
-        plain = AuditEvent(
+        return AuditEvent(
             action=Action.PREDICT,
             outcome=Outcome.ADMITTED,
             recorded_at=datetime(2031, 5, 6, tzinfo=UTC) + timedelta(seconds=number),
+            request_id=f"request-{number}",
         )
-        return dataclasses.replace(plain, request_id=f"request-{number}")
 
     return make
 
 
 @pytest.fixture
+def audit_log(engine: Engine) -> Iterator[AuditLog]:
+    """An open log on an empty ledger, which signs only when it is asked to and at its end."""
+    opened = open_log(engine, ORIGIN, checkpoint_seconds=60)
+    yield opened
+    assert opened.close()
+
+
+@pytest.fixture
 def check_ledger(engine: Engine) -> Callable[[], list[str]]:
-    """Verifies everything from stored bytes; the bodies in order."""
+    """Verifies everything from stored bytes, by the book and as the command does; the bodies in order."""
 
     def check() -> list[str]:
-        result = verify_ledger(engine, ORIGIN)
+        bodies = checked_bodies(engine, ORIGIN)
+        result = verify_ledger(engine, ORIGIN, verifiers=[signer_of(ORIGIN).verifier], workers=1)
         assert result.first_bad is None
-        with engine.connect() as connection:
-            records = load_audit_records(connection, ORIGIN, limit=100_000)
-        assert result.count == len(records)
-        return [record.body for record in records]
+        assert len(bodies) == result.count
+        return bodies
 
     return check

@@ -12,6 +12,9 @@ from gateway.audit.entries import is_canonical
 from gateway.audit.merkle import LogInvalidError, hash_leaf
 from gateway.audit.ocsf import ocsf_event
 
+# How the lines of each format begin.
+LINE_BEGINNINGS = (b'{"activity_id":', b'{"origin":')
+
 # What is encoded is made here, so it has no circles.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 

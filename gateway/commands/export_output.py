@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from gateway.audit.export_lines import LINE_BEGINNINGS
 from gateway.audit.replaced_files import Disk, sync_folder
 from gateway.errors import Code, OperatorError
 
@@ -22,7 +23,7 @@ STANDARD_OUTPUT = Path("-")
 # What a pipe takes at once when it takes anything (POSIX), so that no write of this size waits for its reader.
 _CHUNK_BYTES = select.PIPE_BUF
 _POLL_MILLISECONDS = 200
-# A line is a few kilobytes; a file whose last line is longer was not written by an export.
+# A line is a few kilobytes.
 _MAX_LINE_BYTES = 1 << 20
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -176,11 +177,13 @@ def _cut_to_whole_lines(descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
     start = max(0, size - _MAX_LINE_BYTES)
     tail = os.pread(descriptor, size - start, start)
-    end = start + tail.rfind(b"\n") + 1
-    if end == start and start:
-        raise OSError(errno.EINVAL, "its last line is longer than an export's; name another file")
-    if end < size:
-        os.ftruncate(descriptor, end)
+    torn = tail[tail.rfind(b"\n") + 1 :]
+    if not torn:
+        return
+    # A file that something else wrote must not lose its end because its name was given by mistake.
+    if not any(torn.startswith(beginning[: len(torn)]) for beginning in LINE_BEGINNINGS):
+        raise OSError(errno.EINVAL, "its last line is not one of an export; name another file")
+    os.ftruncate(descriptor, size - len(torn))
 
 
 def _unwritable(name: str, exc: OSError) -> OperatorError:

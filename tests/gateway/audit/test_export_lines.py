@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from gateway.audit.entries import encode_event
 from gateway.audit.events import Action, AuditEvent, Outcome
-from gateway.audit.export_lines import ExportFormat, Leaf, checked_leaf, line_writer
+from gateway.audit.export_lines import (
+    LINE_BEGINNINGS,
+    ExportFormat,
+    Leaf,
+    checked_leaf,
+    line_writer,
+)
 from gateway.audit.merkle import LogInvalidError, hash_leaf
 
 TIME = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
@@ -45,6 +51,7 @@ def test_a_line_is_one_line_of_ascii(subject: str, export_format: ExportFormat) 
     """Whatever a caller is called."""
     line = line_of(leaf_of(subject), export_format)
     assert line.isascii()
+    assert line.encode().startswith(LINE_BEGINNINGS)
     assert line.isprintable()
 
 

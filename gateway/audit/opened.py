@@ -35,7 +35,7 @@ def open_audit_log(
     a command. outages: opens what remembers outages, which the log then closes; None for a command, whose operator is
     told of each refusal. clock: UTC. Raises KeyFileError for its key or that of the pseudonyms, LedgerError if it was
     never begun, does not go on from what the witness file has, or what outages opens is missing, SettingsError if the
-    witness file cannot be read, AuditUnavailableError if the database fails meanwhile.
+    witness file cannot be read.
     """
     signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
     require_begun(engine, signer)

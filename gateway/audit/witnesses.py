@@ -144,28 +144,28 @@ def look_at_file(
     """The witness file of the settings, if they name one, and the checkpoint in it, if it is there.
 
     Raises LedgerError if the ledger does not go on from it or it is of no such ledger, SettingsError if it cannot be
-    read, AuditUnavailableError if the database fails.
+    read.
     """
     if not settings.audit_witness_file:
         return None, ()
     file = WitnessFile(Path(settings.audit_witness_file), history=history)
     try:
         held = file.read()
-        if held is not None:
-            history.require(held.checkpoint)
     except WitnessUnavailableError as exc:
         raise SettingsError(Code.SETTINGS_INVALID, f"GATEWAY_AUDIT_WITNESS_FILE: {exc}") from exc
     except WitnessDisagreementError as exc:
         message = f"{exc}; restore the file, name another, or move this one away to begin it anew"
         raise LedgerError(Code.LEDGER_BROKEN, message, reason="witness file") from exc
+    if held is None:
+        return file, ()
+    try:
+        history.require(held.checkpoint)
     except LogInvalidError as exc:
         raise _rolled_back(history.verifier.name, f"the witness file {file.path}", exc) from exc
     except SQLAlchemyError as exc:
-        message = "the ledger could not be compared with its witness file: the database failed"
-        raise AuditUnavailableError(
-            Code.AUDIT_UNAVAILABLE, message, reason=type(exc).__name__
-        ) from exc
-    return file, () if held is None else (held.checkpoint,)
+        # Nothing can be written either; and nothing is signed before it is compared again (CheckpointSigner).
+        log.warning("audit_witness_not_compared place=file: %s", type(exc).__name__)
+    return file, (held.checkpoint,)
 
 
 def publish_quietly(file: WitnessFile, signed: SignedCheckpoint) -> bool:
@@ -215,7 +215,10 @@ def _was_begun(history: LedgerHistory, path: str) -> bool:
     try:
         bodies = history.bodies_of(Action.AUDIT_WITNESS, limit=_MAX_WITNESS_RECORDS)
         details = [parse_detail(json.loads(body)["detail"]) for body in bodies]
-    except (SQLAlchemyError, ValueError, KeyError, TypeError, AttributeError):
+    except SQLAlchemyError:
+        # Nothing can be recorded then either, and the next start asks again.
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError):
         # What cannot be read is verify's to find; here it only decides how loudly something is said.
         return True
     return any(detail.get("file") == (path,) for detail in details)

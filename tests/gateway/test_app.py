@@ -390,3 +390,22 @@ async def test_another_policy_shows_at_the_next_start(
     assert actions == [body["action"] for body in opening]
     starts = [body["detail"] for body in ledger(settings) if body["action"] == "gateway.start"]
     assert 2 == len({parse_detail(detail)["configuration"] for detail in starts})
+
+
+@pytest.mark.anyio
+async def test_an_older_copy_of_the_database_is_not_served(
+    settings: GatewaySettings, home: Path, tmp_path: Path
+) -> None:
+    """The witness file has the checkpoint of the last stop; nothing is recorded on top of the copy."""
+    older = tmp_path / "older"
+    shutil.copytree(home, older)
+    async with running(settings) as client:
+        await client.get("/v1/models", headers=bearer(home))
+    written = ledger(settings)
+    shutil.copy(settings.audit_witness_file, older / "witness")
+    rolled_back = settings_below(older)
+    before = ledger(rolled_back)
+    error = starting_refused(rolled_back)
+    assert Code.LEDGER_BROKEN is error.code
+    assert f"it has {len(before)} records, and {len(written)} were signed" in error.message
+    assert before == ledger(rolled_back)

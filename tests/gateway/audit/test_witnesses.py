@@ -24,7 +24,7 @@ from gateway.audit.witness_file import read_witness_file
 from gateway.audit.witnesses import Witnesses
 from gateway.audit.writer import AuditLog
 from gateway.commands.opening import utc_now
-from gateway.errors import Code, LedgerError, SettingsError
+from gateway.errors import AuditUnavailableError, Code, LedgerError, SettingsError
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.store.database import open_database, write_transaction
@@ -226,6 +226,22 @@ def test_a_file_that_cannot_be_read_refuses_with_the_settings_name(
     """A volume that is not mounted is not a first start."""
     shutil.rmtree(witness_file(settings).parent)
     with pytest.raises(SettingsError, match=r"GATEWAY_AUDIT_WITNESS_FILE: .*mount"):
+        command(sqlite_engine, settings)
+
+
+def test_a_database_that_fails_is_told_by_what_cannot_be_written(
+    sqlite_engine: Engine, settings: GatewaySettings
+) -> None:
+    """Opening goes on; nothing is recorded, signed or said against the ledger."""
+    command(sqlite_engine, settings)
+    before = witness_file(settings).read_bytes()
+    with write_transaction(sqlite_engine) as connection:
+        connection.execute(text("ALTER TABLE audit_records RENAME TO away"))
+    with pytest.raises(AuditUnavailableError):
+        command(sqlite_engine, settings)
+    assert before == witness_file(settings).read_bytes()
+    witness_file(settings).unlink()
+    with pytest.raises(AuditUnavailableError):
         command(sqlite_engine, settings)
 
 

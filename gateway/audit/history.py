@@ -12,11 +12,11 @@ from gateway.audit.checkpoints import Checkpoint, SignedCheckpoint, open_checkpo
 from gateway.audit.events import Action
 from gateway.audit.merkle import LogInvalidError
 from gateway.audit.notes import Verifier
+from gateway.audit.past import load_newest_details
 from gateway.audit.signing import require_continued
 from gateway.audit.stored_tree import prove_consistency
 from gateway.audit.tail import follow_tail
 from gateway.store.queries.audit import find_last_position
-from gateway.store.queries.audit_actions import load_bodies_of_action
 from gateway.store.queries.audit_trees import find_newest_checkpoint
 
 
@@ -51,10 +51,13 @@ class LedgerHistory:
         """The checkpoint of a note. Raises LogInvalidError unless the ledger's key signed it."""
         return open_checkpoint(note, origin=self._verifier.name, verifiers=[self._verifier])
 
-    def bodies_of(self, action: Action, *, limit: int) -> Sequence[str]:
-        """The stored bodies of the newest records of a rare action, at most limit; none of them is verified."""
+    def newest_details(self, action: Action, *, limit: int) -> Sequence[str]:
+        """The details of the newest records of a rare action, at most limit; none of them is verified.
+
+        Raises ValueError if a stored value has another type than its column.
+        """
         with self._engine.connect() as connection:
-            return load_bodies_of_action(connection, self._verifier.name, action, limit=limit)
+            return load_newest_details(connection, self._verifier.name, action, limit=limit)
 
     def require(self, old: Checkpoint) -> None:
         """Return if the ledger as it is now goes on from a checkpoint. Raises LogInvalidError otherwise."""

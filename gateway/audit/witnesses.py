@@ -5,7 +5,6 @@ witness that does not answer, are told and do not keep the gateway closed; every
 metrics, and once in the ledger.
 """
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -213,15 +212,14 @@ def record_quietly(audit: AuditLog, event: AuditEvent) -> None:
 
 def _was_begun(history: LedgerHistory, path: str) -> bool:
     try:
-        bodies = history.bodies_of(Action.AUDIT_WITNESS, limit=_MAX_WITNESS_RECORDS)
-        details = [parse_detail(json.loads(body)["detail"]) for body in bodies]
+        details = history.newest_details(Action.AUDIT_WITNESS, limit=_MAX_WITNESS_RECORDS)
     except SQLAlchemyError:
         # Nothing can be recorded then either, and the next start asks again.
         return False
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         # What cannot be read is verify's to find; here it only decides how loudly something is said.
         return True
-    return any(detail.get("file") == (path,) for detail in details)
+    return any(parse_detail(detail).get("file") == (path,) for detail in details)
 
 
 def _begin(history: LedgerHistory, file: WitnessFile) -> bool:

@@ -80,4 +80,4 @@ def test_a_ledger_that_was_never_begun_has_none(engine: Engine) -> None:
     history = LedgerHistory(engine, STRANGER.verifier)
     assert history.newest() is None
     assert 0 == history.size()
-    assert [] == list(history.bodies_of(Action.AUDIT_WITNESS, limit=5))
+    assert [] == list(history.newest_details(Action.AUDIT_WITNESS, limit=5))

@@ -45,7 +45,7 @@ class Day:
     phones: int = 60
     homes: int = 20
     dpop_callers: int = 10
-    seconds_between_calls: float = 120.0
+    seconds_between_calls: float = 240.0
     seed: int = 1
 
 

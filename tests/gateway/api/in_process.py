@@ -162,7 +162,11 @@ def connected(app: Starlette) -> httpx.AsyncClient:
 
 
 def token_of(
-    *roles: str, has_second_factor: bool = True, token_id: str = "token-1", **bound: Any
+    *roles: str,
+    has_second_factor: bool = True,
+    token_id: str = "token-1",
+    subject: str = "camera-7",
+    **bound: Any,
 ) -> str:
     """A token with these roles, of somebody who signed in with two factors a moment ago."""
     factor: dict[str, Any] = {"amr": ("mfa",), "auth_time": NOW} if has_second_factor else {}
@@ -170,7 +174,7 @@ def token_of(
         signing_key=KEY,
         issuer="issuer",
         audience="gatewatch",
-        subject="camera-7",
+        subject=subject,
         client_id="conveyor",
         roles=roles,
         lifetime_seconds=300,

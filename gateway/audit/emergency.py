@@ -160,7 +160,7 @@ class EmergencyFile:
         if self._recorded is not None and self._is_due():
             self._update()
         if self._recorded is None:
-            with self._guarded():
+            with self._guarded(), self._locked():
                 newest = self._newest()
                 # What the ledger has already and could not be taken away is not given again.
                 if self._recorded is None:
@@ -172,7 +172,7 @@ class EmergencyFile:
     def _update(self) -> None:
         """Bring the file to what is known."""
         self._tried_at = self._monotonic()
-        with self._guarded():
+        with self._guarded(), self._locked():
             newest = self._newest()
             left = newest.outage
             if self._recorded is not None:
@@ -198,20 +198,25 @@ class EmergencyFile:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Alone among the processes that share the file; what cannot be done now is done with what comes next."""
+        """What cannot be done now is done with what comes next."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            yield
         except BlockingIOError:
+            # Another process writes to the file at this moment.
             self._tried_at = None
         except OSError as exc:
             now = self._monotonic()
             if self._logged_at is None or now - self._logged_at >= _WRITE_SECONDS:
                 self._logged_at = now
                 log.warning("audit_emergency_file_failed reason=%s", exc.strerror)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
 
 def _opened(path: Path, access: int) -> int:

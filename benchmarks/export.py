@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine
 
@@ -80,7 +81,8 @@ def _fill(engine: Engine, signer: NoteSigner, records: int) -> None:
     # As the writer does, without a caller a record.
     with engine.connect() as connection:
         tail = follow_tail(connection, signer.name, None)
-    for start in track(range(tail.size, records, BATCH_RECORDS), description="records"):
+    starts = range(tail.size, records, BATCH_RECORDS)
+    for start in track(starts, description="records", console=Console(stderr=True)):
         numbers = range(start, min(start + BATCH_RECORDS, records))
         entries = [encode_event(_event(number)) for number in numbers]
         with write_transaction(engine) as connection:
@@ -113,7 +115,8 @@ def _event(number: int) -> AuditEvent:
 def _export(home: "Home", line_format: str) -> Measured:
     output = home.layout.state / f"export.{line_format}"
     command = [str(GATEWAY), "audit", "export", "--format", line_format, "--output", str(output)]
-    environment = {**os.environ, **home.environment}
+    # No witness is asked: what is measured is the export.
+    environment = {**os.environ, **home.environment, "GATEWAY_AUDIT_WITNESS_FILE": ""}
     started = time.perf_counter()
     process = os.posix_spawn(command[0], command, environment)
     _, status, usage = os.wait4(process, 0)

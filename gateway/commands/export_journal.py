@@ -10,12 +10,14 @@ from dataclasses import replace
 from hashlib import sha256
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.details import format_detail
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.export import Page
 from gateway.audit.export_lines import ExportFormat
 from gateway.audit.opened import open_audit_log
+from gateway.audit.waiting import unavailable
 from gateway.commands.export_output import ReaderGoneError
 from gateway.commands.opening import operator_event
 from gateway.errors import AuditUnavailableError, Code, GatewayError
@@ -112,7 +114,10 @@ class ExportJournal:
 
     def _append(self, event: AuditEvent) -> None:
         # Opened for one record: a log that is held while millions are added would read them all with its next one.
-        log = open_audit_log(self._engine, self._settings)
+        try:
+            log = open_audit_log(self._engine, self._settings)
+        except SQLAlchemyError as exc:
+            raise unavailable(f"the database failed: {type(exc).__name__}") from exc
         try:
             log.append_blocking(event)
         finally:

@@ -9,8 +9,6 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -19,32 +17,31 @@ from typing import Annotated
 
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
 from gateway.store.environment import EnvironmentInvalidError, read_environment
 from gateway.store.records import ModelVersion
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import ReferenceCache, judge, read_watched_models
+from monitor.jobs.ledger import OwnLedger
 from monitor.jobs.loop import Loop
 from monitor.jobs.printing import (
     describe_tick,
     print_json,
     print_reference,
     print_report,
+    progress,
     tick_line,
 )
+from monitor.jobs.recording import record_reference, record_report
 from monitor.jobs.reference import (
     Collected,
     collect_lines,
     collect_stored,
     open_lines,
     require_enough_images,
-    store_reference,
 )
-from monitor.jobs.report import publish_report
-from monitor.jobs.running import run_until_signal
+from monitor.jobs.running import log_to_stderr, run_until_signal
 from monitor.jobs.status import describe_status, read_status, status_lines
 from monitor.jobs.tick import Watch
 from monitor.jobs.witness import Witness
@@ -72,6 +69,8 @@ app = typer.Typer(
     "3 something has to exist first (a model in production, a reference, enough samples), "
     "4 an alarm is raised (`monitor tick --fail-on-alarm` only).",
 )
+ledger_commands = typer.Typer(no_args_is_help=True, help="Begin the monitor's own ledger.")
+app.add_typer(ledger_commands, name="ledger")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 ModelName = Annotated[
     str | None, typer.Option("--model", help="Which model; instead of MONITOR_MODEL_NAME.")
@@ -108,11 +107,12 @@ def run(
     Example: `MONITOR_TICK_SECONDS=10 monitor run`
     """
     settings = _settings()
-    _log_to_stderr()
-    _check_database(settings)
+    log_to_stderr()
     stop = threading.Event()
     registry = CollectorRegistry()
     metrics = _metrics(registry)
+    ledger = OwnLedger(settings=settings, metrics=metrics, clock=_utc_now)
+    _check_database(settings, ledger)
     witness = WitnessLoop(settings=settings, metrics=metrics, clock=_utc_now, stop=stop)
     try:
         server, server_thread = start_http_server(
@@ -130,7 +130,12 @@ def run(
         os.write(ready_descriptor, f"{server.server_port}\n".encode("ascii"))
         os.close(ready_descriptor)
     loop = Loop(
-        settings=settings, metrics=metrics, environment=os.environ, clock=_utc_now, stop=stop
+        settings=settings,
+        metrics=metrics,
+        environment=os.environ,
+        clock=_utc_now,
+        stop=stop,
+        ledger=ledger,
     )
     try:
         run_until_signal({"monitor-loop": loop.run, "monitor-witness": witness.run}, stop)
@@ -156,9 +161,10 @@ def tick(
     Example: `monitor tick --json`
     """
     settings = _settings()
-    _log_to_stderr()
+    log_to_stderr()
     watch = Watch(settings=settings, metrics=_metrics(CollectorRegistry()))
     ticked = watch.tick(_utc_now())
+    _ledger(settings).settle()
     if not ticked:
         raise NotReadyError(_no_model(settings))
     if as_json:
@@ -205,7 +211,10 @@ def reference(
     settings = _settings(model)
     if (path is None) is (origin is Origin.DATASET):
         raise InputError("`--from dataset` takes a PATH, `--from samples` takes none")
+    ledger = _ledger(settings)
     with opened_database(settings.database_url) as engine:
+        # Before minutes go into measuring a folder.
+        ledger.check(engine)
         if path is None:
             collected = collect_stored(
                 engine, _one_model(engine, settings), newest=newest, force=force
@@ -213,7 +222,7 @@ def reference(
         else:
             collected = _collect_dataset(path)
             _require_asked_model(collected, settings)
-        stored = store_reference(engine, collected, now=_utc_now())
+        stored = record_reference(ledger, engine, collected, now=_utc_now())
     print_reference(stored, as_json=as_json)
 
 
@@ -233,8 +242,9 @@ def report(*, model: ModelName = None, as_json: AsJson = False) -> None:
             judgement = judge(
                 connection, watched, settings=settings, find_reference=ReferenceCache()
             )
-        with _progress("drawing the report"):
-            published = publish_report(
+        with progress("drawing the report"):
+            published = record_report(
+                _ledger(settings),
                 engine,
                 judgement,
                 settings=settings,
@@ -262,6 +272,21 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
         print("\n".join(status_lines(statuses, settings=settings, now=_utc_now())))
 
 
+@ledger_commands.command("create")
+def ledger_create() -> None:
+    """Begin the monitor's own ledger, MONITOR_AUDIT_ORIGIN, and make MONITOR_AUDIT_KEY_FILE where it is missing.
+
+    Reports, references and changes of alarms are recorded there; `monitor run` does not start without it.
+
+    Example: `monitor ledger create`
+    """
+    ledger = _ledger(_settings())
+    is_new = ledger.begin()
+    name, public_key = ledger.public_key().partition("+")[0], ledger.public_key()
+    print(f"{name}: {'begun' if is_new else 'it was begun before'}")
+    print(f"its public key, for whoever checks proofs: {public_key}")
+
+
 @app.command()
 def witness(
     *,
@@ -284,10 +309,10 @@ def witness(
     Example: `monitor witness --acknowledge gateway`
     """
     settings = _settings()
-    _log_to_stderr()
+    log_to_stderr()
     job = Witness(settings=settings, metrics=_metrics(CollectorRegistry()))
     looked, alarm = look_once(job, acknowledged=acknowledge, forgotten=forget, now=_utc_now())
-    print_looked(looked, alarm, as_json=as_json)
+    print_looked(looked, alarm, as_json=as_json, witness=job.verifier)
     if fail_on_alarm and alarm.state is AlarmState.RAISED:
         raise typer.Exit(EXIT_ALARM)
 
@@ -301,11 +326,17 @@ def _settings(model: str | None = None) -> MonitorSettings:
     return read_settings(environment, **overrides)
 
 
-def _check_database(settings: MonitorSettings) -> None:
-    """A wrong URL will never work and is refused; a database that is not there yet is waited for."""
+def _ledger(settings: MonitorSettings) -> OwnLedger:
+    return OwnLedger(settings=settings, metrics=_metrics(CollectorRegistry()), clock=_utc_now)
+
+
+def _check_database(settings: MonitorSettings, ledger: OwnLedger) -> None:
+    """What will never work is refused: a wrong URL, a ledger that was not begun. A database that is not there yet is
+    waited for.
+    """
     try:
-        with opened_database(settings.database_url):
-            pass
+        with opened_database(settings.database_url) as engine:
+            ledger.check(engine)
     except DatabaseUnavailableError as exc:
         logging.getLogger("monitor").warning("waiting for the database: %s", exc)
 
@@ -323,7 +354,7 @@ def _collect_dataset(path: str) -> Collected:
     source = "standard input" if path == "-" else path
     require_enough_images(path)
     with (
-        _progress("samples read") as advance,
+        progress("samples read") as advance,
         open_lines(path, standard_input=sys.stdin) as lines,
     ):
         return collect_lines(lines, source=source, on_progress=advance)
@@ -334,18 +365,6 @@ def _require_asked_model(collected: Collected, settings: MonitorSettings) -> Non
         raise InputError(
             f"the samples were made by {collected.model_name}, not by {settings.model_name}"
         )
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    """A line on standard error that shows a count and the time; nothing where that is not a terminal."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(what)
-        yield lambda count: bar.update(task, description=f"{count} {what}")
 
 
 def _one_model(engine: Engine, settings: MonitorSettings) -> ModelVersion:
@@ -364,15 +383,6 @@ def _one_model(engine: Engine, settings: MonitorSettings) -> ModelVersion:
 def _no_model(settings: MonitorSettings) -> str:
     what = f"no version of {settings.model_name}" if settings.model_name else "no model"
     return f"{what} is in production: promote one with `gateway models promote`"
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",  # with its zone, to be laid beside the ledger's UTC
-    )
 
 
 def _exit_code(exc: MonitorError) -> int:

@@ -163,11 +163,19 @@ class MonitorMetrics:
         self.reports = Counter(
             "monitor_reports", "Reports by outcome: ok or failed.", ["outcome"], registry=registry
         )
+        self.audit_records = Counter(
+            "monitor_audit_records",
+            "Records of the monitor's own ledger by outcome: written, or failed for tries that wrote none.",
+            ["outcome"],
+            registry=registry,
+        )
         self.build_info = Gauge(
             "monitor_build_info", "1 for the running version.", ["version"], registry=registry
         )
         for outcome in Outcome:
             self.ticks.labels(outcome.value)
+        for audit_outcome in ("written", "failed"):
+            self.audit_records.labels(audit_outcome)
         for report_outcome in ("ok", "failed"):
             self.reports.labels(report_outcome)
 

@@ -37,6 +37,10 @@ class DatabaseUnavailableError(MonitorError):
     """The database is missing, locked, restarting or not migrated; the next tick may succeed."""
 
 
+class LedgerUnavailableError(MonitorError):
+    """The monitor's own ledger cannot be written; what would have to be on record was not made."""
+
+
 class ReportError(MonitorError):
     """The report could not be rendered or written."""
 

@@ -56,6 +56,12 @@ class MonitorSettings(StrictSettings):
     # A report takes about 15 seconds on two cores; a busy machine gets ten times that.
     report_timeout_seconds: Annotated[float, Field(ge=5, le=3600)] = 180.0
 
+    # The monitor's own ledger: reports, references, changes of alarms. Not the gateway's key, which it never has.
+    audit_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,126}$")] = "monitor"
+    audit_key_file: Path = Path("var/keys/monitor-ledger.key")
+    # Makes the operator's account a keyed hash there, as GATEWAY_AUDIT_PSEUDONYM_KEY_FILE does in the gateway's.
+    audit_pseudonym_key_file: str = ""
+
     # What was seen of ledgers. On another volume, better another host, than the database: whoever has both has all.
     witness_folder: Path = Path("var/witness")
     # Ed25519, PEM; empty: nothing is cosigned, and what was seen is kept all the same.

@@ -80,6 +80,7 @@ class Story:
             **os.environ,
             "MONITOR_DATABASE_URL": self.facts["database_url"],
             "MONITOR_REPORTS_FOLDER": self.facts["reports_folder"],
+            "MONITOR_AUDIT_KEY_FILE": f"{self.facts['home']}/keys/monitor-ledger.key",
         }
 
     def note(self, what: str) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 from gateway.audit.beginning import begin_ledger
-from gateway.audit.keys import create_ledger_key
+from gateway.audit.creation import create_ledger, verifier_of_ledger
+from gateway.audit.keys import create_ledger_key, load_ledger_signer
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all, create_development_issuer, record_created
 from gateway.commands.opening import opened_store
@@ -33,6 +34,7 @@ from gateway.store.queries.models import find_production_version, list_model_ver
 
 DEMO_MODEL = "conveyor"
 DEMO_VERSION = "1"
+MONITOR_ORIGIN = "monitor"  # What the monitor calls its ledger unless it is told otherwise.
 ROLES = ("client", "analyst", "auditor", "operator", "metrics")
 TOKEN_LIFETIME_SECONDS = 86_400
 
@@ -103,6 +105,7 @@ def monitor_environment(layout: Layout) -> dict[str, str]:
     return {
         "MONITOR_DATABASE_URL": layout.database_url,
         "MONITOR_REPORTS_FOLDER": str(layout.reports),
+        "MONITOR_AUDIT_KEY_FILE": str(layout.keys / "monitor-ledger.key"),
         "MONITOR_WITNESS_FOLDER": str(layout.witness),
         "MONITOR_WITNESS_KEY_FILE": str(layout.keys / "witness.key"),
     }
@@ -147,6 +150,23 @@ def _prepare(
 def _begin_ledger(settings: GatewaySettings, *, now: datetime) -> None:
     with opened_store(settings) as store:
         begin_ledger(store, settings, now=now)
+
+
+def begin_monitor_ledger(
+    settings: GatewaySettings, environment: Mapping[str, str], *, now: datetime
+) -> None:
+    """Begin the monitor's own ledger, as `monitor ledger create` does, where the home has none.
+
+    environment: the monitor's variables. Raises KeyFileError if the ledger is there and its key is not.
+    """
+    file = Path(environment["MONITOR_AUDIT_KEY_FILE"])
+    origin = environment.get("MONITOR_AUDIT_ORIGIN", MONITOR_ORIGIN)
+    with opened_store(settings) as store:
+        if verifier_of_ledger(store, origin) is not None:
+            return
+        if not file.exists():
+            create_ledger_key(file)
+        create_ledger(store, load_ledger_signer(file, origin=origin), now=now)
 
 
 def prepare_reference(environment: Mapping[str, str], *, console: Console) -> None:

@@ -22,7 +22,13 @@ from gateway.commands.opening import utc_now
 from gateway.dev.announce import Addresses, announce, command_line
 from gateway.dev.children import Child, how_it_ended, start, stop
 from gateway.dev.claim import claimed, unusable
-from gateway.dev.home import Layout, layout_of, prepare, prepare_reference
+from gateway.dev.home import (
+    Layout,
+    begin_monitor_ledger,
+    layout_of,
+    prepare,
+    prepare_reference,
+)
 from gateway.dev.plan import Plan, check_ports, plan_of, url_host
 from gateway.dev.status import Snapshot, alarm_text, read_snapshot, status_line
 from gateway.errors import Code, OperatorError
@@ -58,6 +64,7 @@ def run(*, home: Path | None, any_ports: bool, as_json: bool, since: float | Non
             markup=False,
         )
         prepare(layout, plan.settings, clock=utc_now, console=console)
+        begin_monitor_ledger(plan.settings, plan.monitor, now=utc_now())
         prepare_reference({**plan.gateway, **plan.monitor}, console=console)
 
         def tell(addresses: Addresses) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from threading import Event
 
+from gateway.audit.events import Action
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import Judgement
-from monitor.jobs.report import is_report_due, publish_report
-from monitor.jobs.security import SecurityWatch
+from monitor.jobs.ledger import OwnLedger
+from monitor.jobs.recording import record_report, start_facts
+from monitor.jobs.report import is_report_due
 from monitor.jobs.tick import Ticked, Watch
 from monitor.metrics import MonitorMetrics
 from monitor.records import DatabaseUnavailableError, MonitorError, Outcome
@@ -34,6 +36,7 @@ class Loop:
         environment: Mapping[str, str],
         clock: Callable[[], datetime],
         stop: Event,
+        ledger: OwnLedger,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -41,15 +44,18 @@ class Loop:
         self._clock = clock
         self._stop = stop
         self._watch = Watch(settings=settings, metrics=metrics)
-        self._security = SecurityWatch(settings=settings, metrics=metrics)
+        self._ledger = ledger
         self._tried: dict[str, datetime] = {}
 
     def run(self) -> None:
-        """Tick, wait tick_seconds, and again, until `stop` is set."""
+        """Tick, wait tick_seconds, and again, until `stop` is set; start, stop and alarms are put on record."""
+        self._ledger.note(Action.MONITOR_START, **start_facts(self._settings))
         while not self._stop.is_set():
             self.step()
-            self.look_at_ledgers()
+            self._ledger.settle()
             self._stop.wait(self._settings.tick_seconds)
+        self._ledger.note(Action.MONITOR_STOP)
+        self._ledger.settle()
 
     def step(self) -> list[Ticked]:
         """One tick and the reports that are due after it; whatever fails is counted and logged."""
@@ -65,18 +71,6 @@ class Loop:
         else:
             return ticked
         return []
-
-    def look_at_ledgers(self) -> None:
-        """Judge what is new in the ledgers; whatever fails is counted and logged, and read again next time."""
-        failed = self._metrics.security_failures
-        try:
-            self._security.tick(self._clock(), should_stop=self._stop.is_set)
-        except DatabaseUnavailableError as exc:
-            failed.labels(Outcome.DATABASE_ERROR.value).inc()
-            logger.warning("ledgers_not_read outcome=database_error: %s", exc)
-        except Exception:
-            failed.labels(Outcome.ERROR.value).inc()
-            logger.exception("ledgers_not_read outcome=error")
 
     def _report_due(self, ticked: Sequence[Ticked]) -> None:
         every = timedelta(hours=self._settings.report_every_hours)
@@ -97,7 +91,8 @@ class Loop:
                 return
             self._tried[name] = now
             try:
-                report = publish_report(
+                report = record_report(
+                    self._ledger,
                     engine,
                     judgement,
                     settings=self._settings,

@@ -1,8 +1,13 @@
-"""What the commands print: results on standard output, as JSON values or lines of text."""
+"""What the commands print: results on standard output, as JSON values or lines of text; progress on standard error."""
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from monitor.jobs.reference import StoredReference
 from monitor.jobs.tick import Ticked
@@ -73,3 +78,15 @@ def print_report(published: Report, folder: Path, *, as_json: bool) -> None:
 def print_json(value: object) -> None:
     """One JSON value on one line."""
     print(json.dumps(value, ensure_ascii=False))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int], None]]:
+    """A line on standard error that shows a count and the time; nothing where that is not a terminal."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what)
+        yield lambda count: bar.update(task, description=f"{count} {what}")

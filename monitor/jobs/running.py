@@ -1,6 +1,8 @@
-"""Running the endless loops of `monitor run` until the process is told to stop."""
+"""Running the endless loops of `monitor run` until the process is told to stop, and its log."""
 
+import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 
@@ -18,3 +20,13 @@ def run_until_signal(loops: Mapping[str, Callable[[], None]], stop: threading.Ev
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def log_to_stderr() -> None:
+    """The lines of this process, each with its time."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",  # with its zone, to be laid beside the ledger's UTC
+    )

@@ -168,6 +168,15 @@ def list_transitions(
     return [_transition(row) for row in connection.execute(query)][::-1]
 
 
+def list_transitions_after(
+    connection: Connection, after_id: int, *, limit: int
+) -> list[tuple[int, AlarmTransition]]:
+    """Changes of all alarms behind an id, with their ids, in the order in which they were stored; at most limit."""
+    table = alarm_transitions
+    query = select(table).where(table.c.id > after_id).order_by(table.c.id).limit(limit)
+    return [(row.id, _transition(row)) for row in connection.execute(query)]
+
+
 def insert_report(connection: Connection, report: Report) -> None:
     """Make a report known; its files are in place already."""
     connection.execute(

@@ -1,16 +1,23 @@
 """Fixtures of the monitor's tests: a model in production, samples with and without drift."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from gateway.store.database import write_transaction
+from gateway.store.queries.audit import load_audit_records
 from gateway.store.queries.models import insert_model_version, promote_version
 from gateway.store.queries.samples import insert_samples
 from gateway.store.records import ModelVersion, Sample, Stage
+from monitor.jobs.ledger import OwnLedger
+from monitor.metrics import MonitorMetrics
 from monitor.settings import MonitorSettings
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -18,10 +25,42 @@ AddSamples = Callable[..., datetime]
 
 
 @pytest.fixture
-def settings(engine: Engine) -> MonitorSettings:
-    """Defaults over the test's database, with a small window so that few samples do."""
+def settings(engine: Engine, tmp_path: Path) -> MonitorSettings:
+    """Defaults over the test's database, with a small window so that few samples do; no ledger is begun."""
     url = engine.url.render_as_string(hide_password=False)
-    return MonitorSettings(database_url=url, window_samples=60, min_window_samples=30)
+    return MonitorSettings(
+        database_url=url,
+        window_samples=60,
+        min_window_samples=30,
+        audit_key_file=tmp_path / "monitor-ledger.key",
+    )
+
+
+@pytest.fixture
+def begun(settings: MonitorSettings) -> MonitorSettings:
+    """The same with the monitor's ledger begun."""
+    own_ledger(settings).begin()
+    return settings
+
+
+def own_ledger(settings: MonitorSettings, metrics: MonitorMetrics | None = None) -> OwnLedger:
+    """The monitor's ledger as a process opens it."""
+    metrics = metrics or MonitorMetrics(CollectorRegistry())
+    return OwnLedger(settings=settings, metrics=metrics, clock=lambda: datetime.now(UTC))
+
+
+@pytest.fixture
+def recorded(engine: Engine) -> Callable[[], list[dict[str, Any]]]:
+    """The bodies of the monitor's own records but for its beginning, in order."""
+
+    def load() -> list[dict[str, Any]]:
+        with engine.connect() as connection:
+            records = load_audit_records(connection, "monitor", limit=10_000)
+        bodies = [json.loads(record.body) for record in records]
+        assert "audit.create" == bodies[0]["action"]
+        return bodies[1:]
+
+    return load
 
 
 @pytest.fixture

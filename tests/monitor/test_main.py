@@ -23,16 +23,17 @@ pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def environment(engine: Engine, settings: MonitorSettings, tmp_path: Path) -> dict[str, str]:
-    """The test's database, a short window, a metrics port that is free."""
+def environment(engine: Engine, begun: MonitorSettings, tmp_path: Path) -> dict[str, str]:
+    """The test's database with the monitor's ledger, a short window, a metrics port that is free."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
     return {
         **kept,
-        "MONITOR_DATABASE_URL": settings.database_url,
+        "MONITOR_DATABASE_URL": begun.database_url,
         "MONITOR_WINDOW_SAMPLES": "60",
         "MONITOR_METRICS_PORT": "0",
         "MONITOR_TICK_SECONDS": "0.2",
         "MONITOR_REPORTS_FOLDER": str(tmp_path / "reports"),
+        "MONITOR_AUDIT_KEY_FILE": str(begun.audit_key_file),
     }
 
 

@@ -29,6 +29,17 @@ def test_every_metric_has_its_name() -> None:
         "monitor_tick_duration_seconds",
         "monitor_reports_total",
         "monitor_build_info",
+        "monitor_security_findings_total",
+        "monitor_security_forgotten_total",
+        "monitor_security_records_total",
+        "monitor_security_lag_records",
+        "monitor_security_last_look_timestamp_seconds",
+        "monitor_security_failures_total",
+        "monitor_witness_size",
+        "monitor_witness_last_checkpoint_timestamp_seconds",
+        "monitor_witness_last_look_timestamp_seconds",
+        "monitor_witness_failures_total",
+        "monitor_audit_records_total",
     }
 
 

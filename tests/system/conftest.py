@@ -52,6 +52,7 @@ class Running:
             "GATEWAY_TLS_KEY_FILE": str(home / "certs" / "server.key"),
             "MONITOR_DATABASE_URL": self.facts["database_url"],
             "MONITOR_REPORTS_FOLDER": self.facts["reports_folder"],
+            "MONITOR_AUDIT_KEY_FILE": str(home / "keys" / "monitor-ledger.key"),
             "MONITOR_WITNESS_FOLDER": str(home / "witness"),
             "MONITOR_WITNESS_KEY_FILE": str(home / "keys" / "witness.key"),
         }

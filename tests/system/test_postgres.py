@@ -80,6 +80,7 @@ def test_both_processes_work_on_postgresql(
         "1",
     ]
     run(environment, *seal, "--signer", signer, "--promote")
+    run(environment, "monitor", "ledger", "create")
     run(environment, "monitor", "reference", "--from", "dataset", str(conveyor / "reference.jsonl"))
     with serving(environment) as port, running.client() as client:
         for _ in range(40):

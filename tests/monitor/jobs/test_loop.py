@@ -1,14 +1,17 @@
 """The loop survives what fails, reports when due, and stops at once."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
+from gateway.audit.details import parse_detail
 from gateway.store.database import open_database, write_transaction
 from gateway.store.tables import metadata
 from monitor.jobs.judging import read_watched_models
@@ -18,6 +21,7 @@ from monitor.metrics import MonitorMetrics
 from monitor.records import Report
 from monitor.settings import MonitorSettings
 from monitor.tables.queries import insert_report
+from tests.monitor.conftest import own_ledger
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 Promote = Callable[[str], None]
@@ -31,12 +35,14 @@ class Looped:
         self.now = NOW
         self.stop = threading.Event()
         self.registry = CollectorRegistry()
+        metrics = MonitorMetrics(self.registry)
         self.loop = Loop(
             settings=settings,
-            metrics=MonitorMetrics(self.registry),
+            metrics=metrics,
             environment={},
             clock=lambda: self.now,
             stop=self.stop,
+            ledger=own_ledger(settings, metrics),
         )
 
     def ticks(self, outcome: str) -> float | None:
@@ -174,6 +180,7 @@ def _judged(
         (model,) = read_watched_models(connection, settings)
     store_reference(engine, collect_stored(engine, model, newest=200), now=now)
     add_samples(60)
+    own_ledger(settings).begin()
     update = {"report_every_hours": 24.0, "reports_folder": reports_folder}
     return Looped(settings.model_copy(update=update))
 
@@ -189,3 +196,38 @@ def _report(created_at: datetime) -> Report:
         html_file="a.html",
         json_file="a.json",
     )
+
+
+def test_a_report_that_cannot_be_recorded_is_not_made(
+    engine: Engine,
+    settings: MonitorSettings,
+    promote: Promote,
+    add_samples: AddSamples,
+    tmp_path: Path,
+) -> None:
+    """Judging goes on, and it is tried again an hour later."""
+    looped = _judged(engine, settings, promote, add_samples, tmp_path / "reports")
+    settings.audit_key_file.unlink()
+    (ticked,) = looped.loop.step()
+    assert ticked.alarm is not None
+    assert 1.0 == looped.reports("failed")
+    assert not (tmp_path / "reports").exists()
+    assert 0.0 == looped.ticks("error")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_start_and_stop_are_on_record(
+    begun: MonitorSettings, recorded: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """With what it was told, and who runs it."""
+    looped = Looped(begun.model_copy(update={"tick_seconds": 3600.0}))
+    thread = threading.Thread(target=looped.loop.run)
+    thread.start()
+    while not recorded():
+        time.sleep(0.01)
+    looped.stop.set()
+    thread.join(timeout=10)
+    start, stop = recorded()
+    assert ("monitor.start", "monitor.stop") == (start["action"], stop["action"])
+    assert ("operating-system", "monitor") == (start["issuer"], start["client_id"])
+    assert {"configuration", "version", "ledger"} == set(parse_detail(start["detail"]))

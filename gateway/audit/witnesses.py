@@ -189,6 +189,9 @@ def begin_missing_file(
     """Begin a witness file that is not there; say, in log and ledger, so, or that one that was kept is gone."""
     path = str(file.path)
     was_begun = _was_begun(history, path)
+    if _is_there(file):
+        # Another process of this moment has begun it, and said so.
+        return
     # Before the record, so that no other process of this moment takes the file for one that was taken away.
     is_begun = _begin(history, file)
     if was_begun:
@@ -220,6 +223,13 @@ def _was_begun(history: LedgerHistory, path: str) -> bool:
         # What cannot be read is verify's to find; here it only decides how loudly something is said.
         return True
     return any(parse_detail(detail).get("file") == (path,) for detail in details)
+
+
+def _is_there(file: WitnessFile) -> bool:
+    try:
+        return file.read() is not None
+    except (WitnessUnavailableError, WitnessDisagreementError):
+        return False
 
 
 def _begin(history: LedgerHistory, file: WitnessFile) -> bool:

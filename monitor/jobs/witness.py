@@ -77,6 +77,11 @@ class Witness:
         self._cosigner = _cosigner(settings)
         self._logged: set[tuple[str, DisagreementKind]] = set()
 
+    @property
+    def verifier(self) -> Verifier | None:
+        """What verifies its cosignatures; None without a key."""
+        return None if self._cosigner is None else self._cosigner.verifier
+
     def look(self, now: datetime, *, may_clear: bool = False) -> tuple[list[Looked], Alarm]:
         """Look at every ledger as of now; what was found of each, and the alarm.
 

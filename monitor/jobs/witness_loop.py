@@ -80,13 +80,19 @@ def look_once(
     return witness.look(now, may_clear=acknowledged is not None or forgotten is not None)
 
 
-def print_looked(looked: list[Looked], alarm: Alarm, *, as_json: bool) -> None:
-    """What one look found, for people or programs."""
+def print_looked(
+    looked: list[Looked], alarm: Alarm, *, as_json: bool, witness: Verifier | None = None
+) -> None:
+    """What one look found, for people or programs. witness: what verifies the cosignatures, for who checks proofs."""
     if as_json:
-        print_json({"alarm": alarm.state.value, "ledgers": [_described(each) for each in looked]})
+        ledgers = [_described(each) for each in looked]
+        key = None if witness is None else witness.line()
+        print_json({"alarm": alarm.state.value, "witness": key, "ledgers": ledgers})
         return
     for each in looked:
         print("\n".join(_lines(each)))
+    if witness is not None:
+        print(f"cosigned as {witness.line()}")
     print(f"alarm {alarm.name}: {alarm.state.value} since {alarm.since:%Y-%m-%d %H:%M:%S} UTC")
 
 

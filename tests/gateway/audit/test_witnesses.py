@@ -20,8 +20,8 @@ from gateway.audit.keys import create_ledger_key, load_ledger_signer
 from gateway.audit.notes import Verifier
 from gateway.audit.opened import open_audit_log
 from gateway.audit.places import WitnessDisagreementError, WitnessUnavailableError
-from gateway.audit.witness_file import read_witness_file
-from gateway.audit.witnesses import Witnesses
+from gateway.audit.witness_file import WitnessFile, read_witness_file
+from gateway.audit.witnesses import Witnesses, begin_missing_file
 from gateway.audit.writer import AuditLog
 from gateway.commands.opening import utc_now
 from gateway.errors import AuditUnavailableError, Code, LedgerError, SettingsError
@@ -150,6 +150,18 @@ def test_a_file_of_another_name_is_a_beginning(
     moved = settings.model_copy(update={"audit_witness_file": str(tmp_path / "moved")})
     command(sqlite_engine, moved)
     assert ["answered", "answered"] == [r["outcome"] for r in witness_records(sqlite_engine)]
+
+
+def test_two_that_begin_it_at_once_are_no_loss(
+    sqlite_engine: Engine, settings: GatewaySettings
+) -> None:
+    """The second has seen that it is missing, and finds it begun and on record."""
+    audit = open_audit_log(sqlite_engine, settings)
+    history = LedgerHistory(sqlite_engine, _verifier(settings))
+    file = WitnessFile(witness_file(settings), history=history)
+    begin_missing_file(audit, history, file, now=utc_now())
+    assert audit.close()
+    assert ["answered"] == [record["outcome"] for record in witness_records(sqlite_engine)]
 
 
 def test_without_a_witness_nothing_is_written(

@@ -2,8 +2,8 @@
 
 Rules: what a look stores is stored with the cursors in one transaction, or read again. What the rules hold is stored
 nowhere: after a start, or a look that failed, the records of their longest window are read again, and what they hit is
-dropped, for it was stored then. A look takes at most half of the time between two, so that drift is judged in between;
-what is left over is shown as lag.
+dropped, for it was stored then. A look takes at most the time between two, so that it is shown how far it came; what
+is left over is the lag.
 """
 
 import logging
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 # Judged before it is stored; what a crash makes to be read again.
 BATCH_RECORDS = 10_000
-_SHARE_OF_TICK = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,12 @@ class SecurityWatch:
         self._following: Following | None = None
         self._forgotten: dict[Rule, int] = {}
 
-    def tick(self, now: datetime, *, should_stop: Callable[[], bool] = lambda: False) -> Look:
+    def look(self, now: datetime, *, should_stop: Callable[[], bool] = lambda: False) -> Look:
         """Judge what is new as of now.
 
         Raises DatabaseUnavailableError; what was stored before it stays, the rest is read again.
         """
-        deadline = self._monotonic() + _SHARE_OF_TICK * self._settings.tick_seconds
+        deadline = self._monotonic() + self._settings.tick_seconds
         following, self._following = self._following, None
         try:
             with opened_database(self._settings.database_url) as engine:

@@ -9,6 +9,7 @@ from datetime import datetime
 from threading import Event
 from typing import Any
 
+from gateway.audit.notes import Verifier
 from monitor.jobs.printing import print_json
 from monitor.jobs.witness import Looked, Witness
 from monitor.metrics import MonitorMetrics

@@ -1,6 +1,6 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-path bench-runner bench-obfuscation \
+.PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-export bench-path bench-runner bench-obfuscation \
 	torture-audit torture-edge torture-images torture-promotion torture-tls installed
 
 EVERYTHING = reports seal postgres onnxruntime pkcs11 redis dev
@@ -11,6 +11,7 @@ help:
 	@echo 'make test        installs everything and runs every check and test'
 	@echo 'make bench-audit  what appending to the ledger, verifying and proving cost'
 	@echo 'make bench-auth  what authentication, authorisation and limits add to a request'
+	@echo 'make bench-export  exporting a million records, and that its memory is bounded'
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
 	@echo 'make bench-obfuscation  what obfuscating a model changes (nothing) and costs'
@@ -52,6 +53,9 @@ bench-audit: installed
 
 bench-auth: installed
 	@.venv/bin/python benchmarks/authentication.py
+
+bench-export: installed
+	@.venv/bin/python benchmarks/export.py
 
 bench-path: installed
 	@.venv/bin/python benchmarks/path.py

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gateway.audit.ocsf import ACTIVITIES, SCHEMA_VERSION, activity_of, ocsf_eve
 from gateway.errors import Code
 from tests.ocsf_schema import Schema
 
+README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
 TIME = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 PLACE: dict[str, Any] = {
     "origin": "gw-1", "position": 7, "leaf_hash": b"\x0a" * 32, "product_version": "9.9",
@@ -75,6 +77,20 @@ def values_of(event: Any) -> list[Any]:
 def test_every_action_has_its_class() -> None:
     """A new action needs a decision."""
     assert set(Action) == set(ACTIVITIES)
+
+
+def test_the_readme_has_the_mapping() -> None:
+    """A row a class and activity, with its actions."""
+    rows = re.findall(r"^\| [\w ]+ (\d{4}) \| (\w+) (\d+) \| (`.*) \|$", README, re.MULTILINE)
+    listed = {
+        action: (int(class_uid), name, int(activity_id))
+        for class_uid, name, activity_id, actions in rows
+        for action in re.findall(r"`([a-z.]+)`", actions)
+    }
+    assert listed == {
+        action.value: (activity.ocsf_class.uid, activity.name, activity.id)
+        for action, activity in ACTIVITIES.items()
+    }
 
 
 def test_the_version_is_the_schemas(schema: Schema) -> None:

@@ -21,7 +21,7 @@ from gateway.audit.writer import AuditLog
 from gateway.errors import AuditUnavailableError
 from gateway.settings import GatewaySettings
 from gateway.store.database import open_database, write_transaction
-from gateway.store.queries.audit import load_newest_records
+from gateway.store.queries.audit_search import RecordSearch, search_records
 
 if TYPE_CHECKING:
     from benchmarks.ledger_worker import begin, event, find_lost, opened, settings_in
@@ -164,8 +164,9 @@ def _recovers(audit: AuditLog, acknowledged: dict[int, str]) -> bool:
 
 
 def _is_outage_recorded(engine: Engine, origin: str) -> bool:
+    search = RecordSearch(is_newest_first=True, origin=origin, action="audit.outage")
     with engine.connect() as connection:
-        return bool(load_newest_records(connection, origin, containing='"audit.outage"', limit=1))
+        return bool(search_records(connection, search, None, limit=1))
 
 
 if __name__ == "__main__":

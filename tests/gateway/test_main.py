@@ -20,7 +20,8 @@ COMMANDS = {
     "models rollback", "models retire", "models traffic", "keys create",
     "keys list", "keys rotate",
     "token issue", "token revoke", "token denied", "token restore",
-    "audit create", "audit show", "audit verify", "audit pseudonym", "db upgrade", "samples image",
+    "audit create", "audit verify", "audit query", "audit proof", "audit key", "audit check", "audit export",
+    "audit pseudonym", "db upgrade", "samples image",
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def in_empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for field, value in gateway_overrides(layout_of(tmp_path)).items():
         monkeypatch.setenv(f"GATEWAY_{field.upper()}", str(value))
     monkeypatch.setenv("GATEWAY_MODEL_NAME", "belt")
+    layout_of(tmp_path).witness.mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -101,9 +103,14 @@ def test_a_home_is_made_used_and_checked_by_commands(
     assert capsys.readouterr().out.count(".") == 2
 
     assert run(monkeypatch, "audit", "verify") == 0
-    assert capsys.readouterr().out.startswith("gateway: 7 records, all good")
-    assert run(monkeypatch, "audit", "show", "--newest", "1") == 0
+    assert capsys.readouterr().out.startswith("gateway: 8 records, all good")
+    assert run(monkeypatch, "audit", "query", "--action", "audit.verify") == 0
     assert "  audit.verify  answered  " in capsys.readouterr().out
+    assert run(monkeypatch, "audit", "key") == 0
+    Path("ledger.vkey").write_text(capsys.readouterr().out)
+    assert run(monkeypatch, "audit", "proof", "1", "--out", "1.tlog-proof") == 0
+    assert run(monkeypatch, "audit", "check", "1.tlog-proof", "--key", "ledger.vkey") == 0
+    assert capsys.readouterr().out.startswith("proved: record 1 of gateway, by its checkpoint of ")
     _change_a_record(in_empty_home / "gatewatch.db")
     assert run(monkeypatch, "audit", "verify") == 1
     assert "gateway: record 2 is bad: " in capsys.readouterr().err
@@ -176,6 +183,10 @@ def _change_a_record(database: Path) -> None:
         (["token", "restore", "7"], 2, "--why"),
         (["token", "restore", "7", "--why", ""], 2, "--why"),
         (["token", "denied"], 1, "create it with `gateway db upgrade`"),
+        (["audit", "query", "--outcome", "ok"], 2, "outcome: known are admitted, answered"),
+        (["audit", "query", "--limit", "1001"], 2, "limit: a whole number from 1 to 1000"),
+        (["audit", "check", "absent"], 2, "--key"),
+        (["audit", "check", "absent", "--key", "absent"], 1, "[proof_invalid]"),
         (["nonsense"], 2, "nonsense"),
         (["models", "traffic", "belt", "2", "all"], 2, "'all' is none of none, shadow, canary"),
         (["models", "traffic", "belt", "2", "canary"], 2, "--share"),

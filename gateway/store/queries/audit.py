@@ -108,22 +108,6 @@ def load_leaf_hashes(
     return [(position, leaf_hash) for position, leaf_hash in rows]
 
 
-def load_newest_records(
-    connection: Connection, origin: str, *, containing: str = "", limit: int
-) -> Sequence[AuditRecord]:
-    """The last records whose body contains a text, at most limit, in the order of their positions.
-
-    Raises ValueError if a stored value has another type than its column.
-    """
-    table = audit_records
-    query = select(table).where(table.c.origin == origin)
-    if containing:
-        # SQLite's LIKE takes capitals for small letters, so the exact comparison follows.
-        query = query.where(table.c.body.contains(containing, autoescape=True))
-    rows = connection.execute(query.order_by(table.c.position.desc()).limit(limit)).all()
-    return [record for record in map(audit_record, reversed(rows)) if containing in record.body]
-
-
 def count_other_ledgers(
     connection: Connection, origin: str, *, limit: int
 ) -> Sequence[tuple[object, int]]:

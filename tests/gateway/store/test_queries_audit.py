@@ -14,7 +14,6 @@ from gateway.store.queries.audit import (
     list_positions,
     load_audit_records,
     load_leaf_hashes,
-    load_newest_records,
     lock_ledger,
 )
 from gateway.store.records import AuditRecord
@@ -88,14 +87,6 @@ def test_lock_holds_others_off_until_the_transaction_ends(postgres_engine: Engin
             assert not done.wait(0.2)
         waiter.result(20)
     assert done.is_set()
-
-
-def test_the_newest_records_come_in_order(filled: Engine) -> None:
-    """All, or those that contain a text as it is: no wildcard, no capital for a small letter."""
-    with filled.connect() as connection:
-        assert load_newest_records(connection, "a", limit=2) == [record(3), record(4)]
-        for text, found in {'{"n":3}': [record(3)], '{"N":3}': [], '{"_":3}': [], "%3": []}.items():
-            assert load_newest_records(connection, "a", containing=text, limit=9) == found
 
 
 def test_leaf_hashes_come_in_order(filled: Engine) -> None:

@@ -1,7 +1,7 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
 .PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-export bench-path bench-runner bench-obfuscation \
-	torture-audit torture-edge torture-images torture-promotion torture-tls installed
+	tamper-audit torture-audit torture-edge torture-images torture-promotion torture-tls installed
 
 EVERYTHING = reports seal postgres onnxruntime pkcs11 redis dev
 
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
 	@echo 'make bench-obfuscation  what obfuscating a model changes (nothing) and costs'
+	@echo 'make tamper-audit  10,000 tampers with ledgers; each must be seen, and its first bad record named'
 	@echo 'make torture-audit  kills, power cuts and failing storage under the ledger; nothing may be lost'
 	@echo 'make torture-promotion  promotes and rolls back 20 times under load; no request may fail'
 	@echo 'make torture-edge  slow and hostile connections beside a good client'
@@ -65,6 +66,9 @@ bench-runner: installed
 
 bench-obfuscation: installed
 	@.venv/bin/python benchmarks/obfuscation.py
+
+tamper-audit: installed
+	@.venv/bin/python benchmarks/tamper.py
 
 torture-audit: installed
 	@.venv/bin/python benchmarks/audit_torture.py

@@ -67,7 +67,8 @@ class CopyComparison:
             shape = shapes.get(key)
             if shape is not None:
                 head, middle, at, tail, back = shape
-                middle = f'{middle}{time}","request_id":"{request}",'
+                id_text = "null" if request is None else f'"{request}"'
+                middle = f'{middle}{time}","request_id":{id_text},'
                 # Where they stood first, which costs a fraction of looking for them.
                 if (
                     (body.startswith(middle, at) or middle in body)

@@ -6,6 +6,7 @@ more, every record since the last checkpoint that fits can be the bad one, and t
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from itertools import combinations, islice
 
 from gateway.audit.merkle import (
@@ -23,7 +24,9 @@ from gateway.audit.verify_tree import Disagreement
 _BLOCK = 1 << STORED_HEIGHT
 # A fraction of a second of hashing; searches that would need more are not finished.
 _MAX_HASHES = 400_000
-_MAX_DISPLACED = 64
+_MAX_DISPLACED = 16
+# Concurrent calls stand a few places from the order of their times anyway.
+_NEAR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ def locate(found: Disagreement, leaves: Leaves, *, stored_blocks: Mapping[int, o
     if pair is not None:
         first, other = start + pair[0], start + pair[1]
         why = f"it and record {other} changed places"
+        if pair == (count - 1, count):
+            why += ", or it was put in and the ones after it moved"
         return Fault(first, FaultKind.REORDERED, why, first)
     extra = _inserted(found, leaves)
     if extra is not None:
@@ -76,13 +81,13 @@ def _exchanged(found: Disagreement, leaves: Leaves) -> Iterator[tuple[int, int]]
 
 
 def _pairs(leaves: Leaves, count: int) -> Iterator[tuple[int, int]]:
-    # Likely ones first: records stand nearly in the order of their times.
+    # Likely ones first: records stand nearly in the order of their times, so two that changed places stand out.
     if all(type(time) is str for time in leaves.times):
         places = sorted(range(len(leaves.times)), key=lambda place: str(leaves.times[place]))
-        displaced = [place for rank, place in enumerate(places) if rank != place]
-        if len(displaced) <= _MAX_DISPLACED:
-            yield from (pair for pair in combinations(sorted(displaced), 2) if pair[0] < count)
-    for distance in range(1, len(leaves.hashes)):
+        displaced = [(abs(rank - place), place) for rank, place in enumerate(places)]
+        far = sorted(place for distance, place in nlargest(_MAX_DISPLACED, displaced) if distance)
+        yield from (pair for pair in combinations(far, 2) if pair[0] < count)
+    for distance in range(1, _NEAR + 1):
         for first in range(min(count, len(leaves.hashes) - distance)):
             yield first, first + distance
 

@@ -185,6 +185,8 @@ def _claims(
     return sorted([*held, *stored], key=_order)
 
 
-def _order(claim: Claim | BadClaim) -> tuple[int, bool]:
-    is_held = isinstance(claim, Claim) and claim.holder is Holder.WITNESS
-    return claim.size, not is_held
+def _order(claim: Claim | BadClaim) -> tuple[int, int]:
+    # At one size first what is bad in itself, and the ledger's own last: whether others agree is known by then.
+    if isinstance(claim, BadClaim):
+        return claim.size, 0
+    return claim.size, 1 if claim.holder is Holder.WITNESS else 2

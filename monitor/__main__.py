@@ -17,12 +17,17 @@ from typing import Annotated
 
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
-from sqlalchemy import Engine
 
 from gateway.store.environment import EnvironmentInvalidError, read_environment
-from gateway.store.records import ModelVersion
+from monitor.jobs.acknowledging import record_acknowledgement
+from monitor.jobs.collecting import collect_dataset
 from monitor.jobs.database import opened_database
-from monitor.jobs.judging import ReferenceCache, judge, read_watched_models
+from monitor.jobs.judging import (
+    ReferenceCache,
+    find_watched_model,
+    judge,
+    why_none_is_watched,
+)
 from monitor.jobs.ledger import OwnLedger
 from monitor.jobs.loop import Loop
 from monitor.jobs.printing import (
@@ -34,14 +39,10 @@ from monitor.jobs.printing import (
     tick_line,
 )
 from monitor.jobs.recording import record_reference, record_report
-from monitor.jobs.reference import (
-    Collected,
-    collect_lines,
-    collect_stored,
-    open_lines,
-    require_enough_images,
-)
+from monitor.jobs.reference import collect_stored
 from monitor.jobs.running import log_to_stderr, run_until_signal
+from monitor.jobs.security_loop import SecurityLoop
+from monitor.jobs.security_status import describe_ledgers, ledger_lines, read_ledger_status
 from monitor.jobs.status import describe_status, read_status, status_lines
 from monitor.jobs.tick import Watch
 from monitor.jobs.witness import Witness
@@ -53,6 +54,7 @@ from monitor.records import (
     InputError,
     MonitorError,
     NotReadyError,
+    Rule,
 )
 from monitor.reports.render import require_report_tools
 from monitor.settings import MonitorSettings, read_settings
@@ -137,8 +139,14 @@ def run(
         stop=stop,
         ledger=ledger,
     )
+    security = SecurityLoop(settings=settings, metrics=metrics, clock=_utc_now, stop=stop)
+    loops = {
+        "monitor-loop": loop.run,
+        "monitor-witness": witness.run,
+        "monitor-security": security.run,
+    }
     try:
-        run_until_signal({"monitor-loop": loop.run, "monitor-witness": witness.run}, stop)
+        run_until_signal(loops, stop)
     finally:
         server.shutdown()
         server.server_close()
@@ -166,7 +174,7 @@ def tick(
     ticked = watch.tick(_utc_now())
     _ledger(settings).settle()
     if not ticked:
-        raise NotReadyError(_no_model(settings))
+        raise NotReadyError(why_none_is_watched(settings))
     if as_json:
         print_json({"models": [describe_tick(each) for each in ticked]})
     else:
@@ -217,11 +225,10 @@ def reference(
         ledger.check(engine)
         if path is None:
             collected = collect_stored(
-                engine, _one_model(engine, settings), newest=newest, force=force
+                engine, find_watched_model(engine, settings), newest=newest, force=force
             )
         else:
-            collected = _collect_dataset(path)
-            _require_asked_model(collected, settings)
+            collected = collect_dataset(path, settings)
         stored = record_reference(ledger, engine, collected, now=_utc_now())
     print_reference(stored, as_json=as_json)
 
@@ -237,7 +244,7 @@ def report(*, model: ModelName = None, as_json: AsJson = False) -> None:
     settings = _settings(model)
     require_report_tools()
     with opened_database(settings.database_url) as engine:
-        watched = _one_model(engine, settings)
+        watched = find_watched_model(engine, settings)
         with engine.connect() as connection:
             judgement = judge(
                 connection, watched, settings=settings, find_reference=ReferenceCache()
@@ -257,19 +264,46 @@ def report(*, model: ModelName = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
-    """Show what is known about each watched model; changes nothing.
+    """Show what is known about each watched model, and what was found in the ledgers; changes nothing.
 
     Example: `monitor status --json | jq '.models[].alarm.state'`
     """
     settings = _settings(model)
     with opened_database(settings.database_url) as engine:
         statuses = read_status(engine, settings)
-    if not statuses:
-        raise NotReadyError(_no_model(settings))
+        ledgers = read_ledger_status(engine)
+    if not (statuses or ledgers.alarms):
+        raise NotReadyError(why_none_is_watched(settings))
     if as_json:
-        print_json(describe_status(statuses))
-    else:
-        print("\n".join(status_lines(statuses, settings=settings, now=_utc_now())))
+        print_json(describe_status(statuses) | {"ledgers": describe_ledgers(ledgers)})
+        return
+    lines = status_lines(statuses, settings=settings, now=_utc_now())
+    print("\n".join(lines or [why_none_is_watched(settings)]))
+    print("\n".join(ledger_lines(ledgers)))
+
+
+@app.command()
+def acknowledge(
+    rule: Annotated[Rule, typer.Argument(help="The alarm, as `monitor status` names it.")],
+    *,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Only the finding on this; default all of it.")
+    ] = None,
+    why: Annotated[str, typer.Option("--why", help="For the record.")] = "",
+) -> None:
+    """Take what a rule found in the ledgers as known: it is closed, and the alarm clears if nothing is left.
+
+    What goes on after that is found again.
+
+    Example: `monitor acknowledge key_new --why "the issuer changed its keys"`
+    """
+    settings = _settings()
+    with opened_database(settings.database_url) as engine:
+        closed = record_acknowledgement(
+            _ledger(settings), engine, rule, key, why=why, now=_utc_now()
+        )
+    for finding in closed:
+        print(f"{rule.value}: closed {finding.key}: {finding.words}")
 
 
 @ledger_commands.command("create")
@@ -348,41 +382,6 @@ def _metrics(registry: CollectorRegistry) -> MonitorMetrics:
     except PackageNotFoundError:  # run from a source tree that was not installed
         metrics.build_info.labels("unknown").set(1)
     return metrics
-
-
-def _collect_dataset(path: str) -> Collected:
-    source = "standard input" if path == "-" else path
-    require_enough_images(path)
-    with (
-        progress("samples read") as advance,
-        open_lines(path, standard_input=sys.stdin) as lines,
-    ):
-        return collect_lines(lines, source=source, on_progress=advance)
-
-
-def _require_asked_model(collected: Collected, settings: MonitorSettings) -> None:
-    if settings.model_name not in ("", collected.model_name):
-        raise InputError(
-            f"the samples were made by {collected.model_name}, not by {settings.model_name}"
-        )
-
-
-def _one_model(engine: Engine, settings: MonitorSettings) -> ModelVersion:
-    with engine.connect() as connection:
-        models = read_watched_models(connection, settings)
-    if not models:
-        raise NotReadyError(_no_model(settings))
-    if len(models) > 1:
-        names = ", ".join(model.name for model in models)
-        raise InputError(
-            f"several models are in production ({names}): name one with --model NAME or MONITOR_MODEL_NAME"
-        )
-    return models[0]
-
-
-def _no_model(settings: MonitorSettings) -> str:
-    what = f"no version of {settings.model_name}" if settings.model_name else "no model"
-    return f"{what} is in production: promote one with `gateway models promote`"
 
 
 def _exit_code(exc: MonitorError) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from gateway.store.queries.models import list_model_versions
 from gateway.store.records import ModelVersion, Stage
@@ -12,7 +12,7 @@ from monitor.alarms import Observation
 from monitor.drift.diagnosis import diagnose, drifted_features
 from monitor.drift.features import watched_features
 from monitor.drift.ks import score_features
-from monitor.records import FeatureScore, Reference, Window
+from monitor.records import FeatureScore, InputError, NotReadyError, Reference, Window
 from monitor.settings import MonitorSettings
 from monitor.tables.queries import find_last_judged, find_reference_id, read_reference_row
 from monitor.windows.content import parse_reference
@@ -78,6 +78,26 @@ def read_watched_models(connection: Connection, settings: MonitorSettings) -> li
     """The versions in production: of the model that the settings name, or of all."""
     versions = list_model_versions(connection, name=settings.model_name or None)
     return [version for version in versions if version.stage is Stage.PRODUCTION]
+
+
+def find_watched_model(engine: Engine, settings: MonitorSettings) -> ModelVersion:
+    """The one version that is watched. Raises NotReadyError if there is none, InputError if there are several."""
+    with engine.connect() as connection:
+        models = read_watched_models(connection, settings)
+    if not models:
+        raise NotReadyError(why_none_is_watched(settings))
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        raise InputError(
+            f"several models are in production ({names}): name one with --model NAME or MONITOR_MODEL_NAME"
+        )
+    return models[0]
+
+
+def why_none_is_watched(settings: MonitorSettings) -> str:
+    """What to tell where no version is in production."""
+    what = f"no version of {settings.model_name}" if settings.model_name else "no model"
+    return f"{what} is in production: promote one with `gateway models promote`"
 
 
 def judge(

@@ -11,6 +11,11 @@ from monitor.records import Place, Rule
 from monitor.security.findings import Hit
 from monitor.security.seen import SeenRecord
 
+# These may tell afterwards, when they could not be written at once.
+_LATE = frozenset(
+    {Action.AUDIT_OUTAGE, Action.ALARM_CHANGE, Action.MONITOR_START, Action.MONITOR_STOP}
+)
+
 
 class Clocks:
     """The newest time of each ledger so far; there are as many as there are ledgers."""
@@ -22,8 +27,7 @@ class Clocks:
 
     def observe(self, record: SeenRecord, *, now_seconds: float) -> Sequence[Hit]:
         """A hit where the time of a record cannot be right. now_seconds: by the monitor's clock."""
-        # These tell afterwards when records could not be written.
-        if record.action == Action.AUDIT_OUTAGE:
+        if record.action in _LATE:
             return ()
         origin, at = record.place.origin, record.at_seconds
         newest, where = self._newest.get(origin, (at, record.place))

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from gateway.audit.events import Action, AuditEvent
 from monitor.records import Place, Rule
 from monitor.security.clocks import Clocks
@@ -65,7 +67,11 @@ def test_ledgers_have_clocks_of_their_own() -> None:
     assert [] == hits([call(at(1000))], [call(at(0))])
 
 
-def test_records_of_an_outage_tell_of_times_before() -> None:
-    """They could not be written then; and they are no newest time."""
-    outage = command(at(-5000), Action.AUDIT_OUTAGE)
-    assert [] == hits([call(at(0)), outage, call(at(1))])
+@pytest.mark.parametrize(
+    "action",
+    [Action.AUDIT_OUTAGE, Action.ALARM_CHANGE, Action.MONITOR_START, Action.MONITOR_STOP],
+)
+def test_what_could_not_be_written_at_once_tells_of_times_before(action: Action) -> None:
+    """It goes back without a jump, and is no newest time."""
+    late = command(at(-5000), action)
+    assert [] == hits([call(at(0)), late, call(at(1))])

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine
 
 from gateway.audit.checkpoints import Checkpoint, open_checkpoint
+from gateway.audit.entries import is_origin
+from gateway.audit.events import printable
 from gateway.audit.export_cursor import Mark
 from gateway.audit.export_lines import Leaf, LineWriter, checked_leaf
 from gateway.audit.merkle import (
@@ -84,7 +86,8 @@ class LedgerExport:
     def measure(self) -> dict[str, tuple[int, int]]:
         """By origin, the position that comes next, and the size up to which records can be given out now.
 
-        Raises LedgerError if a ledger of the order or of a mark is not there, or its checkpoint is none of it.
+        Raises LedgerError if a ledger of the order or of a mark is not there, has a name that none has, or its
+        checkpoint is none of it.
         """
         with self._engine.connect() as connection:
             ledgers = {ledger.origin: ledger for ledger in list_ledgers(connection)}
@@ -92,6 +95,9 @@ class LedgerExport:
         for origin in sorted(chosen):
             if origin not in ledgers:
                 raise _unknown(origin, ledgers)
+            if not is_origin(origin):
+                # Whoever put it there did more than the gateway does, and no cursor can name it.
+                raise _misnamed(origin)
             if origin not in self._readers:
                 mark = self._marks.get(origin)
                 self._readers[origin] = LedgerReader(
@@ -270,12 +276,26 @@ class LedgerReader:
         return lines
 
     def _broken(self, what: str) -> LedgerError:
-        origin = self._ledger.origin
+        origin = _shown(self._ledger.origin)
         message = f"{origin}: {what}; `gateway audit verify` with GATEWAY_AUDIT_ORIGIN={origin} finds the first bad one"
         return LedgerError(Code.LEDGER_BROKEN, message, reason="export")
 
 
 def _unknown(origin: str, ledgers: Mapping[str, AuditLedger]) -> LedgerError:
-    known = ", ".join(sorted(ledgers)) or "none at all"
-    message = f"this database has no ledger {origin}, but {known}: correct --ledger, --cursor or GATEWAY_DATABASE_URL"
+    known = ", ".join(map(_shown, sorted(ledgers))) or "none at all"
+    fix = "correct --ledger, --cursor or GATEWAY_DATABASE_URL"
+    message = f"this database has no ledger {_shown(origin)}, but {known}: {fix}"
     return LedgerError(Code.LEDGER_BROKEN, message, reason="missing")
+
+
+def _misnamed(origin: str) -> LedgerError:
+    message = (
+        f"this database has a ledger {_shown(origin)}, which no gateway began: look into it, and export the others "
+        "with --ledger meanwhile"
+    )
+    return LedgerError(Code.LEDGER_BROKEN, message, reason="misnamed")
+
+
+def _shown(unverified_origin: str) -> str:
+    # Somebody who wrote to the table may have chosen it for the terminal that shows it.
+    return printable(str(unverified_origin), max_characters=128)

@@ -79,8 +79,8 @@ class ExportJournal:
             self._end(Outcome.FAILED, code=Code.CLIENT_GONE, reason=reason)
         except BaseException as exc:
             code, reason = _why(exc)
-            # The database that failed takes no record of it either; what went wrong first is what is told.
-            with suppress(AuditUnavailableError):
+            # What failed may take no record of it either; what went wrong first is what is told.
+            with suppress(GatewayError):
                 self._end(Outcome.FAILED, code=code, reason=reason)
             raise
         else:

@@ -171,6 +171,18 @@ def test_a_ledger_that_is_not_there_is_named(engine: Engine) -> None:
         export_of(engine, marks={"gw-2": Mark(0, b"\x0a" * 32)}).measure()
 
 
+def test_a_ledger_that_no_gateway_began_is_told(engine: Engine, change: Change) -> None:
+    """Its name cannot drive a terminal; the others can be exported."""
+    add(engine, range(2))
+    change("INSERT INTO audit_ledgers SELECT 'a b\x1b[2J', verifier, created_at FROM audit_ledgers")
+    with pytest.raises(LedgerError, match=r"has a ledger a b\\x1b\[2J, which no gateway began"):
+        export_of(engine).measure()
+    order = dataclasses.replace(JSONL, origins=frozenset({"gw-1"}))
+    assert requests(range(2)) == exported(export_of(engine, order).pages())
+    with pytest.raises(LedgerError, match=r"has no ledger x, but a b\\x1b\[2J, gw-1"):
+        export_of(engine, dataclasses.replace(JSONL, origins=frozenset({"x"}))).measure()
+
+
 def test_since_begins_at_the_first_record_of_that_time(engine: Engine) -> None:
     """And leaves out nothing behind it, though the clock jumped back."""
     add(engine, [1, 2, 9, 3, 8, 10])

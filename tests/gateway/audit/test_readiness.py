@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from gateway.audit.readiness import Readiness
 from gateway.audit.writer import AuditLog
 from gateway.errors import AuditUnavailableError
 from gateway.store.tables import audit_records
+from tests.gateway.audit.conftest import ORIGIN
+from tests.gateway.audit.tampering import copied, cut, put_back
+from tests.gateway.ledgers import open_log
 
-ORIGIN = "gatewatch.example/test"
 MakeEvent = Callable[..., AuditEvent]
 
 
@@ -29,20 +31,11 @@ class Clock:
         return self.seconds
 
 
-@pytest.fixture
-def audit_log(engine: Engine) -> Iterator[AuditLog]:
-    """An open audit log."""
-    opened = AuditLog(engine=engine, origin=ORIGIN)
-    yield opened
-    assert opened.close()
-
-
 def readiness_of(engine: Engine, audit_log: AuditLog, monotonic: Clock) -> Readiness:
     """The readiness of one ledger."""
     return Readiness(
         engine=engine,
         audit=audit_log,
-        origin=ORIGIN,
         clock=lambda: datetime(2031, 5, 6, tzinfo=UTC),
         monotonic=monotonic,
     )
@@ -61,7 +54,7 @@ def test_without_its_table_it_is_not_ready(engine: Engine, audit_log: AuditLog) 
 
 def test_with_its_file_deleted_it_is_not_ready(sqlite_engine: Engine, tmp_path: Path) -> None:
     """A pooled connection still reads the file that lost its name."""
-    audit_log = AuditLog(engine=sqlite_engine, origin=ORIGIN)
+    audit_log = open_log(sqlite_engine, ORIGIN)
     (tmp_path / "gatewatch.db").unlink()
     assert not asyncio.run(readiness_of(sqlite_engine, audit_log, Clock()).check())
     assert audit_log.close()
@@ -72,7 +65,7 @@ def test_after_a_failed_record_it_is_not_ready_until_one_is_written(
     make_event: MakeEvent,
 ) -> None:
     """Reading still works; the check itself finds the end of the outage, once, and leaves a record of it."""
-    audit_log = AuditLog(engine=sqlite_engine, origin=ORIGIN)
+    audit_log = open_log(sqlite_engine, ORIGIN)
     clock = Clock()
 
     async def live() -> list[bool]:
@@ -100,6 +93,30 @@ def test_after_a_failed_record_it_is_not_ready_until_one_is_written(
         (body,) = connection.execute(text("SELECT body FROM audit_records")).scalars()
     assert '"reason":"records are written again after a failure"' in body
     assert audit_log.close()
+
+
+def test_a_ledger_that_was_cut_is_not_ready_until_it_is_back(
+    engine: Engine, audit_log: AuditLog, make_event: MakeEvent
+) -> None:
+    """Nothing is written to find that out: the log looks by itself."""
+    clock = Clock()
+    audit_log.append_blocking(make_event())
+    whole = copied(engine)
+
+    async def live() -> list[bool]:
+        readiness = readiness_of(engine, audit_log, clock)
+        with engine.begin() as connection:
+            cut(connection, 0)
+        with pytest.raises(AuditUnavailableError):
+            await audit_log.append(make_event())
+        answers = [await readiness.check()]
+        put_back(engine, whole)
+        await audit_log.checkpoint()
+        clock.seconds = 2
+        answers.append(await readiness.check())
+        return answers
+
+    assert asyncio.run(live()) == [False, True]
 
 
 def test_everybody_who_asks_shares_one_look(engine: Engine, audit_log: AuditLog) -> None:

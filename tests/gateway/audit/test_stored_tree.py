@@ -1,6 +1,6 @@
 """Roots and proofs from what is stored, against RFC 6962 by the book."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import example, given, settings
@@ -20,7 +20,7 @@ SMALL, LARGE = 700, 66_000
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Connection:
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     """A stored ledger of LARGE records."""
     path = tmp_path_factory.mktemp("stored") / "large.db"
     path.touch()
@@ -28,7 +28,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Connection:
     metadata.create_all(engine)
     with engine.begin() as connection:
         store(connection, LARGE)
-    return engine.connect()
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 @given(st.integers(0, SMALL))

@@ -13,7 +13,7 @@ import json
 import statistics
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,6 @@ from sqlalchemy import Engine
 from gateway.admission import build_door
 from gateway.commands.opening import opened_store, utc_now
 from gateway.identity.access import Access, Standing
-from gateway.identity.keysets import KeySet
 from gateway.identity.policy import Permission
 from gateway.identity.principal import Credentials
 from gateway.metrics import GatewayMetrics
@@ -150,7 +149,7 @@ async def _measure(
     return Measured(*cached), Measured(*uncached)
 
 
-async def _record_nothing(_issuer: str, _keyset: KeySet) -> None:
+async def _record_nothing(_issuer: str, _keys: Mapping[str, str]) -> None:
     """The benchmark's issuer is a file."""
 
 

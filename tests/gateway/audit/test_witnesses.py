@@ -257,6 +257,24 @@ def test_a_database_that_fails_is_told_by_what_cannot_be_written(
         command(sqlite_engine, settings)
 
 
+def test_what_could_not_be_compared_at_first_is_before_anything_is_signed(
+    older: Engine, settings: GatewaySettings
+) -> None:
+    """The database failed for a moment at the start; the older copy gets no second history all the same."""
+    with write_transaction(older) as connection:
+        connection.execute(text("ALTER TABLE audit_records RENAME TO away"))
+    audit = open_audit_log(older, settings)
+    with write_transaction(older) as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO audit_records"))
+    before = LedgerHistory(older, _verifier(settings)).newest()
+    with pytest.raises(AuditUnavailableError) as caught:
+        audit.checkpoint_blocking()
+    assert "and 7 were signed" in caught.value.reason
+    assert audit.is_broken
+    assert before == LedgerHistory(older, _verifier(settings)).newest()
+    audit.close()
+
+
 def test_a_gateway_keeps_the_file_up_to_date(
     sqlite_engine: Engine, settings: GatewaySettings
 ) -> None:

@@ -64,6 +64,7 @@ def test_both_processes_work_on_postgresql(
         "MONITOR_DATABASE_URL": postgres_url,
         "GATEWAY_MODELS_FOLDER": str(tmp_path / "models"),
         "GATEWAY_AUDIT_EMERGENCY_FILE": str(tmp_path / "emergency.audit"),
+        "GATEWAY_AUDIT_WITNESS_FILE": str(tmp_path / "gateway.checkpoint"),
         "GATEWAY_METRICS_PORT": str(free_port()),
     }
     conveyor = Path(__file__).resolve().parents[2] / "examples" / "conveyor"
@@ -92,12 +93,12 @@ def test_both_processes_work_on_postgresql(
     engine = open_database(postgres_url)
     with engine.connect() as connection:
         assert 40 == connection.execute(select(func.count()).select_from(samples)).scalar_one()
-    signer = load_ledger_signer(home / "keys" / "ledger.key", origin="gateway")
-    result = verify_ledger(engine, "gateway", verifiers=[signer.verifier])
+    verifier = load_ledger_signer(home / "keys" / "ledger.key", origin="gateway").verifier
+    result = verify_ledger(engine, "gateway", verifiers=[verifier])
     engine.dispose()
     assert result.first_bad is None
-    # One of the beginning, two of sealing, two of promoting, start and stop, two of each call.
-    assert 1 + 4 + 2 + 80 == result.count
+    # Of the beginning and of the witness file, of sealing and promoting, of start and stop, two of each call.
+    assert 2 + 3 + 3 + 5 + 1 + 80 == result.count
 
 
 def test_the_development_command_starts_twice(tmp_path: Path, frame: bytes) -> None:

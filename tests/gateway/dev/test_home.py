@@ -8,12 +8,15 @@ import jwt
 import pytest
 from rich.console import Console
 
+from gateway.audit.creation import verifier_of_ledger
+from gateway.audit.keys import load_ledger_signer
 from gateway.commands.opening import opened_store
 from gateway.dev import home
 from gateway.dev.claim import claimed
 from gateway.dev.home import (
     ROLES,
     Layout,
+    begin_monitor_ledger,
     demo_folder,
     failed,
     gateway_overrides,
@@ -66,6 +69,21 @@ def test_the_monitor_reads_the_same_database(layout: Layout) -> None:
     """As the gateway."""
     environment = monitor_environment(layout)
     assert environment["MONITOR_DATABASE_URL"] == gateway_overrides(layout)["database_url"]
+
+
+def test_the_monitors_ledger_is_begun_once(layout: Layout, settings: GatewaySettings) -> None:
+    """With a key of its own; one whose key is lost gets no other."""
+    prepared(layout, settings)
+    environment = monitor_environment(layout)
+    key = Path(environment["MONITOR_AUDIT_KEY_FILE"])
+    for _ in range(2):
+        begin_monitor_ledger(settings, environment, now=datetime.now(UTC))
+    with opened_store(settings) as store:
+        verifier = verifier_of_ledger(store, "monitor")
+    assert load_ledger_signer(key, origin="monitor").verifier.line() == verifier
+    key.unlink()
+    begin_monitor_ledger(settings, environment, now=datetime.now(UTC))
+    assert not key.exists()
 
 
 def test_a_first_start_makes_everything(layout: Layout, settings: GatewaySettings) -> None:

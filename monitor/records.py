@@ -215,6 +215,7 @@ class Rule(StrEnum):
     KEY_NEW = "key_new"
     SAMPLES_VIEWED = "samples_viewed"
     AUDIT_READ = "audit_read"
+    AUDIT_EXPORTED = "audit_exported"
     PREDICTIONS_MANY = "predictions_many"
     LOAD_UNORDERED = "load_unordered"
     CLOCK_JUMPED = "clock_jumped"

@@ -105,6 +105,10 @@ class MonitorSettings(StrictSettings):
     # In an hour by one principal. People look at some samples, and page through some dozen pages of the ledger.
     security_sample_views: Threshold = 100
     security_audit_reads: Threshold = 300
+    # Records of the ledger that one principal read or exported in an hour: far more than a person looks through.
+    security_audit_records: Threshold = 100_000
+    # Subjects that ship the ledger elsewhere, comma-separated: not counted above, and anybody else's export is told.
+    security_exporters: str = ""
     # Answered predictions in an hour by one principal, as somebody needs who copies the model. What is usual is known
     # only on the site.
     security_predictions: Threshold = 0
@@ -152,6 +156,10 @@ class MonitorSettings(StrictSettings):
     def off_hours_excepted(self) -> frozenset[str]:
         """The subjects in security_off_hours_excepted."""
         return _names(self.security_off_hours_excepted)
+
+    def exporters(self) -> frozenset[str]:
+        """The subjects in security_exporters."""
+        return _names(self.security_exporters)
 
 
 def read_settings(environment: Mapping[str, str], **overrides: object) -> MonitorSettings:

@@ -102,6 +102,8 @@ def thresholds_of(settings: MonitorSettings) -> Thresholds:
         looks_at_new_keys=settings.security_new_keys,
         sample_views=settings.security_sample_views,
         audit_reads=settings.security_audit_reads,
+        audit_records=settings.security_audit_records,
+        exporters=settings.exporters(),
         predictions=settings.security_predictions,
         looks_at_loads=settings.security_unordered_loads,
         clock_tolerance_seconds=settings.security_clock_tolerance_seconds,

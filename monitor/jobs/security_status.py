@@ -22,6 +22,7 @@ _BY_PRINCIPAL = frozenset(
         Rule.OPERATOR_OFF_HOURS,
         Rule.SAMPLES_VIEWED,
         Rule.AUDIT_READ,
+        Rule.AUDIT_EXPORTED,
         Rule.PREDICTIONS_MANY,
     }
 )

@@ -44,6 +44,7 @@ TRAITS: Mapping[Rule, Traits] = MappingProxyType(
         Rule.KEY_NEW: _TICKET,
         Rule.SAMPLES_VIEWED: Traits(Severity.PAGE, is_burst=True),
         Rule.AUDIT_READ: _BURST,
+        Rule.AUDIT_EXPORTED: _TICKET,
         Rule.PREDICTIONS_MANY: _BURST,
         Rule.LOAD_UNORDERED: _PAGE,
         Rule.CLOCK_JUMPED: _TICKET,

@@ -15,6 +15,7 @@ from monitor.security.findings import Hit
 from monitor.security.issuers import Issuers
 from monitor.security.loads import Loads
 from monitor.security.operators import OffHours, RefusedOperators
+from monitor.security.readings import Readings
 from monitor.security.seen import SeenRecord
 from monitor.security.thresholds import Thresholds
 from monitor.security.tokens import TokenPlaces
@@ -22,8 +23,6 @@ from monitor.security.tokens import TokenPlaces
 HOUR_SECONDS = 3600.0
 # Two gateways' clocks, and the monitor's pages of their ledgers, are no further apart than this.
 LOAD_GRACE_SECONDS = 120.0
-
-_AUDIT_READING = frozenset({Action.AUDIT_READ, Action.AUDIT_EXPORT, Action.AUDIT_PROVE})
 
 
 class Rules:
@@ -43,6 +42,15 @@ class Rules:
         unproven = _burst(thresholds, Rule.OPERATOR_REFUSED, thresholds.operator_unproven)
         self._refused_operators = RefusedOperators(denied=denied, unproven=unproven)
         self._off_hours = _off_hours(thresholds)
+        self._readings = Readings(
+            views=self._bursts.get(Rule.SAMPLES_VIEWED),
+            reads=self._bursts.get(Rule.AUDIT_READ),
+            records=_burst(
+                thresholds, Rule.AUDIT_READ, thresholds.audit_records, "records of the ledger read"
+            ),
+            exporters=thresholds.exporters,
+        )
+        self._predictions = self._bursts.get(Rule.PREDICTIONS_MANY)
         self.issuers = Issuers(
             known,
             looks_at_issuers=thresholds.looks_at_new_issuers,
@@ -67,8 +75,8 @@ class Rules:
             hits += self._refused_operators.observe(record)
         if record.action != Action.PREDICT:
             hits += self._rare(record, now_seconds=now_seconds, is_learning=is_learning)
-        elif record.outcome == Outcome.ANSWERED:
-            hits += self._count(Rule.PREDICTIONS_MANY, record)
+        elif record.outcome == Outcome.ANSWERED and self._predictions is not None:
+            hits += self._predictions.add(record.principal or record.place.origin, record)
         return hits
 
     def settle(self, *, now_seconds: float) -> list[Hit]:
@@ -92,21 +100,9 @@ class Rules:
             yield from self._loads.observe(record, now_seconds=now_seconds, is_learning=is_learning)
         if self._off_hours is not None:
             yield from self._off_hours.observe(record)
-        if record.outcome == Outcome.REFUSED:
-            return
-        if record.action == Action.SAMPLES_VIEW:
-            yield from self._count(Rule.SAMPLES_VIEWED, record)
-        elif record.action in _AUDIT_READING:
-            yield from self._count(Rule.AUDIT_READ, record)
-        elif record.action == Action.AUDIT_OUTAGE and self._looks_at_outages:
+        yield from self._readings.observe(record)
+        if record.action == Action.AUDIT_OUTAGE and self._looks_at_outages:
             yield _outage(record)
-
-    def _count(self, rule: Rule, record: SeenRecord) -> Sequence[Hit]:
-        burst = self._bursts.get(rule)
-        # Two records a call: what was only admitted is counted by its end.
-        if burst is None or record.outcome == Outcome.ADMITTED:
-            return ()
-        return burst.add(record.principal or record.place.origin, record)
 
 
 def unreadable(place: Place, why: str, *, now_seconds: float) -> Hit:
@@ -128,7 +124,8 @@ def watched_rules(thresholds: Thresholds) -> frozenset[Rule]:
         Rule.ISSUER_NEW: t.looks_at_new_issuers,
         Rule.KEY_NEW: t.looks_at_new_keys,
         Rule.SAMPLES_VIEWED: t.sample_views,
-        Rule.AUDIT_READ: t.audit_reads,
+        Rule.AUDIT_READ: t.audit_reads or t.audit_records,
+        Rule.AUDIT_EXPORTED: t.exporters,
         Rule.PREDICTIONS_MANY: t.predictions,
         Rule.LOAD_UNORDERED: t.looks_at_loads,
         Rule.CLOCK_JUMPED: t.clock_tolerance_seconds,
@@ -171,13 +168,13 @@ def _bursts(thresholds: Thresholds) -> dict[Rule, Burst]:
     return {rule: burst for rule, burst in made.items() if burst is not None}
 
 
-def _burst(thresholds: Thresholds, rule: Rule, threshold: int) -> Burst | None:
+def _burst(thresholds: Thresholds, rule: Rule, threshold: int, what: str = "") -> Burst | None:
     if not threshold:
         return None
     window = thresholds.failure_window_seconds if rule in _FAILURES else HOUR_SECONDS
     return Burst(
         rule,
-        what=_WHAT[rule],
+        what=what or _WHAT[rule],
         threshold=threshold,
         window_seconds=window,
         max_keys=thresholds.max_keys,

@@ -41,6 +41,7 @@ class SeenRecord(NamedTuple):
     model_version: str | None
     reason: str | None
     detail: str | None
+    result_count: int | None
 
     @property
     def principal(self) -> str | None:
@@ -63,6 +64,7 @@ _READ = (
     "model_version",
     "reason",
     "detail",
+    "result_count",
 )
 _TIME, _ADDRESS = _READ.index("recorded_at"), _READ.index("address")
 _PATTERNS = body_patterns(frozenset(_READ))
@@ -72,14 +74,7 @@ def parse_record(place: Place, body: str) -> SeenRecord:
     """The record at a place. Raises RecordInvalidError if its body is none that a release of ours writes."""
     match = _PATTERNS[0].fullmatch(body)
     members = _earlier(body) if match is None else match.group(*_READ)
-    values: list[Any] = [
-        None
-        if text is None or text == "null"
-        else text[1:-1]
-        if "\\" not in text
-        else _unescaped(text)
-        for text in members
-    ]
+    values: list[Any] = [*map(_value, members)]
     try:
         values[_TIME] = datetime.fromisoformat(values[_TIME]).timestamp()
     except ValueError as exc:
@@ -89,8 +84,16 @@ def parse_record(place: Place, body: str) -> SeenRecord:
     return SeenRecord(place, *values)
 
 
-def _unescaped(text: str) -> str:
-    value: str = loads(text)
+def _value(json: str | None) -> str | int | None:
+    if json is None or json == "null":
+        return None
+    if json[0] != '"':
+        return int(json)
+    return json[1:-1] if "\\" not in json else _unescaped(json)
+
+
+def _unescaped(json: str) -> str:
+    value: str = loads(json)
     # A gateway stores nothing that could not be shown: half a character or a terminal's commands are no text of it.
     if not value.isprintable():
         raise RecordInvalidError("a text has characters that no gateway stores")

@@ -28,6 +28,8 @@ class Thresholds:
     looks_at_new_keys: bool
     sample_views: int
     audit_reads: int
+    audit_records: int
+    exporters: frozenset[str]
     predictions: int
     looks_at_loads: bool
     clock_tolerance_seconds: float

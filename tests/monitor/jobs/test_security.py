@@ -24,6 +24,7 @@ HOURS = {
     "security_working_hours": "mon-sun 07:00-19:00",
     "security_time_zone": "Europe/Berlin",
     "security_predictions": 2000,
+    "security_exporters": "siem-shipper, spare-shipper",
 }
 
 
@@ -60,7 +61,8 @@ ATTACKS: Mapping[Rule, Sequence[AuditEvent]] = {
     Rule.ISSUER_NEW: [call(at(0), issuer="https://new.test", token_id="n")],
     Rule.KEY_NEW: [event(Action.ISSUER_KEYS, Outcome.ANSWERED, at(0), detail=_KEYS)],
     Rule.SAMPLES_VIEWED: [command(at(n), Action.SAMPLES_VIEW) for n in range(100)],
-    Rule.AUDIT_READ: [call(at(n), action=Action.AUDIT_EXPORT) for n in range(300)],
+    Rule.AUDIT_READ: [call(at(n), action=Action.AUDIT_READ) for n in range(300)],
+    Rule.AUDIT_EXPORTED: [command(at(0), Action.AUDIT_EXPORT, outcome=Outcome.ADMITTED)],
     Rule.PREDICTIONS_MANY: [call(at(n)) for n in range(2000)],
     Rule.LOAD_UNORDERED: [
         event(

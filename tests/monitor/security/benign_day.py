@@ -32,6 +32,7 @@ BEGIN = datetime(2030, 3, 31, 0, 0, tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
 HOURS = 23
 ORIGINS = ("gateway-a", "gateway-b")
 SERVICE_ISSUER = "https://services.test"
+SHIPPER = "siem-shipper"
 # Records that wait for the same commit may be this much out of order; the clocks of two hosts differ by as much.
 _JITTER_SECONDS = 1.5
 
@@ -304,16 +305,12 @@ def _hosts() -> Iterator[Written]:
 
 
 def _readers(rng: random.Random) -> Iterator[Written]:
-    export: dict[str, Any] = {
-        "action": Action.AUDIT_EXPORT,
-        "subject": "siem-shipper",
-        "issuer": SERVICE_ISSUER,
-        "token_id": "siem-1",
-        "address": "192.0.2.50",
-    }
+    begun = command(local("01:10"), Action.AUDIT_EXPORT, subject=SHIPPER, outcome=Outcome.ADMITTED)
+    yield Written(ORIGINS[0], begun)
     for minute in range(0, 60, 5):
         when = local("01:10") + timedelta(minutes=minute)
-        yield Written(ORIGINS[0], call(when, **export))
+        shipped = command(when, Action.AUDIT_EXPORT, subject=SHIPPER, result_count=200_000)
+        yield Written(ORIGINS[0], shipped)
     auditor: dict[str, Any] = {
         "subject": "auditor-1",
         "token_id": "auditor-1-1",
@@ -321,7 +318,13 @@ def _readers(rng: random.Random) -> Iterator[Written]:
     }
     for page in range(120):
         when = local("10:00") + timedelta(seconds=20 * page)
-        yield Written(ORIGINS[1], call(when, action=Action.AUDIT_READ, **auditor))
+        read = call(when, action=Action.AUDIT_READ, result_count=500, **auditor)
+        yield Written(ORIGINS[1], read)
+    # A client that asks for the proof of each of its answers.
+    for number in range(4000):
+        when = local("09:00") + timedelta(seconds=2 * number)
+        members: dict[str, Any] = {"subject": "prover", "token_id": f"prover-{number // 1800}"}
+        yield _anywhere(rng, call(when, action=Action.AUDIT_PROVE, **members))
     for view in range(60):
         when = local("11:00") + timedelta(seconds=40 * view)
         looked = command(when, Action.SAMPLES_VIEW, subject="analyst")

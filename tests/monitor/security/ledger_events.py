@@ -110,6 +110,7 @@ def quickly_seen(each: AuditEvent, *, origin: str, position: int) -> SeenRecord:
         each.model_version,
         each.reason,
         each.detail,
+        each.result_count,
     )
 
 
@@ -137,6 +138,8 @@ NOTHING = Thresholds(
     looks_at_new_keys=False,
     sample_views=0,
     audit_reads=0,
+    audit_records=0,
+    exporters=frozenset(),
     predictions=0,
     looks_at_loads=False,
     clock_tolerance_seconds=0.0,

@@ -31,6 +31,7 @@ from gateway.commands.opening import (
     operator_event,
     utc_now,
 )
+from gateway.commands.outage_findings import outage_finding
 from gateway.commands.process_memory import MemoryProtection, protect_process
 from gateway.errors import GatewayError
 from gateway.models.loading import Loader, loader_of
@@ -79,6 +80,7 @@ def _examine(settings: GatewaySettings, protection: MemoryProtection) -> Iterato
     keks = attempt("keys", lambda: open_keks(settings))
     signers = attempt("trusted signers", lambda: open_trusted_signers(settings))
     yield from _of_keys(keks, signers)
+    yield outage_finding(settings)
     try:
         with opened_store(settings) as store:
             yield good("database", "answers, with the tables of this release")

@@ -122,8 +122,8 @@ def codes_of(entry: RouteEntry) -> frozenset[Code]:
     codes = _ALWAYS | _described(entry).codes
     if entry.permission is not None:
         codes |= _FOR_PRINCIPALS
-    if "{name}" in entry.path:
-        codes |= {Code.ROUTE_UNKNOWN}  # what cannot be a model's name makes another path
+    if "{" in entry.path:
+        codes |= {Code.ROUTE_UNKNOWN}  # an escaped spelling, or what cannot be a model's name
     return codes
 
 

@@ -36,7 +36,10 @@ from tests.system.conftest import Running
 Case = schemathesis.Case[Any]
 Test = TypeVar("Test", bound=Callable[..., None])
 
-IN_WORDS = "is not served by this model|a parameter is given twice"
+IN_WORDS = (
+    "is not served by this model|a parameter is given twice|a time such as|it must be after since|"
+    "parameter cursor: "
+)
 FORM_CODES = {"parameter_invalid", "body_invalid"}
 # What is told before anything is asked of who calls.
 NO_ROUTE = {"http_invalid", "route_unknown", "method_not_allowed"}
@@ -48,8 +51,8 @@ OPEN_PATHS = [entry.path for entry in ROUTES if entry.permission is None]
 def refuses_nothing_good(_ctx: CheckContext, response: Response, case: Case) -> None:
     """What the document allows is not told that its form is wrong.
 
-    But for what it says in words only: a model has sizes of its own, numbers are written without exponents, and what
-    is in the form must not be in the query too.
+    But for what it says in words only: a model has sizes of its own, numbers are written without exponents, what is in
+    the form must not be in the query too, a cursor comes from a page, and not every day is in the calendar.
     """
     if case.meta is None or case.meta.generation.mode.is_negative or response.status_code == 200:
         return
@@ -214,3 +217,19 @@ def test_operators_are_answered_as_documented(
 def test_operators_send_no_images(case: Case, running: Running, session: requests.Session) -> None:
     """Whoever may change the model is not the one who calls."""
     assert answer(case, running, session, "operator") in {"authz_denied"} | NO_ROUTE
+
+
+@each_operation(THOROUGH.include(tag="ledger"))
+def test_auditors_are_answered_as_documented(
+    case: Case, running: Running, session: requests.Session
+) -> None:
+    """Pages, checkpoints and proofs."""
+    answer(case, running, session, "auditor")
+
+
+@each_operation(QUICK.include(path="/v1/audit"))
+def test_clients_do_not_read_the_ledger(
+    case: Case, running: Running, session: requests.Session
+) -> None:
+    """Whatever they ask it for."""
+    assert answer(case, running, session, "client") in {"authz_denied"} | NO_ROUTE

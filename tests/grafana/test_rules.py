@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from gateway.metrics import GatewayMetrics
 from monitor.alarms import DRIFT_ALARM
 from monitor.metrics import MonitorMetrics
-from monitor.records import LEDGER_ALARM, Rule
+from monitor.records import ABOUT_LEDGER, LEDGER_ALARM, Rule
+from monitor.security.findings import TRAITS
 
 FOLDER = Path(__file__).resolve().parents[2] / "grafana"
 
@@ -39,9 +40,9 @@ def test_every_metric_of_an_alert_exists() -> None:
         for rule in rules()
         for name in re.findall(r"(?:gateway|monitor)_[a-z_]+", rule["expr"])
     }
-    assert 9 == len(rules())
+    assert 13 == len(rules())
     assert named <= exposed()
-    assert 10 == len(named)
+    assert 12 == len(named)
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
@@ -62,3 +63,17 @@ def test_the_alarms_of_alerts_are_alarms() -> None:
     """A misspelt one would never ring either."""
     named = {name for rule in rules() for name in re.findall(r'alarm="([a-z_]+)"', rule["expr"])}
     assert {LEDGER_ALARM} <= named <= {LEDGER_ALARM, DRIFT_ALARM, *Rule}
+
+
+def test_every_rule_on_the_ledgers_has_one_alert_as_urgent_as_its_findings() -> None:
+    """A rule that is added must ring somewhere."""
+    pattern = rf'\{{model="{re.escape(ABOUT_LEDGER)}",alarm=~"([a-z_|]+)"\}}'
+    urgencies = [
+        (name, rule["labels"]["severity"])
+        for rule in rules()
+        for names in re.findall(pattern, rule["expr"])
+        for name in names.split("|")
+    ]
+    assert sorted((rule.value, traits.severity.value) for rule, traits in TRAITS.items()) == sorted(
+        urgencies
+    )

@@ -8,12 +8,11 @@ import contextlib
 import os
 import select
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-from gateway.sealing.termination import TerminatedError
+from gateway.sealing.termination import TerminatedError, handling_signals
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -60,25 +59,8 @@ def stopping_on_signals() -> Iterator[SignalStop]:
         os.write(writes, b"\0")
 
     try:
-        with _handling(end):
+        with handling_signals(end, _SIGNALS):
             yield stop
     finally:
         os.close(reads)
         os.close(writes)
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    # None: installed by something that is not Python, which could not be put back.
-    changed = {n: b for n, b in before.items() if b is not None and b is not signal.SIG_IGN}
-    try:
-        for number in changed:
-            signal.signal(number, handler)
-        yield
-    finally:
-        for number, previous in changed.items():
-            signal.signal(number, previous)

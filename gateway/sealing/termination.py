@@ -34,7 +34,7 @@ def unwinding_on_signals() -> Iterator[None]:
             is_ending = True
             raise TerminatedError(number)
 
-    with _handling(end, _ENDING):
+    with handling_signals(end, _ENDING):
         yield
 
 
@@ -43,7 +43,9 @@ def signals_deferred() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP wait until the block is done, for what must not stop half way."""
     waiting: list[int] = []
     try:
-        with _handling(lambda number, _frame: waiting.append(number), (signal.SIGINT, *_ENDING)):
+        with handling_signals(
+            lambda number, _frame: waiting.append(number), (signal.SIGINT, *_ENDING)
+        ):
             yield
     finally:
         for number in waiting[:1]:
@@ -51,7 +53,8 @@ def signals_deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handling(handler: Any, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+def handling_signals(handler: Any, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+    """Another handler for these signals inside the block, but for those that are ignored; see the rules above."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

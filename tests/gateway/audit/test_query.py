@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Connection, Engine, delete, update
 
 from gateway.audit import query as query_module
 from gateway.audit.events import Action, Outcome
@@ -19,6 +19,7 @@ from gateway.audit.query import (
 )
 from gateway.audit.query_cursors import QueryInvalidError
 from gateway.errors import Code, LedgerError
+from gateway.store.queries.audit_search import RecordSearch, search_records
 from gateway.store.tables import audit_records
 from tests.gateway.audit.stored_events import event, store_events
 
@@ -241,6 +242,21 @@ def test_what_stands_beside_a_body_shows_no_other_record(filled: Engine) -> None
         page_of(filled, subject="camera-7")
     assert Code.LEDGER_BROKEN is caught.value.code
     assert "`gateway audit verify`" in caught.value.message
+
+
+def test_the_body_decides_whatever_the_statement_found(
+    filled: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database gives more than it was asked for: none of that is shown."""
+
+    def search_all(connection: Connection, search: RecordSearch, *places: Any, **rest: Any) -> Any:
+        everything = RecordSearch(is_newest_first=search.is_newest_first)
+        return search_records(connection, everything, *places, **rest)
+
+    monkeypatch.setattr(query_module, "search_records", search_all)
+    for values, positions in FILTERS:
+        if not {"origin", "since", "until"} & values.keys():
+            assert (values, positions) == (values, found(filled, **values))
 
 
 @pytest.mark.parametrize(

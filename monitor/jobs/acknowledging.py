@@ -25,7 +25,8 @@ def record_acknowledgement(
     with ledger.made(
         engine, Action.ALARM_CHANGE, model_name=ABOUT_LEDGER, model_version=""
     ) as making:
-        making.add(alarm=rule.value, acknowledged=key or "all", why=told)
+        making.add(alarm=rule.value, why=told)
         closed = acknowledge(engine, rule, key, why=said, now=now)
-        making.add(closed=len(closed))
+        # By their numbers: whom they are about stands in the records that they are about.
+        making.add(findings=[str(finding.id) for finding in closed])
     return closed

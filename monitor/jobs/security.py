@@ -146,12 +146,13 @@ class SecurityWatch:
         for finding in kept.findings:
             if finding.id is None:
                 self._metrics.security_findings.labels(finding.rule.value).inc()
+                # Not whom it is about: no principal, address or token stands in a log.
+                places = ", ".join(f"{p.origin}/{p.position}" for p in finding.evidence)
                 logger.warning(
-                    "finding_opened rule=%s severity=%s key=%s: %s",
+                    "finding_opened rule=%s severity=%s records=%s",
                     finding.rule,
                     finding.severity,
-                    finding.key,
-                    finding.words,
+                    places,
                 )
         for transition in kept.transitions:
             is_good = transition.after is AlarmState.CLEAR

@@ -1,15 +1,14 @@
 """From the open findings of a rule to its alarm. Pure.
 
 Rules: raised while a finding is open; clear only once the ledgers were read to their ends; every change of state is a
-transition that says in words why.
+transition that says in words why. Neither says whom it is about: they go into logs and into the monitor's own ledger,
+the findings do not.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
 from monitor.records import ABOUT_LEDGER, Alarm, AlarmState, AlarmTransition, Finding, Rule
-
-_MAX_NAMED = 10
 
 
 def rule_alarm(
@@ -36,7 +35,6 @@ def rule_alarm(
         state=state,
         since=now if last is None or is_changed else last.since,
         model_version="",
-        features=tuple(finding.key for finding in findings[:_MAX_NAMED]),
         diagnosis=words,
     )
     if state is before:
@@ -68,8 +66,9 @@ def _words(findings: Sequence[Finding]) -> str:
     if not findings:
         return ""
     newest = max(findings, key=lambda finding: finding.seen_at)
-    more = "" if len(findings) == 1 else f"; {len(findings)} findings in all"
-    return f"{newest.key}: {newest.words}{more}"
+    places = ", ".join(f"{place.origin}/{place.position}" for place in newest.evidence)
+    count = f"{len(findings)} finding{'s' * (len(findings) > 1)}"
+    return f"{count}, the newest at {places}: see `monitor status`"
 
 
 def _transition(alarm: Alarm, before: AlarmState, now: datetime, words: str) -> AlarmTransition:

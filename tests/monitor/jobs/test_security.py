@@ -218,10 +218,25 @@ def test_a_burst_clears_after_the_quiet_time(world: World) -> None:
         (AlarmState.CLEAR, "nothing was found"),
         (
             AlarmState.RAISED,
-            "198.51.100.7: 200 calls refused before anybody was known within 10 minutes",
+            "1 finding, the newest at gateway/101, gateway/300: see `monitor status`",
         ),
         (AlarmState.CLEAR, "it stopped"),
     ] == told
+
+
+@ON_SQLITE
+def test_nobody_is_named_in_logs_or_alarms(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Findings name whom they are about, and are read by who may read the database."""
+    caplog.set_level("INFO")
+    add(world.engine, [*guesses(), *shared_token(300)], first=101)
+    world.look()
+    world.look(after=timedelta(hours=100))
+    with world.engine.connect() as connection:
+        history = list_transitions(connection, "(ledger)", newest=100)
+    told = f"{caplog.text} {history} {world.status().alarms}"
+    assert "finding_opened rule=token_shared severity=page records=gateway/1, gateway/302" in told
+    for name in ("camera-1", "token-1", "198.51.100", "192.0.2"):
+        assert name not in told
 
 
 @ON_SQLITE
@@ -296,7 +311,7 @@ def test_a_record_that_cannot_be_read_is_told_and_passed_by(world: World) -> Non
     _change(world.engine, "body = '{}'", position=101)
     world.look()
     assert [Rule.RECORD_UNREADABLE, Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
-    assert "position 101 of gateway" in world.alarm(Rule.RECORD_UNREADABLE).diagnosis
+    assert "position 101 of gateway" in world.status().findings[0].words
 
 
 @ON_SQLITE
@@ -319,7 +334,7 @@ def test_missing_records_are_told(engine: Engine) -> None:
     add(engine, [call(at(0))], first=104)
     world.look()
     assert [(Rule.RECORD_UNREADABLE, "gateway")] == world.found()
-    assert "3 records are missing up to here" in world.alarm(Rule.RECORD_UNREADABLE).diagnosis
+    assert "3 records are missing up to here" in world.status().findings[0].words
 
 
 def test_a_ledger_that_was_cut_is_told_and_followed_from_its_end(engine: Engine) -> None:
@@ -331,7 +346,7 @@ def test_a_ledger_that_was_cut_is_told_and_followed_from_its_end(engine: Engine)
         connection.execute(text("DELETE FROM audit_records WHERE position >= 90"))
     world.look()
     assert [(Rule.RECORD_UNREADABLE, "gateway")] == world.found()
-    assert "had 11 records more" in world.alarm(Rule.RECORD_UNREADABLE).diagnosis
+    assert "had 11 records more" in world.status().findings[0].words
     add(engine, shared_token(), first=90)
     world.restart()
     world.look()

@@ -74,7 +74,8 @@ def test_a_raised_alarm_is_shown_with_its_findings_and_what_to_do(engine: Engine
     add(engine, [call(at(300))], first=201)
     shown = "\n".join(ledger_lines(world.status()))
     assert "ledgers\n  1 of 13 alarms raised\n  1 records of gateway are unread" in shown
-    assert "\n  address_failures raised since 2030-04-02 15:46:40 UTC: 198.51.100.7: 200" in shown
+    assert "\n  address_failures raised since 2030-04-02 15:46:40 UTC: 1 finding" in shown
+    assert "\n    198.51.100.7: 200 calls refused before anybody was known within" in shown
     assert "at gateway/1, gateway/200" in shown
     assert "gateway audit query --address 198.51.100.7 --origin gateway --since" in shown
     assert "once it is understood: monitor acknowledge address_failures" in shown

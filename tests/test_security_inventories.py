@@ -184,7 +184,7 @@ def test_every_log_event_that_is_named_exists() -> None:
         if call.args and isinstance(call.args[0], ast.Constant)
     }
     named = re.findall(r"`(\w+)`", events)
-    assert 22 == len(named)
+    assert 26 == len(named)
     assert [] == [name for name in named if name not in written]
     registry = CollectorRegistry()
     GatewayMetrics(registry)
@@ -197,7 +197,9 @@ def test_logs_go_to_standard_error_alone() -> None:
     assert set() == taken_from("logging") & {*LOG_DESTINATIONS, "handlers", "config"}
     assert [] == [name for _, name, _ in imports() if name.startswith(("logging.", "syslog"))]
     configured = calls(is_call_of("basicConfig"))
-    assert ["gateway/__main__.py", "monitor/jobs/running.py"] == sorted(path for path, _ in configured)
+    assert ["gateway/__main__.py", "monitor/jobs/running.py"] == sorted(
+        path for path, _ in configured
+    )
     for _, call in configured:
         assert "sys.stderr" in [ast.unparse(k.value) for k in call.keywords if k.arg == "stream"]
 

@@ -10,6 +10,7 @@ Rules:
   has the id or the material of a leaked key is left out with it.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 import jwt
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwt.algorithms import OKPAlgorithm
@@ -92,10 +93,8 @@ class KeySet:
 
 def _digest(key: VerificationKey) -> str:
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(key.algorithm.encode("ascii") + b"\0")
-    digest.update(key.public_key.public_bytes(encoding, form))
-    return digest.finalize().hex()[:32]
+    content = key.algorithm.encode("ascii") + b"\0" + key.public_key.public_bytes(encoding, form)
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,5 +84,4 @@ def start_facts(settings: MonitorSettings) -> dict[str, str]:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()

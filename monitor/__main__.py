@@ -278,8 +278,8 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
         print_json(describe_status(statuses) | {"ledgers": describe_ledgers(ledgers)})
         return
     lines = status_lines(statuses, settings=settings, now=_utc_now())
-    print("\n".join(lines or [why_none_is_watched(settings)]))
-    print("\n".join(ledger_lines(ledgers)))
+    lines = lines or [why_none_is_watched(settings)]
+    print("\n".join([*lines, *ledger_lines(ledgers)]))
 
 
 @app.command()

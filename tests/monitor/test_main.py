@@ -14,6 +14,8 @@ import pytest
 from sqlalchemy import Engine
 
 from monitor.settings import MonitorSettings
+from tests.monitor.jobs.security_world import World, add_ledgers
+from tests.monitor.security.ledger_events import at, call
 
 Promote = Callable[[str], None]
 AddSamples = Callable[..., datetime]
@@ -113,6 +115,22 @@ def test_a_reference_comes_from_standard_input(monitor: Monitor, promote: Promot
     )
 
 
+def test_what_is_found_in_a_ledger_is_shown_and_acknowledged(
+    engine: Engine, monitor: Monitor
+) -> None:
+    """A token from two addresses, without any model in production."""
+    add_ledgers(engine, {"gateway": [call(at(0)), call(at(1), address="198.51.100.1")]})
+    World(engine).look()
+    shown = monitor("status").stdout
+    assert "no model is in production" in shown
+    assert "1 of 13 alarms raised" in shown
+    assert "monitor acknowledge token_shared" in shown
+    (found,) = json.loads(monitor("status", "--json").stdout)["ledgers"]["findings"]
+    result = monitor("acknowledge", "token_shared", "--key", found["key"], "--why", "a test")
+    assert (0, True) == (result.returncode, result.stdout.startswith("token_shared: closed https:"))
+    assert "0 of 13 alarms raised" in monitor("status").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "status", "message"),
     [
@@ -129,6 +147,8 @@ def test_a_reference_comes_from_standard_input(monitor: Monitor, promote: Promot
         (["reference", "--from", "samples", "--model", "x"], {}, 3, "no version of x is"),
         (["report"], {"MONITOR_MODEL_NAME": "x"}, 3, "no version of x is in production"),
         (["run"], {"MONITOR_METRICS_HOST": "192.0.2.1"}, 2, "cannot serve metrics on 192.0.2.1"),
+        (["acknowledge", "token_shared"], {}, 3, "no finding of token_shared is open"),
+        (["acknowledge", "nothing"], {}, 2, "token_shared"),
     ],
 )
 def test_mistakes_have_an_exit_code_and_a_message(
@@ -141,7 +161,7 @@ def test_mistakes_have_an_exit_code_and_a_message(
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "tick", "reference", "report", "status"])
+@pytest.mark.parametrize("command", ["run", "tick", "reference", "report", "status", "acknowledge"])
 def test_each_command_has_help_with_an_example(monitor: Monitor, command: str) -> None:
     """--help is the first place people look."""
     result = monitor(command, "--help", COLUMNS="200")

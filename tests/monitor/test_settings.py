@@ -47,3 +47,36 @@ def test_ignored_features_are_split_at_commas() -> None:
     """Spaces and empty entries mean nothing."""
     settings = MonitorSettings(ignored_features=" width, ,height")
     assert settings.ignored_feature_names() == {"width", "height"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"MONITOR_SECURITY_WORKING_HOURS": "at night"}, "write them as mon-fri 07:00-19:00"),
+        ({"MONITOR_SECURITY_TIME_ZONE": "Mars/Olympus"}, "no time zone of this system"),
+    ],
+)
+def test_working_hours_that_cannot_be_read_are_refused(
+    environment: dict[str, str], message: str
+) -> None:
+    """Or nobody would be watched at night."""
+    with pytest.raises(InputError, match=message):
+        read_settings(environment)
+
+
+def test_lists_of_subjects_are_read() -> None:
+    """With or without spaces; empty names nobody."""
+    environment = {
+        "MONITOR_SECURITY_EXPORTERS": "siem, spare",
+        "MONITOR_SECURITY_OFF_HOURS_EXCEPTED": "deployer,",
+    }
+    settings = read_settings(environment)
+    assert {"siem", "spare"} == settings.exporters()
+    assert {"deployer"} == settings.off_hours_excepted()
+    assert frozenset() == MonitorSettings().exporters()
+
+
+def test_without_hours_none_are_looked_at() -> None:
+    """What is usual is known on the site."""
+    assert MonitorSettings().working_hours() is None
+    assert read_settings({"MONITOR_SECURITY_WORKING_HOURS": "mon 09:00-17:00"}).working_hours()

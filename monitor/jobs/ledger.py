@@ -260,7 +260,7 @@ class OwnLedger:
         self._metrics.audit_records.labels("failed").inc()
         if cause != self._said:
             self._said = cause
-            logger.error("ledger_not_written: %s", cause)
+            logger.error("ledger_not_written origin=%s: %s", self._settings.audit_origin, cause)
 
 
 @contextmanager

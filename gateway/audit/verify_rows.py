@@ -48,7 +48,10 @@ def check_rows(rows: Sequence[Row], *, start: int, comparison: CopyComparison) -
 def explain_row(row: Row, position: int) -> Fault | None:
     """What is wrong with the row that should be the record at this position; None if nothing is."""
     found = row[0]
-    if type(found) is int and found != position:
+    if type(found) is int and found < position:
+        # Only a table without its primary key can hold two of them.
+        return fault_at(found, FaultKind.EXTRA, "it is there twice")
+    if type(found) is int and found > position:
         why = f"it is missing; the next one there is has position {found}"
         return fault_at(position, FaultKind.MISSING, why)
     if type(found) is not int:

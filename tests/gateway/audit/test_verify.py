@@ -164,6 +164,31 @@ def test_a_record_behind_a_gap_is_found(ledger: Engine) -> None:
     assert (11, 11, "missing") == found(ledger, move)
 
 
+def test_what_is_there_twice_is_found(ledger: Engine) -> None:
+    """Whoever can write the database can take a table's primary key away."""
+    for table in ("records", "nodes"):
+        run(
+            ledger,
+            f"ALTER TABLE audit_{table} RENAME TO old_{table}",
+            f"CREATE TABLE audit_{table} AS SELECT * FROM old_{table}",
+        )
+    assert verify(ledger).first_bad is None
+    again = "INSERT INTO audit_records SELECT * FROM audit_records WHERE position = 5"
+    assert (5, 5, "extra") == found(ledger, again)
+
+
+def test_a_node_that_is_there_twice_is_found(long_ledger: Engine) -> None:
+    """One of them is not the tree's."""
+    run(
+        long_ledger,
+        "ALTER TABLE audit_nodes RENAME TO old_nodes",
+        "CREATE TABLE audit_nodes AS SELECT * FROM old_nodes",
+    )
+    assert verify(long_ledger).first_bad is None
+    again = "INSERT INTO audit_nodes SELECT origin, level, number, X'07' FROM old_nodes"
+    assert (0, 255, "node_differs") == found(long_ledger, again)
+
+
 @pytest.mark.parametrize(("first", "other"), [(1, 2), (3, 9), (5, 11)])
 def test_exchanged_records_are_named_as_such(ledger: Engine, first: int, other: int) -> None:
     """Each fits its own leaf hash; the signed roots tell, and which exchange gives them."""

@@ -38,6 +38,7 @@ def test_good_rows_give_their_leaf_hashes() -> None:
     ("changed", "kind"),
     [
         ({"position": 3}, "missing"),
+        ({"position": 17}, "missing"),
         ({"position": 2.5}, "unreadable"),
         ({"position": 2.0}, "unreadable"),
         ({"position": "2"}, "unreadable"),
@@ -64,6 +65,13 @@ def test_what_is_wrong_is_said(changed: dict[str, object], kind: str) -> None:
     assert (2, 2, 2, kind) == (count, fault.position, fault.last, fault.kind)
 
 
+def test_a_position_that_is_there_twice_is_said() -> None:
+    """As that position."""
+    count, fault = checked(row(0), row(1), row(1), row(2))
+    assert fault is not None
+    assert (2, 1, "extra") == (count, fault.position, fault.kind)
+
+
 values = st.none() | st.integers(-2, 5) | st.text(max_size=4) | st.binary(max_size=40) | st.floats()
 
 
@@ -77,7 +85,6 @@ def test_the_short_way_agrees_with_the_long_one(
         place = COLUMNS.index(name)
         rows[number] = (*rows[number][:place], value, *rows[number][place + 1 :])
     faults = [explain_row(one, position) for position, one in enumerate(rows)]
-    expected = next((fault for fault in faults if fault is not None), None)
-    count, fault = checked(*rows)
-    assert expected == fault
-    assert count == (4 if expected is None else expected.position)
+    bad = [number for number, fault in enumerate(faults) if fault is not None]
+    expected = (bad[0], faults[bad[0]]) if bad else (4, None)
+    assert expected == checked(*rows)

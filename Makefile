@@ -1,6 +1,6 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-export bench-path bench-runner bench-obfuscation \
+.PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-export bench-path bench-runner bench-security bench-obfuscation \
 	tamper-audit torture-audit torture-edge torture-images torture-promotion torture-tls installed
 
 EVERYTHING = reports seal postgres onnxruntime pkcs11 redis dev
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench-export  exporting a million records, and that its memory is bounded'
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
+	@echo 'make bench-security  what the rules on suspicious behaviour cost'
 	@echo 'make bench-obfuscation  what obfuscating a model changes (nothing) and costs'
 	@echo 'make tamper-audit  10,000 tampers with ledgers; each must be seen, and its first bad record named'
 	@echo 'make torture-audit  kills, power cuts and failing storage under the ledger; nothing may be lost'
@@ -63,6 +64,9 @@ bench-path: installed
 
 bench-runner: installed
 	@.venv/bin/python benchmarks/runner.py
+
+bench-security: installed
+	@.venv/bin/python benchmarks/security.py
 
 bench-obfuscation: installed
 	@.venv/bin/python benchmarks/obfuscation.py

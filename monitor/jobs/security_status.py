@@ -9,7 +9,15 @@ from typing import Any
 from sqlalchemy import Engine
 
 from gateway.store.queries.audit import find_last_position
-from monitor.records import ABOUT_LEDGER, Alarm, AlarmState, Finding, Place, Rule
+from monitor.records import (
+    ABOUT_LEDGER,
+    LEDGER_ALARM,
+    Alarm,
+    AlarmState,
+    Finding,
+    Place,
+    Rule,
+)
 from monitor.tables.queries import list_alarms
 from monitor.tables.security_queries import list_cursors, list_open_findings
 
@@ -84,7 +92,9 @@ def ledger_lines(status: LedgerStatus) -> list[str]:
             lines += _lines(finding)
         if len(of_rule) > MAX_SHOWN:
             lines.append(f"    {len(of_rule) - MAX_SHOWN} more: see `monitor status --json`")
-        if of_rule:
+        if alarm.name == LEDGER_ALARM:
+            lines.append("    what it is, and how to acknowledge it: monitor witness --help")
+        elif of_rule:
             lines.append(f"    once it is understood: monitor acknowledge {alarm.name}")
     return lines
 

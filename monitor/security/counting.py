@@ -5,7 +5,7 @@ that was counted longest ago leaves first when there is no room. Whoever wants o
 others within one window as there is room for: a key that leaves while it still counts is told to the caller.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from monitor.records import Place
@@ -32,13 +32,13 @@ class _Part:
 
 
 class WindowCounts:
-    """Sums of weights by key; about 500 bytes a key."""
+    """Sums of weights by key; half a kilobyte a key that was counted once, 2 at most."""
 
     def __init__(self, *, window_seconds: float, max_keys: int) -> None:
         """window_seconds > 0, max_keys >= 1."""
         self._part_seconds = window_seconds / _PARTS
         self._max_keys = max_keys
-        self._parts: OrderedDict[str, deque[_Part]] = OrderedDict()
+        self._parts: OrderedDict[str, list[_Part]] = OrderedDict()
         self.forgotten = 0
 
     def add(self, key: str, *, at_seconds: float, weight: int, place: Place) -> Counted:
@@ -62,12 +62,12 @@ class WindowCounts:
         """How many keys are held."""
         return len(self._parts)
 
-    def _take(self, key: str, number: int) -> deque[_Part]:
+    def _take(self, key: str, number: int) -> list[_Part]:
         parts = self._parts.pop(key, None)
         if parts is None or number < parts[-1].number - _PARTS:
-            return deque()
+            return []
         while parts and parts[0].number < number - _PARTS:
-            parts.popleft()
+            del parts[0]
         return parts
 
     def _make_room(self, number: int) -> None:

@@ -28,7 +28,7 @@ class _Token:
 
 
 class TokenPlaces:
-    """Where each token was used from, while it may be good; about 600 bytes a token."""
+    """Where each token was used from, while it may be good; about 700 bytes a token."""
 
     def __init__(
         self, *, max_addresses: int, max_certificates: int, kept_seconds: float, max_keys: int

@@ -7,9 +7,19 @@ import pytest
 from sqlalchemy import Engine
 
 from gateway.audit.events import Action
+from gateway.store.database import write_transaction
 from monitor.jobs.security_status import describe_ledgers, evidence_command, ledger_lines
-from monitor.records import Finding, Place, Rule
+from monitor.records import (
+    ABOUT_LEDGER,
+    LEDGER_ALARM,
+    Alarm,
+    AlarmState,
+    Finding,
+    Place,
+    Rule,
+)
 from monitor.security.findings import Hit, merged
+from monitor.tables.queries import save_alarm
 from tests.monitor.jobs.security_world import World, add, add_ledgers
 from tests.monitor.security.ledger_events import at, call, command, stranger
 
@@ -109,6 +119,24 @@ def test_more_findings_than_fit_are_counted(engine: Engine) -> None:
     world.look(after=timedelta(seconds=1))
     shown = ledger_lines(world.status())
     assert "    10 more: see `monitor status --json`" in shown
+
+
+def test_the_witnesss_alarm_is_shown_beside_the_rules(engine: Engine) -> None:
+    """It is acknowledged in another way."""
+    alarm = Alarm(
+        model_name=ABOUT_LEDGER,
+        name=LEDGER_ALARM,
+        state=AlarmState.RAISED,
+        since=at(0),
+        model_version="",
+        diagnosis="gateway was cut",
+    )
+    with write_transaction(engine) as connection:
+        save_alarm(connection, alarm)
+    shown = "\n".join(ledger_lines(World(engine).status()))
+    assert "ledger raised since 2030-04-01 12:00:00 UTC: gateway was cut" in shown
+    assert "monitor witness --help" in shown
+    assert "monitor acknowledge" not in shown
 
 
 def test_without_a_look_nothing_is_said(engine: Engine) -> None:

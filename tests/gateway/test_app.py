@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from gateway.app import Opened, built
 from gateway.audit.details import parse_detail
+from gateway.audit.emergency import EmergencyFile, read_outage
 from gateway.commands.opening import open_keks, open_trusted_signers, opened_store, utc_now
 from gateway.commands.samples import write_image
 from gateway.dev.home import gateway_overrides, layout_of, prepare
@@ -251,6 +252,29 @@ def test_a_key_set_that_others_may_change_is_refused(settings: GatewaySettings, 
     assert starting_refused(settings).message == (
         f"GATEWAY_JWKS_FILE: {settings.jwks_file} can be changed by others; chmod it to 0644"
     )
+
+
+def test_without_a_file_for_outages_it_does_not_start(settings: GatewaySettings) -> None:
+    """It could not be made when it is needed."""
+    settings.audit_emergency_file.unlink()
+    refusal = starting_refused(settings)
+    assert refusal.code is Code.LEDGER_BROKEN
+    assert "run `gateway audit create`" in refusal.message
+
+
+@pytest.mark.anyio
+async def test_an_outage_that_ended_a_gateway_is_recorded_by_the_next(
+    settings: GatewaySettings,
+) -> None:
+    """Before its start."""
+    file = EmergencyFile(settings.audit_emergency_file, clock=utc_now)
+    file.note(reason="database or disk is full", refused=3)
+    file.close()
+    async with running(settings):
+        pass
+    actions = [record["action"] for record in ledger(settings)]
+    assert actions.index("audit.outage") < actions.index("gateway.start")
+    assert read_outage(settings.audit_emergency_file) is None
 
 
 def test_a_refusal_that_cannot_be_recorded_keeps_its_own_cause(settings: GatewaySettings) -> None:

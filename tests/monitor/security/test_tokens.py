@@ -1,6 +1,7 @@
 """One token in two places is found; one caller's own places are not two."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gateway.audit.events import Action, AuditEvent
 from monitor.records import Place, Rule
@@ -96,6 +97,11 @@ def test_records_without_a_verified_token_are_none_of_it() -> None:
         command(at(2), Action.TOKENS_REVOKE, token_id="token-1"),
     ]
     assert [] == hits(events)
+
+
+def test_a_record_that_names_no_address_is_no_other_place() -> None:
+    """It tells nothing about where the token was."""
+    assert [] == hits([call(at(0)), replace(call(at(1)), address=None), call(at(2))])
 
 
 def test_a_token_in_use_is_not_forgotten_for_newer_ones() -> None:

@@ -2,8 +2,8 @@
 
 Rules: every stored byte is looked at, but those before a trusted checkpoint; the check ends where the ledger ended when
 it began; it changes nothing. What it cannot see: records behind the newest checkpoint that were changed, added or taken
-away together with their hashes (nobody has signed them yet), and a whole ledger put back to an older state, unless
-somebody else holds a newer checkpoint.
+away together with their hashes (nobody has signed them yet); a whole ledger put back to an older state, unless
+somebody else holds a newer checkpoint; and a checkpoint taken away from between others, which vouch for all it did.
 """
 
 import os

@@ -25,6 +25,7 @@ _COLUMNS = tuple(column.name for column in audit_records.columns)
 _LAST = (
     "SELECT position, leaf_hash FROM audit_records WHERE origin = ? ORDER BY position DESC LIMIT 1"
 )
+_COUNT = "SELECT count(*), max(position) FROM audit_records WHERE origin = ? AND position >= ?"
 _INSERT = (
     f"INSERT INTO audit_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  (constants)
 )
@@ -74,6 +75,13 @@ def insert_audit_records(connection: Connection, records: Sequence[AuditRecord])
     connection.exec_driver_sql(_in_driver_style(_INSERT, connection.dialect.paramstyle), rows)
 
 
+def count_records_from(connection: Connection, origin: str, start: int) -> tuple[int, int | None]:
+    """How many records there are from a position on, and the last one's position."""
+    statement = _in_driver_style(_COUNT, connection.dialect.paramstyle)
+    row = connection.exec_driver_sql(statement, (origin, start)).one()
+    return row[0], row[1]
+
+
 def load_audit_records(
     connection: Connection, origin: str, *, after_position: int | None = None, limit: int
 ) -> Sequence[AuditRecord]:
@@ -106,16 +114,6 @@ def load_leaf_hashes(
     """Position and leaf hash of the records from start to before end, in order; a gap shows as a missing position."""
     rows = connection.execute(_LEAF_HASHES, {"origin": origin, "start": start, "end": end})
     return [(position, leaf_hash) for position, leaf_hash in rows]
-
-
-def count_other_ledgers(
-    connection: Connection, origin: str, *, limit: int
-) -> Sequence[tuple[object, int]]:
-    """Name and number of records of every other ledger in the table, at most limit, by name."""
-    table = audit_records
-    query = select(table.c.origin, func.count()).where(table.c.origin != origin)
-    rows = connection.execute(query.group_by(table.c.origin).order_by(table.c.origin).limit(limit))
-    return [(name, count) for name, count in rows]
 
 
 def audit_record(row: Row[tuple[object, ...]]) -> AuditRecord:

@@ -8,7 +8,6 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from gateway.store.queries.audit import (
-    count_other_ledgers,
     find_last_position,
     insert_audit_records,
     list_positions,
@@ -95,11 +94,3 @@ def test_leaf_hashes_come_in_order(filled: Engine) -> None:
         assert load_leaf_hashes(connection, "a", 1, 3) == [(1, b"\1" * 32), (2, b"\2" * 32)]
         assert load_leaf_hashes(connection, "a", 4, 9) == [(4, b"\4" * 32)]
         assert load_leaf_hashes(connection, "b", 1, 9) == []
-
-
-def test_other_ledgers_are_counted(filled: Engine) -> None:
-    """By name, at most limit."""
-    with filled.connect() as connection:
-        assert count_other_ledgers(connection, "b", limit=9) == [("a", 5)]
-        assert count_other_ledgers(connection, "c", limit=9) == [("a", 5), ("b", 1)]
-        assert count_other_ledgers(connection, "c", limit=1) == [("a", 5)]

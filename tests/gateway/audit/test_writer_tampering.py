@@ -119,7 +119,7 @@ def test_an_older_copy_is_not_written_on(
     put_back(engine, backup)
     with pytest.raises(AuditUnavailableError) as caught:
         audit_log.append_blocking(make_event())
-    assert caught.value.reason == f"{BROKEN}the ledger lost records that were durable"
+    assert caught.value.reason.startswith(f"{BROKEN}the ledger lost records that were durable")
     assert audit_log.is_broken
     assert backup == copied(engine)
 
@@ -138,7 +138,7 @@ def test_an_older_copy_that_others_wrote_on_is_not_written_on(
     assert other.close()
     with pytest.raises(AuditUnavailableError) as caught:
         audit_log.append_blocking(make_event())
-    assert caught.value.reason == f"{BROKEN}the ledger lost records that were durable"
+    assert caught.value.reason.startswith(f"{BROKEN}the ledger lost records that were durable")
     assert signed_sizes(engine, ORIGIN) == [0, 25]
 
 

@@ -104,10 +104,12 @@ def dev(
 @db.command("upgrade")
 def db_upgrade() -> None:
     """Create the database or bring it to this release. Example: gateway db upgrade"""
-    from gateway.commands.db import upgrade
+    from gateway.commands.db import next_step, upgrade
     from gateway.commands.opening import settings_of_process
 
-    upgrade(settings_of_process())
+    settings = settings_of_process()
+    upgrade(settings)
+    terminal().print(next_step(settings) or "the database is at this release", markup=False)
 
 
 @app.command()

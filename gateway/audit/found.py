@@ -46,6 +46,12 @@ def read_record(record: AuditRecord) -> FoundRecord:
     return FoundRecord(record.origin, record.position, record.body, MappingProxyType(members))
 
 
+def is_undecodable(exc: Exception) -> bool:
+    """Whether a database failed because it holds what is no text, which somebody must have put there."""
+    # SQLite's driver says so by its message alone.
+    return "Could not decode to UTF-8" in str(getattr(exc, "orig", exc))
+
+
 def unreadable(origin: str | None = None, position: int | None = None) -> LedgerError:
     """What is told of a record that was changed or cannot be read."""
     # SQLite stores any type in any column, and whoever changed one may have put an escape there.

@@ -45,6 +45,12 @@ def load_cosigner(path: Path, *, name: str) -> NoteCosigner:
 
 
 def _load(path: Path) -> Ed25519PrivateKey:
+    if not path.exists():
+        message = (
+            f"there is no key {path}: restore it from a backup, or, for a ledger that is new, make it with "
+            f"`gateway keys create {path.parent}`"
+        )
+        raise KeyFileError(Code.KEY_INVALID, message)
     content = read_private_file(path)
     try:
         key = load_pem_private_key(content, password=None)

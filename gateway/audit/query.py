@@ -35,7 +35,15 @@ from gateway.store.queries.audit_search import (
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 # Members that a filter of the same name asks for; those of a principal first.
-TEXT_FILTERS = ("issuer", "subject", "client_id", "address", "request_id")
+TEXT_FILTERS = (
+    "issuer",
+    "subject",
+    "client_id",
+    "token_id",
+    "certificate_thumbprint",
+    "address",
+    "request_id",
+)
 FILTERS = (*TEXT_FILTERS, "model", "action", "outcome", "code", "origin", "since", "until")
 PARAMETERS = (*FILTERS, "order", "limit", "cursor")
 

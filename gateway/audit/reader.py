@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.audit.found import FoundRecord
+from gateway.audit.found import FoundRecord, is_undecodable, unreadable
 from gateway.audit.proving import find_record, make_proof, newest_note
 from gateway.audit.query import Forms, LedgerQuery, Page, read_page
 from gateway.audit.writer import AuditLog
@@ -104,6 +104,8 @@ class LedgerReader:
         try:
             return await asyncio.to_thread(ask)
         except SQLAlchemyError as exc:
+            if is_undecodable(exc):
+                raise unreadable() from exc
             message = "the ledger cannot be read at this moment; try again"
             raise AuditUnavailableError(
                 Code.AUDIT_UNAVAILABLE, message, reason=type(exc).__name__

@@ -20,6 +20,7 @@ from gateway.audit.merkle import (
 )
 from gateway.audit.stored_tree import load_frontier
 from gateway.store.queries.audit import (
+    count_records_from,
     find_last_position,
     insert_audit_records,
     load_leaf_hashes,
@@ -75,7 +76,9 @@ def _followed(connection: Connection, origin: str, known: Tail, size: int) -> Ta
     rows = load_leaf_hashes(connection, origin, first, size)
     is_kept = known.size == 0 or (bool(rows) and rows[0] == (first, known.last_leaf))
     if size <= known.size or not is_kept:
-        raise LogInvalidError("the ledger lost records that were durable")
+        raise LogInvalidError(
+            f"the ledger lost records that were durable, the first at or below position {first}"
+        )
     if [position for position, _ in rows] != list(range(first, size)):
         raise LogInvalidError("the ledger lacks records between its first and its last")
     leaf_hashes = [leaf_hash for _, leaf_hash in rows[known.size - first :]]
@@ -86,7 +89,11 @@ def _followed(connection: Connection, origin: str, known: Tail, size: int) -> Ta
 
 
 def extend_tail(connection: Connection, origin: str, tail: Tail, entries: Sequence[Entry]) -> Tail:
-    """Insert entries behind a tail, with the nodes that become full; the tail after them, once this is committed."""
+    """Insert entries behind a tail, with the nodes that become full; the tail after them, once this is committed.
+
+    Raises LogInvalidError if they are not there afterwards: a trigger can take away what was just written, and the call
+    would be answered without a record.
+    """
     frontier, nodes = append_leaves(tail.frontier, [entry.leaf_hash for entry in entries])
     insert_audit_records(
         connection,
@@ -96,4 +103,9 @@ def extend_tail(connection: Connection, origin: str, tail: Tail, entries: Sequen
         ],
     )
     insert_nodes(connection, [StoredNode(origin, n.level, n.number, n.node_hash) for n in nodes])
+    if count_records_from(connection, origin, tail.size) != (len(entries), frontier.size - 1):
+        raise LogInvalidError(
+            f"the database does not keep records from position {tail.size} on as written: look for triggers on "
+            "audit_records"
+        )
     return Tail(frontier, entries[-1].leaf_hash)

@@ -70,6 +70,10 @@ def audit_query(
     subject: Annotated[str | None, typer.Option(help="Only of this principal.")] = None,
     issuer: Annotated[str | None, typer.Option(help="Only of this issuer's principals.")] = None,
     client: Annotated[str | None, typer.Option(help="Only of this client_id.")] = None,
+    token: Annotated[str | None, typer.Option(help="Only with the token of this jti.")] = None,
+    certificate: Annotated[
+        str | None, typer.Option(help="Only with the client certificate of this thumbprint.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Only from this address.")] = None,
     action: Annotated[str | None, typer.Option(help="predict, models.promote, ...")] = None,
     outcome: Annotated[
@@ -115,6 +119,8 @@ def audit_query(
         "subject": subject,
         "issuer": issuer,
         "client_id": client,
+        "token_id": token,
+        "certificate_thumbprint": certificate,
         "address": address,
         "action": action,
         "outcome": outcome,

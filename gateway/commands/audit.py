@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from gateway.audit.beginning import Begun, begin_ledger
+from gateway.audit.details import format_detail
 from gateway.audit.events import Action, Outcome
 from gateway.audit.opened import open_audit_log
 from gateway.commands.opening import opened_store, operator_event
@@ -19,10 +20,22 @@ def create(settings: GatewaySettings, *, now: datetime) -> None:
     was begun with another one.
     """
     with opened_store(settings) as engine:
-        begun = begin_ledger(engine, settings, now=now)
-        if begun.adopted is not None:
-            record_done(engine, settings, Action.AUDIT_CREATE)
+        begun = begin(engine, settings, now=now)
     _show_begun(begun, settings)
+
+
+def begin(engine: Engine, settings: GatewaySettings, *, now: datetime) -> Begun:
+    """The same without a word, on record: also a file for outages that was made anew, since one may have been lost.
+
+    Raises as create does.
+    """
+    begun = begin_ledger(engine, settings, now=now)
+    if begun.adopted is not None or begun.is_file_new:
+        detail = format_detail(
+            adopted_records=begun.adopted, outages_file="new" if begun.is_file_new else None
+        )
+        record_done(engine, settings, Action.AUDIT_CREATE, detail=detail)
+    return begun
 
 
 def _show_begun(begun: Begun, settings: GatewaySettings) -> None:
@@ -37,9 +50,11 @@ def _show_begun(begun: Begun, settings: GatewaySettings) -> None:
     print(f"its public key, for whoever checks proofs: {begun.signer.verifier.line()}")
 
 
-def record_done(engine: Engine, settings: GatewaySettings, action: Action) -> None:
+def record_done(
+    engine: Engine, settings: GatewaySettings, action: Action, *, detail: str | None = None
+) -> None:
     """Record that whoever runs this command did something. Raises AuditUnavailableError if that fails."""
-    event = replace(operator_event(action), outcome=Outcome.ANSWERED)
+    event = replace(operator_event(action, detail=detail), outcome=Outcome.ANSWERED)
     log = open_audit_log(engine, settings)
     try:
         log.append_blocking(event)

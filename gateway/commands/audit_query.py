@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.details import format_detail
 from gateway.audit.events import Action, printable
-from gateway.audit.found import FoundRecord
+from gateway.audit.found import FoundRecord, is_undecodable, unreadable
 from gateway.audit.keys import load_ledger_signer
 from gateway.audit.opened import open_audit_log
 from gateway.audit.proving import find_record, make_proof
@@ -99,6 +99,8 @@ def _reading(
         try:
             yield reading
         except SQLAlchemyError as exc:
+            if is_undecodable(exc):
+                raise unreadable() from exc
             message = f"the ledger cannot be read: the database failed ({type(exc).__name__})"
             raise AuditUnavailableError(Code.AUDIT_UNAVAILABLE, message) from exc
 

@@ -41,6 +41,7 @@ from gateway.commands.audit_verify_inputs import (
 from gateway.commands.opening import opened_store, operator_event
 from gateway.errors import AuditUnavailableError, Code, GatewayError, LedgerError, OperatorError
 from gateway.settings import GatewaySettings
+from gateway.store.queries.audit_trees import list_ledgers
 from gateway.store.queries.audit_verify import list_origins
 
 __all__ = ["VerifyOrder", "verify"]
@@ -69,6 +70,7 @@ def verify(settings: GatewaySettings, order: VerifyOrder, *, as_json: bool) -> N
         others = [name for name in names if name not in origins]
         _print(results, others, as_json=as_json)
         _require_good(results, others)
+        _require_begun(engine, others)
         if trouble is not None:
             raise trouble
         _save(order, results, keys)
@@ -237,6 +239,19 @@ def _require_good(results: Sequence[VerifyResult], others: Sequence[str]) -> Non
     if empty:
         message = "; ".join(_empty(origin, others) for origin in empty)
         raise LedgerError(Code.LEDGER_BROKEN, message, reason="empty")
+
+
+def _require_begun(engine: Engine, others: Sequence[str]) -> None:
+    # Whoever can write to the table can invent a ledger that looks like one of ours to a reader.
+    with engine.connect() as connection:
+        begun = {ledger.origin for ledger in list_ledgers(connection)}
+    if invented := [_shown(name) for name in others if name not in begun]:
+        message = (
+            f"there are records of {', '.join(invented)}, which nobody began as a ledger: they prove nothing and are "
+            "not shown; where a release before wrote them, `gateway audit create` with that GATEWAY_AUDIT_ORIGIN "
+            "takes them over"
+        )
+        raise LedgerError(Code.LEDGER_BROKEN, message, reason="records of no ledger")
 
 
 def _bad(result: VerifyResult) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gateway.audit.beginning import begin_ledger
 from gateway.audit.creation import create_ledger, verifier_of_ledger
 from gateway.audit.keys import create_ledger_key, load_ledger_signer
+from gateway.commands.audit import begin
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all, create_development_issuer, record_created
 from gateway.commands.opening import opened_store
@@ -149,7 +149,7 @@ def _prepare(
 
 def _begin_ledger(settings: GatewaySettings, *, now: datetime) -> None:
     with opened_store(settings) as store:
-        begin_ledger(store, settings, now=now)
+        begin(store, settings, now=now)
 
 
 def begin_monitor_ledger(

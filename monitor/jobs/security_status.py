@@ -117,6 +117,9 @@ def evidence_command(finding: Finding) -> str:
 def _who(finding: Finding) -> list[str]:
     if finding.rule is Rule.ADDRESS_FAILURES and not finding.key.endswith(("/64", "*")):
         return ["--address", finding.key]
+    if finding.rule is Rule.TOKEN_SHARED:
+        # Issuer and token id; a token id may hold the separator, an issuer's address does not.
+        return ["--token", finding.key.partition("|")[2]]
     if finding.rule in _BY_PRINCIPAL and "|" in finding.key:
         issuer, _, subject = finding.key.partition("|")
         return ["--issuer", issuer, "--subject", subject]

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from gateway.store.queries.audit import audit_record
 from gateway.store.records import AuditRecord
-from gateway.store.tables import audit_records
+from gateway.store.tables import audit_ledgers, audit_records
 
 _COLUMNS = audit_records.c
 _KEY = (_COLUMNS.recorded_at, _COLUMNS.origin, _COLUMNS.position)
@@ -31,6 +31,8 @@ _PREDICT = "predict"
 _IS_NO_PREDICTION = text("action <> 'predict'")
 _RARE_OUTCOMES = ("refused", "failed")
 _DID_NOT_SUCCEED = text("outcome IN ('refused', 'failed')")
+# The origin is no bare column here for the reason given at _others.
+_IS_OF_A_LEDGER = (_COLUMNS.origin + "").in_(select(audit_ledgers.c.origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def search_records(
 
 def find_audit_record(connection: Connection, origin: str, position: int) -> AuditRecord | None:
     """The record at a position; None if there is none. Raises ValueError as search_records does."""
-    at = (_COLUMNS.origin == origin, _COLUMNS.position == position)
+    at = (_COLUMNS.origin == origin, _COLUMNS.position == position, _IS_OF_A_LEDGER)
     row = connection.execute(select(audit_records).where(*at)).one_or_none()
     return None if row is None else audit_record(row)
 
@@ -121,7 +123,8 @@ def _indexed(search: RecordSearch) -> list[ColumnElement[bool]]:
 
 
 def _others(search: RecordSearch, connection: Connection) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+    # A row beside any ledger proves nothing, and was written by nobody who keeps one.
+    conditions: list[ColumnElement[bool]] = [_IS_OF_A_LEDGER]
     if search.origin is not None:
         # Not the column itself: the primary key begins with it, and would have a whole ledger sorted for one page.
         conditions.append(_COLUMNS.origin + "" == search.origin)

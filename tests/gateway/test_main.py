@@ -189,7 +189,11 @@ def _change_a_record(database: Path) -> None:
         (["audit", "check", "absent", "--key", "absent"], 1, "[proof_invalid]"),
         (["audit", "export", "--format", "xml"], 2, "'xml' is not one of"),
         (["audit", "export", "--since", "soon"], 2, "--since: give an RFC 3339 time"),
-        (["audit", "export", "--cursor", "absent/cursor"], 1, "create it with `gateway db upgrade`"),
+        (
+            ["audit", "export", "--cursor", "absent/cursor"],
+            1,
+            "create it with `gateway db upgrade`",
+        ),
         (["nonsense"], 2, "nonsense"),
         (["models", "traffic", "belt", "2", "all"], 2, "'all' is none of none, shadow, canary"),
         (["models", "traffic", "belt", "2", "canary"], 2, "--share"),

@@ -49,7 +49,7 @@ def test_what_is_there_is_kept(sqlite_engine: Engine, settings: GatewaySettings)
 def test_without_its_key_nothing_is_made(sqlite_engine: Engine, settings: GatewaySettings) -> None:
     """The message names it."""
     settings.audit_key_file.unlink()
-    with pytest.raises(KeyFileError, match="it does not exist; create it"):
+    with pytest.raises(KeyFileError, match=r"there is no key .* `gateway keys create "):
         begin_ledger(sqlite_engine, settings, now=utc_now())
     assert not settings.audit_emergency_file.exists()
     assert verifier_of_ledger(sqlite_engine, "gateway") is None

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.entries import audit_record, encode_event
-from gateway.audit.found import read_record, unreadable
+from gateway.audit.found import is_undecodable, read_record, unreadable
 from gateway.audit.merkle import hash_leaf
 from gateway.errors import LedgerError
 from gateway.store.records import AuditRecord
@@ -71,3 +73,13 @@ def test_the_message_cannot_drive_a_terminal() -> None:
     """Somebody wrote the name of that ledger."""
     assert "record 0 of \\x1b[2J was changed" in unreadable("\x1b[2J", 0).message
     assert unreadable().message.startswith("a record was changed")
+
+
+def test_what_is_no_text_is_a_changed_record(sqlite_engine: Engine) -> None:
+    """And not a database that fails."""
+    with sqlite_engine.connect() as connection, pytest.raises(SQLAlchemyError) as caught:
+        connection.exec_driver_sql("SELECT cast(x'ff' AS TEXT)").all()
+    assert is_undecodable(caught.value)
+    with sqlite_engine.connect() as connection, pytest.raises(SQLAlchemyError) as caught:
+        connection.exec_driver_sql("SELECT nothing")
+    assert not is_undecodable(caught.value)

@@ -109,3 +109,24 @@ def test_values_of_wrong_types_are_not_followed(
         connection.execute(text(f"UPDATE audit_records SET {change}"))
     with pytest.raises(LogInvalidError, match=told):
         followed(sqlite_engine, tail)
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_database_that_takes_records_away_again_is_not_believed(
+    sqlite_engine: Engine, kept: int
+) -> None:
+    """By a trigger: without the look the call would be answered, and its record be gone."""
+    tail = stored(sqlite_engine, [5])
+    with sqlite_engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER hide AFTER INSERT ON audit_records "
+                f"WHEN NEW.position >= {5 + kept} BEGIN "
+                "DELETE FROM audit_records WHERE position = NEW.position; END"
+            )
+        )
+    with (
+        sqlite_engine.connect() as connection,
+        pytest.raises(LogInvalidError, match=r"from position 5 on .* look for triggers"),
+    ):
+        extend_tail(connection, ORIGIN, tail, entries(5, 9))

@@ -42,7 +42,7 @@ def test_a_new_ledger_is_begun_with_a_record_of_it(
 def test_only_what_is_missing_is_made(
     settings: GatewaySettings, capsys: pytest.CaptureFixture[str], ledger: Ledger
 ) -> None:
-    """A ledger that exists gets no record of being begun."""
+    """On record, for the file that was lost may have held an outage; and nothing once nothing is missing."""
     before = ledger()
     settings.audit_emergency_file.unlink()
     lines = said(settings, capsys)
@@ -50,4 +50,8 @@ def test_only_what_is_missing_is_made(
         "gateway: it was begun before",
         f"{settings.audit_emergency_file}, which remembers outages: made",
     ]
-    assert before == ledger()
+    made = ledger()
+    assert before == made[:-1]
+    assert ("audit.create", "outages_file=new") == (made[-1]["action"], made[-1]["detail"])
+    said(settings, capsys)
+    assert made == ledger()

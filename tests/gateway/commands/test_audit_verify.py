@@ -374,6 +374,20 @@ def test_records_of_no_ledger_are_found(settings: GatewaySettings) -> None:
         verify(settings, VerifyOrder(is_all=True), as_json=False)
 
 
+def test_records_of_no_ledger_are_told_of_without_being_asked(settings: GatewaySettings) -> None:
+    """Beside a good ledger: a reader could take them for its own."""
+    with opened_store(settings) as store:
+        begin_ledger(store, "gateway.")
+        log = open_log(store, "gateway.")
+        log.append_blocking(operator_event(Action.AUDIT_READ))
+        assert log.close()
+        verify(settings, VerifyOrder(), as_json=False)
+        with write_transaction(store) as connection:
+            connection.exec_driver_sql("DELETE FROM audit_ledgers WHERE origin = 'gateway.'")
+    with pytest.raises(LedgerError, match=r"records of gateway\., which nobody began as a ledger"):
+        verify(settings, VerifyOrder(), as_json=False)
+
+
 def test_one_file_keeps_one_ledger(settings: GatewaySettings, tmp_path: Path) -> None:
     """Where the check of several ended is not kept."""
     with opened_store(settings) as store:

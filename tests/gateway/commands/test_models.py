@@ -82,7 +82,7 @@ def test_what_was_sealed_and_promoted_is_named_by_its_digest(
 
 def test_operators_are_named_in_the_ledger(ledger: Ledger) -> None:
     """By the operating system's word."""
-    first = ledger()[0]
+    first = next(record for record in ledger() if record["action"].startswith("models."))
     assert (first["issuer"], first["client_id"]) == ("operating-system", "gateway-cli")
     assert first["subject"]
 

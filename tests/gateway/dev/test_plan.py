@@ -36,6 +36,7 @@ def test_the_monitor_has_defaults_and_watches_what_is_served(layout: Layout) -> 
     """On the home's database."""
     monitor = plan_of(layout, any_ports=False).monitor
     assert monitor == {
+        "MONITOR_AUDIT_KEY_FILE": str(layout.keys / "monitor-ledger.key"),
         "MONITOR_DATABASE_URL": layout.database_url,
         "MONITOR_METRICS_HOST": "127.0.0.1",
         "MONITOR_METRICS_PORT": "9465",
@@ -43,6 +44,8 @@ def test_the_monitor_has_defaults_and_watches_what_is_served(layout: Layout) -> 
         "MONITOR_MODEL_NAME": "conveyor",
         "MONITOR_REPORTS_FOLDER": str(layout.reports),
         "MONITOR_TICK_SECONDS": "2",
+        "MONITOR_WITNESS_FOLDER": str(layout.witness),
+        "MONITOR_WITNESS_KEY_FILE": str(layout.keys / "witness.key"),
     }
 
 

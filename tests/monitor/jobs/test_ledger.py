@@ -93,7 +93,7 @@ def test_where_none_was_begun_the_command_is_named(
 def test_a_ledger_whose_key_is_lost_gets_no_other(engine: Engine, begun: MonitorSettings) -> None:
     """A new one could not sign it; the operator must restore what was lost."""
     begun.audit_key_file.unlink()
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="there is no key"):
         own_ledger(begun).begin()
     assert not begun.audit_key_file.exists()
 

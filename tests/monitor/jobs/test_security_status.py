@@ -49,7 +49,7 @@ SPAN = "--since 2030-04-01T12:00:00Z --until 2030-04-01T12:00:03Z --oldest-first
             finding(Rule.OPERATOR_REFUSED, "https://a.test|auth0|7"),
             f"--issuer https://a.test --subject 'auth0|7' --origin gateway {SPAN}",
         ),
-        (finding(Rule.TOKEN_SHARED, "i|t", "a", "b"), SPAN),
+        (finding(Rule.TOKEN_SHARED, "i|t", "a", "b"), f"--token t {SPAN}"),
         (
             finding(Rule.CLOCK_JUMPED, "gateway"),
             "--origin gateway --oldest-first --limit 1000",

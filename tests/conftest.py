@@ -51,7 +51,7 @@ def _listen_again() -> None:
 
 @pytest.fixture(autouse=True)
 def keeps_logging() -> None:
-    """What a library did to logging, in an earlier test or a shared fixture, silences nothing that this one listens for."""
+    """What a library did to logging, in an earlier test or a shared fixture, silences nothing for this one."""
     _listen_again()
 
 

@@ -13,7 +13,6 @@ import random
 import statistics
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine
 
+from gateway.api.request_ids import new_request_id
 from gateway.audit.creation import create_ledger
 from gateway.audit.entries import encode_event
 from gateway.audit.events import Action, AuditEvent, Outcome
@@ -110,7 +110,7 @@ def _measure_appending(engine: Engine, name: str, calls: int, figures: dict[str,
 async def _call(log: AuditLog, pairs: list[float], calls: int, *, callers: int = 1) -> None:
     async def caller() -> None:
         for _ in range(calls):
-            event = _event(str(uuid.uuid4()))
+            event = _event(new_request_id())
             started = time.perf_counter()
             await log.append(event)
             await log.append(event)
@@ -150,7 +150,9 @@ def _measure_reading(engine: Engine, records: int) -> dict[str, Any]:
     for start in track(
         range(0, records, BATCH), description="records", console=Console(stderr=True)
     ):
-        entries = [encode_event(_event(str(start + n))) for n in range(min(BATCH, records - start))]
+        entries = [
+            encode_event(_event(new_request_id())) for _ in range(min(BATCH, records - start))
+        ]
         with write_transaction(engine) as connection:
             tail = extend_tail(connection, ORIGIN, tail, entries)
     with write_transaction(engine) as connection:

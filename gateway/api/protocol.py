@@ -9,7 +9,6 @@ there is nothing to record, and its connection ends.
 
 import asyncio
 import errno
-import uuid
 from collections import deque
 from typing import Any
 
@@ -24,6 +23,7 @@ from gateway.api.framing import NO_TUNNEL, NOT_HTTP, Framing
 from gateway.api.limits import CLOSE_GRACE_SECONDS, EdgeLimits, Ended
 from gateway.api.places import Place
 from gateway.api.problems import problem_body
+from gateway.api.request_ids import new_request_id
 from gateway.errors import Code, RequestError
 
 # Every call that waits for the answers before it costs some kilobytes, and fits into forty bytes of a client's.
@@ -284,7 +284,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refuse(error)
 
     def _refusal(self, error: RequestError) -> bytes:
-        body = problem_body(error, request_id=str(uuid.uuid4()))
+        body = problem_body(error, request_id=new_request_id())
         fields = [
             *self.server_state.default_headers,
             (b"content-type", b"application/problem+json"),

@@ -7,7 +7,6 @@ matched route, never by request.url, which a Host header can bend.
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
@@ -23,6 +22,7 @@ from gateway.api.openapi import OPENAPI_PATH, openapi_bytes
 from gateway.api.predict import predict
 from gateway.api.problems import problem
 from gateway.api.rate_limit_headers import rate_limit_headers
+from gateway.api.request_ids import new_request_id
 from gateway.api.resource_metadata import RESOURCE_METADATA_PATH, resource_metadata
 from gateway.audit.events import Action
 from gateway.errors import Code, GatewayError, RequestError, ServiceError
@@ -111,7 +111,7 @@ def build_app(edge: Edge, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
 
     async def failed(_request: Request, _exc: Exception) -> Response:
         # Outside of any route, so nothing is known to record; Starlette's own answer would be plain text.
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
         log.error("request_failed request_id=%s", request_id)
         response = problem(_internal(), request_id=request_id, resource=edge.resource)
         response.headers["X-Request-Id"] = request_id
@@ -196,7 +196,7 @@ async def _answer(
 
 def _call(request: Request, edge: Edge, entry: RouteEntry | None) -> Call:
     return Call(
-        request_id=str(uuid.uuid4()),
+        request_id=new_request_id(),
         received_at=edge.clock(),
         action=(entry.action if entry else None) or Action.ROUTE_UNKNOWN,
         permission=entry.permission if entry else None,

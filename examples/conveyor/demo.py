@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     from traffic import frames
 
-PHASE_SECONDS = 75.0
+PHASE_SECONDS = 240.0
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 120.0
 START_SECONDS = 90.0

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.system
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "conveyor" / "demo.py"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_demo_tells_its_whole_story(tmp_path: Path) -> None:
     """Every step in its order, and a report and a picture that are not empty."""
     done = subprocess.run(

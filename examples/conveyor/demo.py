@@ -109,7 +109,10 @@ def read_watched(exposition: str) -> Watched:
     values: dict[str, dict[str, float]] = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
-            key = sample.labels.get("feature") or sample.labels.get("window", "")
+            # Alarms about the ledgers stand beside the one that the story waits for.
+            key = next(
+                (sample.labels[n] for n in ("feature", "window", "alarm") if n in sample.labels), ""
+            )
             values.setdefault(sample.name, {})[key] = sample.value
     thresholds = values.get("monitor_drift_threshold", {})
     shares = [
@@ -120,7 +123,7 @@ def read_watched(exposition: str) -> Watched:
     share, feature = max(shares, default=(0.0, "nothing"))
     return Watched(
         window_samples=int(values.get("monitor_window_samples", {}).get("current", 0)),
-        is_alarm_on=any(values.get("monitor_alarm_active", {}).values()),
+        is_alarm_on=values.get("monitor_alarm_active", {}).get("drift") == 1,
         worst_feature=feature,
         worst_share=share,
         last_tick=values.get("monitor_last_tick_timestamp_seconds", {}).get("", 0.0),

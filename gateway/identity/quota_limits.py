@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from math import floor
 from types import MappingProxyType
 
@@ -133,26 +131,6 @@ def parse_rate(text: str) -> RateLimitItem | None:
         message = f"{text!r} is not a rate: write N/second, N/minute, N/hour or N/day, or leave it empty for no limit"
         raise SettingsError(Code.SETTINGS_INVALID, message)
     return _SPANS[match[2]](int(match[1]), namespace="gatewatch")
-
-
-@lru_cache(maxsize=4096)
-def address_key(address: str) -> str:
-    """What an address is counted as: IPv4 by itself, also when written as IPv6; IPv6 by its /64.
-
-    A subscriber has all the 2**64 addresses of at least one /64 (RFC 6177), so a limit for each would be none.
-    What is no address, such as the path of a socket, counts as it is.
-    """
-    if ":" not in address:
-        return address
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
 
 
 def principal_key(principal: Principal) -> str:

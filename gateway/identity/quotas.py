@@ -32,7 +32,6 @@ from gateway.identity.quota_limits import (
     QuotaPlan,
     QuotaStatus,
     Window,
-    address_key,
     budget_refusal,
     budget_status,
     day_of,
@@ -48,6 +47,7 @@ from gateway.identity.shared_counters import (
     SharedCounters,
     open_redis,
 )
+from gateway.store.addresses import address_key
 
 MAX_KEYS = 65_536  # of each limit; about 20 MiB
 RATE_TIMEOUT_SECONDS = 0.5

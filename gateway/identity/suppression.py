@@ -7,7 +7,7 @@ none is lost to the count: those that are not recorded are told by the next reco
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from gateway.identity.quota_limits import address_key
+from gateway.store.addresses import address_key
 
 SPAN_SECONDS = 60.0
 

@@ -1,7 +1,5 @@
-"""The endless loop of the rules on suspicious behaviour: a report or a slow tick must not keep them from looking.
-
-Rules: nothing that fails in a look ends the loop; it is counted, logged once a cause, and the records are read again.
-Where more is left to read than one look took, the next one follows at once.
+"""The endless loop of the rules on suspicious behaviour; where more is left to read than one look took, the next one
+follows at once.
 """
 
 import logging
@@ -9,16 +7,17 @@ from collections.abc import Callable
 from datetime import datetime
 from threading import Event
 
+from monitor.jobs.repeating import Repeating
 from monitor.jobs.security import SecurityWatch
 from monitor.metrics import MonitorMetrics
-from monitor.records import DatabaseUnavailableError, Outcome
+from monitor.records import MonitorError, Outcome
 from monitor.settings import MonitorSettings
 
 logger = logging.getLogger(__name__)
 
 
-class SecurityLoop:
-    """Looks until `stop` is set."""
+class SecurityLoop(Repeating):
+    """Looks every tick_seconds."""
 
     def __init__(
         self,
@@ -29,33 +28,20 @@ class SecurityLoop:
         stop: Event,
     ) -> None:
         """Nothing is read yet."""
+        super().__init__(
+            seconds=settings.tick_seconds, failures=metrics.security_failures, stop=stop
+        )
         self._watch = SecurityWatch(settings=settings, metrics=metrics)
-        self._seconds = settings.tick_seconds
-        self._metrics = metrics
         self._clock = clock
-        self._stop = stop
-        self._said = ""
 
-    def run(self) -> None:
-        """Look, wait tick_seconds unless something is left to read, and again, until `stop` is set."""
-        while not self._stop.is_set():
-            if self.step():
-                self._stop.wait(self._seconds)
+    def look(self) -> bool:
+        """The next page of every ledger; the next look may wait once everything is read."""
+        return self._watch.look(self._clock(), should_stop=self._stop.is_set).lag == 0
 
-    def step(self) -> bool:
-        """One look; whether the next may wait. Whatever fails is counted and logged."""
-        failed = self._metrics.security_failures
-        try:
-            look = self._watch.look(self._clock(), should_stop=self._stop.is_set)
-        except DatabaseUnavailableError as exc:
-            failed.labels(Outcome.DATABASE_ERROR.value).inc()
-            if str(exc) != self._said:
-                logger.warning("ledgers_not_read outcome=database_error: %s", exc)
-            self._said = str(exc)
-            return True
-        except Exception:
-            failed.labels(Outcome.ERROR.value).inc()
-            logger.exception("ledgers_not_read outcome=error")
-            return True
-        self._said = ""
-        return look.lag == 0
+    def warn(self, outcome: Outcome, exc: MonitorError) -> None:
+        """See Repeating."""
+        logger.warning("ledgers_not_read outcome=%s: %s", outcome.value, exc)
+
+    def log_bug(self, exc: Exception) -> None:
+        """See Repeating."""
+        logger.error("ledgers_not_read outcome=error", exc_info=exc)

@@ -1,7 +1,4 @@
-"""The witness's own endless loop, for a report or a slow tick must not keep it from looking; and its command.
-
-Rules: nothing that fails in a look ends the loop; it is counted, logged once a cause, and tried again.
-"""
+"""The witness's own endless loop, and its command."""
 
 import logging
 from collections.abc import Callable
@@ -11,16 +8,17 @@ from typing import Any
 
 from gateway.audit.notes import Verifier
 from monitor.jobs.printing import print_json
+from monitor.jobs.repeating import Repeating
 from monitor.jobs.witness import Looked, Witness
 from monitor.metrics import MonitorMetrics
-from monitor.records import Alarm, DatabaseUnavailableError, InputError, MonitorError, Outcome
+from monitor.records import Alarm, InputError, MonitorError, Outcome
 from monitor.settings import MonitorSettings
 
 logger = logging.getLogger(__name__)
 
 
-class WitnessLoop:
-    """Looks until `stop` is set."""
+class WitnessLoop(Repeating):
+    """Looks every witness_seconds."""
 
     def __init__(
         self,
@@ -31,35 +29,24 @@ class WitnessLoop:
         stop: Event,
     ) -> None:
         """Raises InputError for keys that cannot be used."""
+        super().__init__(
+            seconds=settings.witness_seconds, failures=metrics.witness_failures, stop=stop
+        )
         self._witness = Witness(settings=settings, metrics=metrics)
-        self._seconds = settings.witness_seconds
-        self._metrics = metrics
         self._clock = clock
-        self._stop = stop
-        self._said = ""
 
-    def run(self) -> None:
-        """Look, wait witness_seconds, and again, until `stop` is set."""
-        while not self._stop.is_set():
-            self.step()
-            self._stop.wait(self._seconds)
+    def look(self) -> bool:
+        """All ledgers; the next look may wait."""
+        self._witness.look(self._clock())
+        return True
 
-    def step(self) -> None:
-        """One look; whatever fails is counted and logged."""
-        try:
-            self._witness.look(self._clock())
-        except MonitorError as exc:
-            is_database = isinstance(exc, DatabaseUnavailableError)
-            outcome = Outcome.DATABASE_ERROR if is_database else Outcome.ERROR
-            self._metrics.witness_failures.labels(outcome.value).inc()
-            if str(exc) != self._said:
-                logger.warning("witness_look_failed outcome=%s: %s", outcome.value, exc)
-            self._said = str(exc)
-        except Exception:
-            self._metrics.witness_failures.labels(Outcome.ERROR.value).inc()
-            logger.exception("witness_look_failed outcome=error")
-        else:
-            self._said = ""
+    def warn(self, outcome: Outcome, exc: MonitorError) -> None:
+        """See Repeating."""
+        logger.warning("witness_look_failed outcome=%s: %s", outcome.value, exc)
+
+    def log_bug(self, exc: Exception) -> None:
+        """See Repeating."""
+        logger.error("witness_look_failed outcome=error", exc_info=exc)
 
 
 def look_once(

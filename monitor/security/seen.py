@@ -5,12 +5,11 @@ could have written is no record, and that is told.
 """
 
 from datetime import UTC, datetime
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from json import loads
 from typing import Any, NamedTuple
 
 from gateway.audit.entries import body_patterns
+from gateway.store.addresses import address_key
 from monitor.records import Place
 
 
@@ -107,26 +106,6 @@ def _earlier(body: str) -> tuple[str | None, ...]:
             found = match.groupdict()
             return tuple(found.get(name) for name in _READ)
     raise RecordInvalidError("the body has not the form of a record")
-
-
-@lru_cache(maxsize=4096)
-def address_key(address: str) -> str:
-    """What an address counts as, by the same rule as the gateway's limits: IPv4 by itself, IPv6 by its /64.
-
-    A subscriber has all addresses of at least one /64 (RFC 6177). What is no address, such as a keyed hash, counts as
-    it is: where addresses are pseudonymised, each IPv6 address stands for itself.
-    """
-    if ":" not in address:
-        return address
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
 
 
 def moment(at_seconds: float) -> datetime:

@@ -12,7 +12,6 @@ from gateway.errors import Code, SettingsError
 from gateway.identity.quota_limits import (
     LimitName,
     QuotaStatus,
-    address_key,
     budget_refusal,
     budget_status,
     concurrency_refusal,
@@ -80,25 +79,6 @@ def test_a_rate_reads_back_as_it_was_written_or_is_refused(text: str) -> None:
     except SettingsError:
         return
     assert text == ("" if parsed is None else f"{parsed.amount}/{parsed.GRANULARITY.name}")
-
-
-@pytest.mark.parametrize(
-    ("address", "key"),
-    [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:DB8:1:2::", "2001:db8:1:2::/64"),
-        ("::1", "::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-        ("/run/gateway.sock", "/run/gateway.sock"),
-        ("not:an:address", "not:an:address"),
-    ],
-)
-def test_an_address_counts_as_what_one_subscriber_has(address: str, key: str) -> None:
-    """IPv6 by its /64, IPv4 by itself, anything else as it is."""
-    assert key == address_key(address)
 
 
 def test_issuer_and_subject_are_never_confused() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 from gateway.audit.entries import audit_record, encode_event
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.errors import Code
+from gateway.store.addresses import address_key
 from gateway.store.records import AuditRecord
 from monitor.records import Place
-from monitor.security.seen import SeenRecord, address_key, parse_record
+from monitor.security.seen import SeenRecord, parse_record
 from monitor.security.thresholds import Thresholds
 
 ISSUER = "https://login.test"

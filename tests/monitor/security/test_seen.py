@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from gateway.audit.entries import encode_event
 from gateway.audit.events import Action, Outcome
 from gateway.errors import Code
-from gateway.identity.quota_limits import address_key as address_key_of_limits
 from monitor.records import Place
-from monitor.security.seen import RecordInvalidError, address_key, parse_record
+from monitor.security.seen import RecordInvalidError, parse_record
 from tests.monitor.security.ledger_events import at, call, event, quickly_seen
 
 PLACE = Place("gateway", 7)
@@ -84,25 +83,6 @@ def test_a_body_that_no_gateway_writes_is_refused(body: str) -> None:
     """Whoever can write to the table must not make the rules fail on it for ever."""
     with pytest.raises(RecordInvalidError):
         parse_record(PLACE, body)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "192.0.2.1",
-        "::ffff:192.0.2.1",
-        "2001:db8::1",
-        "2001:db8:0:0:ffff::1",
-        "fe80::1%eth0",
-        "/run/gateway.sock",
-        "a:b",
-        "",
-        "~Zm9vYmFy",
-    ],
-)
-def test_addresses_count_as_in_the_limits(address: str) -> None:
-    """The same function, which the monitor may not import."""
-    assert address_key_of_limits(address) == address_key(address)
 
 
 def _without(body: str, members: set[str], *, number: int) -> str:

@@ -122,17 +122,16 @@ def build_door(
     deny_list.load()
     plan = quota_plan(settings)
     quotas = open_quotas(plan, engine=store, on_store_failure=metrics.quota_store_failures.inc)
-    authenticator = Authenticator(
-        issuers=trusted,
-        cache=cache,
-        proven=ProvenTokens(max_entries=MAX_PROVEN_TOKENS),
-        deny_list=deny_list,
-        dpop=DpopVerifier(public_url=public_url, random=os.urandom),
-    )
     _start_gauges(metrics, deny_list, remote)
     return Door(
         access=Access(
-            authenticator=authenticator,
+            authenticator=Authenticator(
+                issuers=trusted,
+                cache=cache,
+                proven=ProvenTokens(max_entries=MAX_PROVEN_TOKENS),
+                deny_list=deny_list,
+                dpop=DpopVerifier(public_url=public_url, random=os.urandom),
+            ),
             policy=policy.policy,
             quotas=quotas,
             usual_limits=plan.principal,
@@ -142,13 +141,20 @@ def build_door(
         remote_keys=tuple(remote.values()),
         deny_list=deny_list,
         quotas=quotas,
-        file_keys={
-            name: issuer.keys.current().digests()
-            for name, issuer in trusted.items()
-            if name not in remote
-        },
+        file_keys=_digests_of_files(trusted, remote),
         policy_sha256=policy_sha256,
     )
+
+
+def _digests_of_files(
+    trusted: Mapping[str, TrustedIssuer], remote: Mapping[str, "RemoteKeys"]
+) -> dict[str, Mapping[str, str]]:
+    # Those that are fetched are told of when they come.
+    return {
+        name: issuer.keys.current().digests()
+        for name, issuer in trusted.items()
+        if name not in remote
+    }
 
 
 def token_lifetimes(settings: GatewaySettings) -> dict[str, int]:

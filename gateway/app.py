@@ -131,7 +131,7 @@ def _failure_recorded(settings: GatewaySettings, audit: AuditLog, clock: Clock) 
 def _build(
     settings: GatewaySettings, opened: Opened, audit: AuditLog, stack: ExitStack, clock: Clock
 ) -> Starlette:
-    metrics = opened.metrics
+    metrics, default = opened.metrics, settings.model_name
     _serve_metrics(settings, metrics, stack)
     issuer_keys = IssuerKeyRecords(engine=opened.store, audit=audit, clock=clock)
     door = build_door(
@@ -165,26 +165,17 @@ def _build(
         directory=directory,
         catalog=Catalog(store=opened.store, directory=directory, watch=watch),
         operations=Operations(store=opened.store, watch=watch, clock=clock),
-        ledger=LedgerReader(
-            engine=opened.store,
-            audit=audit,
-            forms=partial(stored_forms, configured_pseudonyms(settings)),
-        ),
-        default_model=settings.model_name,
+        ledger=_ledger_reader(settings, opened.store, audit),
+        default_model=default,
         version=version("gatewatch"),
         metrics=metrics,
-        is_ready=lambda: _is_ready(directory, settings.model_name, door, readiness),
+        is_ready=lambda: _is_ready(directory, default, door, readiness),
         max_body_bytes=settings.max_body_bytes,
         body_timeout_seconds=settings.body_timeout_seconds,
         min_body_bytes_per_second=settings.min_body_bytes_per_second,
         clock=clock,
         started_at_seconds=time.monotonic(),
-        resource=ResourceFacts(
-            public_url=opened.public_url,
-            issuers=door.issuers,
-            has_client_certificates=settings.client_certificates != "none",
-            dpop_algorithms=tuple(sorted(ALGORITHMS)),
-        ),
+        resource=_resource_facts(settings, opened.public_url, door),
     )
     facts = _start_facts(settings, opened, door)
 
@@ -194,10 +185,23 @@ def _build(
         await watch.record_loaded()
         await audit.append(_sample_key_event(wrapped, clock))
 
-    default = directory.check(settings.model_name).production.version
-    opening = _Opening(default, facts, record_opening)
+    opening = _Opening(directory.check(default).production.version, facts, record_opening)
     lifespan = _lifespan(audit, watch, shadows, door, opening, metrics, clock)
     return build_app(edge, lifespan=lifespan)
+
+
+def _ledger_reader(settings: GatewaySettings, store: Engine, audit: AuditLog) -> LedgerReader:
+    forms = partial(stored_forms, configured_pseudonyms(settings))
+    return LedgerReader(engine=store, audit=audit, forms=forms)
+
+
+def _resource_facts(settings: GatewaySettings, public_url: str, door: Door) -> ResourceFacts:
+    return ResourceFacts(
+        public_url=public_url,
+        issuers=door.issuers,
+        has_client_certificates=settings.client_certificates != "none",
+        dpop_algorithms=tuple(sorted(ALGORITHMS)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,10 +109,6 @@ def audit_query(
 
     Example: gateway audit query --action models.promote --oldest-first
     """
-    from gateway.audit.query_cursors import QueryInvalidError
-    from gateway.commands.audit_query import query
-    from gateway.commands.opening import settings_of_process, utc_now
-
     is_oldest_first = oldest_first or request_id is not None
     asked = {
         "request_id": request_id,
@@ -133,7 +129,14 @@ def audit_query(
         "limit": str(limit),
         "cursor": cursor,
     }
-    values = {name: text for name, text in asked.items() if text is not None}
+    _query({name: text for name, text in asked.items() if text is not None}, as_json=as_json)
+
+
+def _query(values: dict[str, str], *, as_json: bool) -> None:
+    from gateway.audit.query_cursors import QueryInvalidError
+    from gateway.commands.audit_query import query
+    from gateway.commands.opening import settings_of_process, utc_now
+
     try:
         query(settings_of_process(), values, now=utc_now(), as_json=as_json)
     except QueryInvalidError as exc:

@@ -111,14 +111,15 @@ def token_revoke(
     stored = revoke(settings, order)
     if as_json:
         print(json.dumps(as_members(stored, now=now)))
-    if order.issuer not in known_issuers:
-        _tell(f"note: no setting trusts {order.issuer}; trusted are {', '.join(known_issuers)}")
-    _tell_denied(stored)
+    _tell_denied(stored, known_issuers=known_issuers)
 
 
-def _tell_denied(stored: "StoredDenial") -> None:
+def _tell_denied(stored: "StoredDenial", *, known_issuers: list[str]) -> None:
     from gateway.commands.token_revocation import describe, until
 
+    issuer = stored.denial.issuer
+    if issuer not in known_issuers:
+        _tell(f"note: no setting trusts {issuer}; trusted are {', '.join(known_issuers)}")
     _tell(f"denied {until(stored.denial)}: {describe(stored.denial)} (denial {stored.id})")
     _tell("every gateway on the same database follows within a second")
 

@@ -25,10 +25,15 @@ _MAX_WAITING = 1000
 
 @dataclass(slots=True)
 class _Ordered:
-    """What should serve under one name. lately: versions of changes that began or ended, by the time of it."""
+    """What should serve under one name.
+
+    learnt: what was loaded before anybody looked and no order explains, until the next order says what serves.
+    lately: versions of changes that began or ended, by the time of it.
+    """
 
     production: str | None = None
     shared: set[str] = field(default_factory=set)
+    learnt: set[str] = field(default_factory=set)
     lately: dict[str | None, float] = field(default_factory=dict)
 
 
@@ -41,7 +46,7 @@ class _Waiting:
 class Loads:
     """What operators ordered, and loads that wait for the record of their order, which another ledger may have.
 
-    As many names are held as operators gave to models.
+    As many names are held as operators gave to models, and as were loaded before anybody looked.
     """
 
     def __init__(self, *, grace_seconds: float) -> None:
@@ -55,13 +60,13 @@ class Loads:
     ) -> Sequence[Hit]:
         """Note orders and loads; hits come from settle, and here if too many loads wait.
 
-        is_learning: take what is loaded as ordered.
+        is_learning: take what is loaded and not ordered as that, until the next order.
         """
         if record.action in ORDERS:
             self.note(record)
         elif record.action == Action.MODELS_LOAD and record.outcome == Outcome.ANSWERED:
-            if is_learning and record.model_name is not None and record.model_version is not None:
-                self._of(record.model_name).shared.add(record.model_version)
+            if is_learning:
+                self._learn(record)
             elif not self._is_ordered(record):
                 self._waiting.append(_Waiting(record, now_seconds + self._grace_seconds))
             if len(self._waiting) > _MAX_WAITING:
@@ -92,6 +97,11 @@ class Loads:
         if record.outcome == Outcome.ANSWERED and record.model_version is not None:
             _change(ordered, record, record.model_version)
 
+    def _learn(self, record: SeenRecord) -> None:
+        # What is ordered needs no more, or it would still pass when it is no longer.
+        if record.model_name and record.model_version and not self._is_ordered(record):
+            self._of(record.model_name).learnt.add(record.model_version)
+
     def _of(self, name: str) -> _Ordered:
         return self._names.setdefault(name, _Ordered())
 
@@ -100,7 +110,7 @@ class Loads:
         version = record.model_version
         if ordered is None or version is None:
             return False
-        if version == ordered.production or version in ordered.shared:
+        if version in {ordered.production, *ordered.shared, *ordered.learnt}:
             return True
         return any(
             abs(record.at_seconds - ordered.lately[key]) <= _CHANGING_SECONDS
@@ -113,10 +123,14 @@ def _change(ordered: _Ordered, record: SeenRecord, version: str) -> None:
     if record.action in (Action.MODELS_PROMOTE, Action.MODELS_ROLLBACK):
         if ordered.production is not None:
             ordered.lately[ordered.production] = record.at_seconds
+        # Those too were replaced now, if they served at all.
+        ordered.lately |= dict.fromkeys(ordered.learnt, record.at_seconds)
         ordered.production = version
         ordered.shared.discard(version)
+        ordered.learnt.clear()
     elif record.action == Action.MODELS_RETIRE or _is_taken_away(record):
         ordered.shared.discard(version)
+        ordered.learnt.discard(version)
     else:
         ordered.shared.add(version)
 

@@ -1,5 +1,7 @@
 """Loads that nobody ordered are found; those that follow an order, in any ledger and order, are not."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from gateway.audit.events import Action, AuditEvent, Outcome
@@ -129,6 +131,39 @@ def test_what_was_loaded_at_the_first_look_is_taken_as_ordered() -> None:
         record = seen(load(seconds, "1"))
         assert [] == [*loads.observe(record, now_seconds=NOW, is_learning=is_learning)]
     assert [] == loads.settle(now_seconds=LATER)
+
+
+def found_after(*learnt: AuditEvent, then: Sequence[AuditEvent]) -> list[str]:
+    """Which loads nobody ordered, where these came before anybody looked."""
+    loads = Loads(grace_seconds=GRACE)
+    for position, each in enumerate((*learnt, *then)):
+        record = seen(each, position=position)
+        hits = loads.observe(record, now_seconds=NOW, is_learning=position < len(learnt))
+        assert not hits
+    return [hit.key for hit in loads.settle(now_seconds=LATER)]
+
+
+def test_what_was_loaded_at_the_first_look_is_not_ordered_for_ever() -> None:
+    """The next order says what serves; for an hour a gateway may be late."""
+    orders = (order(100, "1"), order(200, "2"))
+    assert ["belt@1"] == found_after(load(0, "1"), then=[*orders, load(4000, "1")])
+    assert [] == found_after(load(0, "1"), then=[order(200, "2"), load(3700, "1")])
+    assert ["belt@1"] == found_after(load(0, "1"), then=[order(200, "2"), load(4000, "1")])
+    rollback = order(200, "0", action=Action.MODELS_ROLLBACK)
+    assert ["belt@1"] == found_after(load(0, "1"), then=[rollback, load(4000, "1")])
+
+
+def test_what_was_ordered_and_loaded_at_the_first_look_ends_with_its_order() -> None:
+    """The order alone speaks for it."""
+    orders = (order(0, "1"), load(60, "1"))
+    assert ["belt@1"] == found_after(*orders, then=[order(200, "2"), load(4000, "1")])
+    assert [] == found_after(*orders, then=[load(90_000, "1")])
+
+
+def test_a_learnt_version_that_is_retired_is_learnt_no_more() -> None:
+    """Or whose traffic is taken away."""
+    retired = order(200, "1", action=Action.MODELS_RETIRE)
+    assert ["belt@1"] == found_after(load(0, "1"), then=[retired, load(4000, "1")])
 
 
 def test_loads_that_wait_are_bounded_and_told() -> None:

@@ -327,6 +327,7 @@ def _operations() -> Mapping[tuple[str, str], _Operation]:
             "A ledger's newest signed checkpoint (C2SP tlog-checkpoint).",
             origin_parameters(),
             Code.RECORD_UNKNOWN,
+            Code.LEDGER_BROKEN,
         ),
         ("GET", "/v1/audit/proof/{index}"): _ledger(
             "getProof",

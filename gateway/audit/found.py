@@ -13,10 +13,9 @@ from typing import Any
 from gateway.audit.entries import is_canonical, is_origin
 from gateway.audit.events import printable
 from gateway.audit.merkle import hash_leaf
+from gateway.audit.verify_copies import COPIES
 from gateway.errors import Code, LedgerError
 from gateway.store.records import AuditRecord
-
-_COPIES = ("recorded_at", "action", "outcome", "request_id", "subject", "model_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def read_record(record: AuditRecord) -> FoundRecord:
         members = json.loads(record.body)
     except ValueError as exc:  # a number of thousands of digits
         raise unreadable(record.origin, record.position) from exc
-    if any(getattr(record, name) != members[name] for name in _COPIES):
+    if any(getattr(record, name) != members[name] for name in COPIES):
         raise unreadable(record.origin, record.position)
     return FoundRecord(record.origin, record.position, record.body, MappingProxyType(members))
 

@@ -27,15 +27,16 @@ def open_audit_log(
     *,
     outages: Callable[[], Outages] | None = None,
     on_checkpoint: Callable[[SignedCheckpoint], None] | None = None,
+    begins_witness_file: bool = True,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AuditLog:
     """The ledger that the settings name, open for writing.
 
     on_checkpoint: None to hand checkpoints to the witness file alone, from the writer's thread, as is good enough for
-    a command. outages: opens what remembers outages, which the log then closes; None for a command, whose operator is
-    told of each refusal. clock: UTC. Raises KeyFileError for its key or that of the pseudonyms, LedgerError if it was
-    never begun, does not go on from what the witness file has, or what outages opens is missing, SettingsError if the
-    witness file cannot be read.
+    a command. begins_witness_file: whether one that is missing is made. outages: opens what remembers outages, which
+    the log then closes; None for a command, whose operator is told of each refusal. clock: UTC. Raises KeyFileError for
+    its key or that of the pseudonyms, LedgerError if it was never begun, does not go on from what the witness file has,
+    or what outages opens is missing, SettingsError if the witness file cannot be read.
     """
     signer = load_ledger_signer(settings.audit_key_file, origin=settings.audit_origin)
     require_begun(engine, signer)
@@ -50,7 +51,7 @@ def open_audit_log(
         outages=None if outages is None else outages(),
         timeout_seconds=settings.audit_timeout_seconds,
     )
-    if file is not None and not witnessed:
+    if file is not None and not witnessed and begins_witness_file:
         begin_missing_file(audit, history, file, now=clock())
     return audit
 

@@ -77,9 +77,18 @@ class LedgerReader:
         return await self._ask(lambda connection: find_record(connection, origin, index))
 
     async def newest_note(self, origin: str) -> bytes | None:
-        """The newest signed checkpoint of a ledger; None if there is no such ledger. Raises AuditUnavailableError."""
-        note = await self._ask(lambda connection: newest_note(connection, origin))
-        return None if note is None else note.note.encode()
+        """The newest signed checkpoint of a ledger; None if there is no such ledger.
+
+        Raises LedgerError if what is stored is no text, AuditUnavailableError.
+        """
+        stored = await self._ask(lambda connection: newest_note(connection, origin))
+        if stored is None:
+            return None
+        try:
+            return stored.note.encode()
+        except (AttributeError, UnicodeError) as exc:
+            # SQLite stores any type in any column.
+            raise unreadable() from exc
 
     async def prove(self, record: FoundRecord) -> bytes:
         """The proof file of a record.

@@ -8,8 +8,7 @@ from sqlalchemy import Engine
 from gateway.audit.beginning import Begun, begin_ledger
 from gateway.audit.details import format_detail
 from gateway.audit.events import Action, Outcome
-from gateway.audit.opened import open_audit_log
-from gateway.commands.opening import opened_store, operator_event
+from gateway.commands.opening import opened_store, operator_event, record_once
 from gateway.settings import GatewaySettings
 
 
@@ -34,7 +33,8 @@ def begin(engine: Engine, settings: GatewaySettings, *, now: datetime) -> Begun:
         detail = format_detail(
             adopted_records=begun.adopted, outages_file="new" if begun.is_file_new else None
         )
-        record_done(engine, settings, Action.AUDIT_CREATE, detail=detail)
+        event = operator_event(Action.AUDIT_CREATE, detail=detail)
+        record_once(engine, settings, replace(event, outcome=Outcome.ANSWERED))
     return begun
 
 
@@ -48,15 +48,3 @@ def _show_begun(begun: Begun, settings: GatewaySettings) -> None:
     made = "made" if begun.is_file_new else "it was made before"
     print(f"{settings.audit_emergency_file}, which remembers outages: {made}")
     print(f"its public key, for whoever checks proofs: {begun.signer.verifier.line()}")
-
-
-def record_done(
-    engine: Engine, settings: GatewaySettings, action: Action, *, detail: str | None = None
-) -> None:
-    """Record that whoever runs this command did something. Raises AuditUnavailableError if that fails."""
-    event = replace(operator_event(action, detail=detail), outcome=Outcome.ANSWERED)
-    log = open_audit_log(engine, settings)
-    try:
-        log.append_blocking(event)
-    finally:
-        log.close()

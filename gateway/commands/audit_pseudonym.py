@@ -4,9 +4,8 @@ from dataclasses import replace
 
 from gateway.audit.details import format_detail
 from gateway.audit.events import Action, Outcome
-from gateway.audit.opened import open_audit_log
 from gateway.audit.pseudonyms import configured_pseudonyms
-from gateway.commands.opening import opened_store, operator_event
+from gateway.commands.opening import opened_store, operator_event, record_once
 from gateway.errors import Code, SettingsError
 from gateway.settings import GatewaySettings
 
@@ -30,9 +29,5 @@ def look_up(settings: GatewaySettings, field: str, value: str) -> None:
     detail = format_detail(lookup="pseudonym", **{field: value})
     event = replace(operator_event(Action.AUDIT_READ, detail=detail), outcome=Outcome.ANSWERED)
     with opened_store(settings) as store:
-        log = open_audit_log(store, settings)
-        try:
-            log.append_blocking(event)
-        finally:
-            log.close()
+        record_once(store, settings, event)
     print(pseudonyms.of(field, value))

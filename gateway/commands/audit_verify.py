@@ -21,16 +21,16 @@ from rich.progress import (
 )
 from rich.text import Text
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.checkpoints import SignedCheckpoint
 from gateway.audit.details import format_detail
 from gateway.audit.entries import is_origin
 from gateway.audit.events import Action, Outcome, printable
+from gateway.audit.found import is_undecodable, unreadable
 from gateway.audit.notes import Verifier
-from gateway.audit.opened import open_audit_log
 from gateway.audit.verify import verify_ledger
 from gateway.audit.verify_faults import FaultKind, VerifyResult, fault_at
+from gateway.audit.verify_range import database_errors
 from gateway.commands.audit_verify_inputs import (
     VerifyOrder,
     read_checkpoint,
@@ -38,11 +38,10 @@ from gateway.commands.audit_verify_inputs import (
     read_keys,
     save_checkpoint,
 )
-from gateway.commands.opening import opened_store, operator_event
+from gateway.commands.opening import opened_store, operator_event, record_once
 from gateway.errors import AuditUnavailableError, Code, GatewayError, LedgerError, OperatorError
 from gateway.settings import GatewaySettings
-from gateway.store.queries.audit_trees import list_ledgers
-from gateway.store.queries.audit_verify import list_origins
+from gateway.store.queries.audit_verify import list_begun, list_origins
 
 __all__ = ["VerifyOrder", "verify"]
 
@@ -73,8 +72,8 @@ def verify(settings: GatewaySettings, order: VerifyOrder, *, as_json: bool) -> N
         _require_begun(engine, others)
         if trouble is not None:
             raise trouble
-        _save(order, results, keys)
         _record(engine, settings, results, console)
+        _save(order, results, keys)
 
 
 def _trusted(order: VerifyOrder, keys: dict[str, list[Verifier]]) -> SignedCheckpoint | None:
@@ -87,7 +86,9 @@ def _names(engine: Engine) -> list[str]:
     try:
         with engine.connect() as connection:
             return list(map(_name, list_origins(connection, limit=MAX_LEDGERS)))
-    except SQLAlchemyError as exc:
+    except database_errors(engine) as exc:
+        if is_undecodable(exc):
+            raise unreadable() from exc
         message = "the names of the ledgers could not be read from the database"
         raise AuditUnavailableError(Code.AUDIT_UNAVAILABLE, message) from exc
 
@@ -244,7 +245,7 @@ def _require_good(results: Sequence[VerifyResult], others: Sequence[str]) -> Non
 def _require_begun(engine: Engine, others: Sequence[str]) -> None:
     # Whoever can write to the table can invent a ledger that looks like one of ours to a reader.
     with engine.connect() as connection:
-        begun = {ledger.origin for ledger in list_ledgers(connection)}
+        begun = set(map(_name, list_begun(connection, limit=MAX_LEDGERS)))
     if invented := [_shown(name) for name in others if name not in begun]:
         message = (
             f"there are records of {', '.join(invented)}, which nobody began as a ledger: they prove nothing and are "
@@ -295,11 +296,7 @@ def _record(
     )
     event = replace(operator_event(Action.AUDIT_VERIFY, detail=detail), outcome=Outcome.ANSWERED)
     try:
-        log = open_audit_log(engine, settings)
-        try:
-            log.append_blocking(event)
-        finally:
-            log.close()
+        record_once(engine, settings, event)
     except GatewayError as exc:
         # Whoever checks a copy must get the finding, and be told that no record was left.
         message = f"gateway: the check could not be recorded in this database ({exc.reason})"

@@ -8,8 +8,10 @@ would, and not without a ledger to record that in.
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
 from rich.console import Console
@@ -95,20 +97,42 @@ def _of_store(
     keks: list[KeyProvider] | Finding,
     signers: list[TrustedSigner] | Finding,
 ) -> Iterator[Finding]:
-    ledger = attempt("ledger", lambda: open_audit_log(store, settings))
+    # Who looks for a witness file that is gone must still find it gone.
+    ledger = attempt(
+        "ledger",
+        lambda: open_audit_log(
+            store, settings, on_checkpoint=lambda _signed: None, begins_witness_file=False
+        ),
+    )
     if isinstance(ledger, Finding):
         yield ledger
-    else:
+        yield Finding("models", Mark.DOUBTFUL, "not examined: the ledger comes first")
+        return
+    with closing(ledger):
         yield good("ledger", f"{ledger.origin} goes on from what was signed")
+        yield from _witness_file(settings)
+        yield from _of_models(settings, store, keks, signers, ledger)
+
+
+def _witness_file(settings: GatewaySettings) -> Iterator[Finding]:
+    file = settings.audit_witness_file
+    if file and not Path(file).exists():
+        said = f"there is no {file}: the next start begins it, and says so in the ledger"
+        yield Finding("witness file", Mark.DOUBTFUL, said)
+
+
+def _of_models(
+    settings: GatewaySettings,
+    store: Engine,
+    keks: list[KeyProvider] | Finding,
+    signers: list[TrustedSigner] | Finding,
+    ledger: AuditLog,
+) -> Iterator[Finding]:
     if isinstance(keks, Finding) or isinstance(signers, Finding):
         yield Finding("models", Mark.DOUBTFUL, "not examined: the keys come first")
-    elif isinstance(ledger, Finding):
-        yield Finding("models", Mark.DOUBTFUL, "not examined: the ledger comes first")
     else:
         loader = loader_of(settings, keks=keks, trusted_signers=signers)
         yield from _models(settings, store, loader, ledger)
-    if not isinstance(ledger, Finding):
-        ledger.close()
 
 
 def _memory(protection: MemoryProtection) -> Iterator[Finding]:

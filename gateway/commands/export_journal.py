@@ -10,16 +10,13 @@ from dataclasses import replace
 from hashlib import sha256
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.details import format_detail
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.export import Page
 from gateway.audit.export_lines import ExportFormat
-from gateway.audit.opened import open_audit_log
-from gateway.audit.waiting import unavailable
 from gateway.commands.export_output import ReaderGoneError
-from gateway.commands.opening import operator_event
+from gateway.commands.opening import code_and_reason, operator_event, record_once
 from gateway.errors import AuditUnavailableError, Code, GatewayError
 from gateway.sealing.termination import signals_deferred
 from gateway.settings import GatewaySettings
@@ -78,7 +75,7 @@ class ExportJournal:
             reason = "nobody reads the output any more"
             self._end(Outcome.FAILED, code=Code.CLIENT_GONE, reason=reason)
         except BaseException as exc:
-            code, reason = _why(exc)
+            code, reason = code_and_reason(exc)
             # What failed may take no record of it either; what went wrong first is what is told.
             with suppress(GatewayError):
                 self._end(Outcome.FAILED, code=code, reason=reason)
@@ -114,18 +111,4 @@ class ExportJournal:
 
     def _append(self, event: AuditEvent) -> None:
         # Opened for one record: a log that is held while millions are added would read them all with its next one.
-        try:
-            log = open_audit_log(self._engine, self._settings)
-        except SQLAlchemyError as exc:
-            raise unavailable(f"the database failed: {type(exc).__name__}") from exc
-        try:
-            log.append_blocking(event)
-        finally:
-            log.close()
-
-
-def _why(exc: BaseException) -> tuple[Code, str]:
-    if isinstance(exc, GatewayError):
-        return exc.code, exc.reason
-    # Its text may hold anything.
-    return Code.INTERNAL, type(exc).__name__
+        record_once(self._engine, self._settings, event)

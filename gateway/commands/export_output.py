@@ -109,8 +109,10 @@ class FileOutput:
         """See Output."""
         if not self._is_in_place():
             # Rotated: what was written before is in the old file, whole.
+            # The new one first: where it cannot be opened, close() must meet no number that another file has.
+            descriptor = self._opened()
             self.close()
-            self._descriptor = self._opened()
+            self._descriptor = descriptor
         size = os.fstat(self._descriptor).st_size
         try:
             self._disk.write(self._descriptor, content)

@@ -8,9 +8,8 @@ from pathlib import Path
 from gateway.audit.details import format_detail
 from gateway.audit.events import Action, Outcome
 from gateway.audit.keys import create_ledger_key
-from gateway.audit.opened import open_audit_log
 from gateway.audit.pseudonyms import create_pseudonym_key
-from gateway.commands.opening import opened_store, operator_event
+from gateway.commands.opening import opened_store, operator_event, record_once
 from gateway.errors import Code, KeyFileError
 from gateway.identity.issue import create_signing_key, jwks_of, load_signing_key
 from gateway.sealing.kek_specs import KekOpener, parse_spec
@@ -65,11 +64,7 @@ def record_created(settings: GatewaySettings, made: Mapping[str, str]) -> None:
         return
     event = operator_event(Action.KEYS_CREATE, detail=format_detail(**made))
     with opened_store(settings) as store:
-        log = open_audit_log(store, settings)
-        try:
-            log.append_blocking(replace(event, outcome=Outcome.ANSWERED))
-        finally:
-            log.close()
+        record_once(store, settings, replace(event, outcome=Outcome.ANSWERED))
 
 
 def create_development_issuer(folder: Path) -> None:

@@ -15,6 +15,7 @@ from gateway.audit.details import DetailValue, format_detail
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.audit.opened import open_audit_log
 from gateway.audit.operators import operating_system_event
+from gateway.audit.waiting import unavailable
 from gateway.audit.writer import AuditLog
 from gateway.errors import Code, GatewayError, OperatorError, SettingsError
 from gateway.models.loading import ProvedVersion
@@ -145,6 +146,18 @@ class Recording:
         self.add(sha256=proved.header.plaintext_sha256, signer=proved.header.signer)
 
 
+def record_once(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> None:
+    """Append one record to the ledger that the settings name. Raises GatewayError if that fails."""
+    try:
+        log = open_audit_log(engine, settings)
+    except SQLAlchemyError as exc:
+        raise unavailable(f"the database failed: {type(exc).__name__}") from exc
+    try:
+        log.append_blocking(event)
+    finally:
+        log.close()
+
+
 @contextmanager
 def recorded(engine: Engine, settings: GatewaySettings, event: AuditEvent) -> Iterator[Recording]:
     """Run an operator's action between two durable records: that it began, and how it ended, whatever ended it.
@@ -173,12 +186,16 @@ def _record_end(log: AuditLog, event: AuditEvent) -> None:
 
 
 def _failed(event: AuditEvent, exc: BaseException) -> AuditEvent:
-    if isinstance(exc, GatewayError):
-        code, reason = exc.code, exc.reason
-    else:
-        # Its text may hold anything.
-        code, reason = Code.INTERNAL, type(exc).__name__
+    code, reason = code_and_reason(exc)
     return replace(event, outcome=Outcome.FAILED, code=code, reason=reason)
+
+
+def code_and_reason(exc: BaseException) -> tuple[Code, str]:
+    """How a failure is named in the ledger."""
+    if isinstance(exc, GatewayError):
+        return exc.code, exc.reason
+    # Its text may hold anything.
+    return Code.INTERNAL, type(exc).__name__
 
 
 def operator_event(

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gateway.audit.creation import create_ledger, verifier_of_ledger
-from gateway.audit.keys import create_ledger_key, load_ledger_signer
+from gateway.audit.creation import verifier_of_ledger
+from gateway.audit.keys import create_ledger_key
 from gateway.commands.audit import begin
 from gateway.commands.db import upgrade
 from gateway.commands.keys import create_all, create_development_issuer, record_created
@@ -152,21 +152,17 @@ def _begin_ledger(settings: GatewaySettings, *, now: datetime) -> None:
         begin(store, settings, now=now)
 
 
-def begin_monitor_ledger(
-    settings: GatewaySettings, environment: Mapping[str, str], *, now: datetime
-) -> None:
-    """Begin the monitor's own ledger, as `monitor ledger create` does, where the home has none.
+def begin_monitor_ledger(settings: GatewaySettings, environment: Mapping[str, str]) -> None:
+    """Have the monitor begin its own ledger where the home has none.
 
-    environment: the monitor's variables. Raises KeyFileError if the ledger is there and its key is not.
+    environment: the monitor's variables. Raises OperatorError if the step fails.
     """
-    file = Path(environment["MONITOR_AUDIT_KEY_FILE"])
-    origin = environment.get("MONITOR_AUDIT_ORIGIN", MONITOR_ORIGIN)
     with opened_store(settings) as store:
-        if verifier_of_ledger(store, origin) is not None:
-            return
-        if not file.exists():
-            create_ledger_key(file)
-        create_ledger(store, load_ledger_signer(file, origin=origin), now=now)
+        is_begun = verifier_of_ledger(
+            store, environment.get("MONITOR_AUDIT_ORIGIN", MONITOR_ORIGIN)
+        )
+    if is_begun is None:
+        _run([sys.executable, "-m", "monitor", "ledger", "create"], environment)
 
 
 def prepare_reference(environment: Mapping[str, str], *, console: Console) -> None:

@@ -64,7 +64,7 @@ def run(*, home: Path | None, any_ports: bool, as_json: bool, since: float | Non
             markup=False,
         )
         prepare(layout, plan.settings, clock=utc_now, console=console)
-        begin_monitor_ledger(plan.settings, plan.monitor, now=utc_now())
+        begin_monitor_ledger(plan.settings, plan.monitor)
         prepare_reference({**plan.gateway, **plan.monitor}, console=console)
 
         def tell(addresses: Addresses) -> None:

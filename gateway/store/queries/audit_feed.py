@@ -59,11 +59,16 @@ def find_position_since(connection: Connection, origin: str, recorded_at: str, *
 
 
 def load_bodies_of_actions(
-    connection: Connection, actions: Sequence[str], *, limit: int
+    connection: Connection,
+    actions: Sequence[str],
+    *,
+    limit: int,
+    span: tuple[str, int, int] | None = None,
 ) -> list[tuple[str, int, str]]:
     """Origin, position and body of the newest records of rare actions in all ledgers, oldest first, at most limit.
 
-    actions: without `predict`. Raises ValueError if a stored value has another type than its column.
+    actions: without `predict`. span: of this ledger alone, from the first position to before the second. Raises
+    ValueError if a stored value has another type than its column.
     """
     table = audit_records
     query = (
@@ -73,6 +78,11 @@ def load_bodies_of_actions(
         .order_by(table.c.recorded_at.desc())
         .limit(limit)
     )
+    if span is not None:
+        origin, start, end = span
+        query = query.where(
+            table.c.origin == origin, table.c.position >= start, table.c.position < end
+        )
     rows = [tuple(row) for row in connection.execute(query)]
     if any([*map(type, row)] != [str, int, str] for row in rows):
         raise ValueError("an audit record has values of wrong types")

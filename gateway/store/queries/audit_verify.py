@@ -152,13 +152,23 @@ def read_checkpoints(connection: Connection, origin: str, after: int, up_to: int
 
 def list_origins(connection: Connection, *, limit: int) -> list[Any]:
     """Every origin that a record, a node, a checkpoint or a row of its own has, at most about limit; of any type."""
-    found: set[Any] = set()
-    for table in ("audit_ledgers", "audit_records", "audit_checkpoints", "audit_nodes"):
-        row = _one(connection, _NEXT_ORIGIN.format(table=table), "")
-        while row is not None and len(found) < limit:
-            found.add(row[0])
-            row = _one(connection, _NEXT_ORIGIN.format(table=table), row[0])
+    tables = ("audit_ledgers", "audit_records", "audit_checkpoints", "audit_nodes")
+    found = {origin for table in tables for origin in _origins_in(connection, table, limit)}
     return sorted(found, key=str)
+
+
+def list_begun(connection: Connection, *, limit: int) -> list[Any]:
+    """Every origin that has a row of its own, at most limit; of any type."""
+    return _origins_in(connection, "audit_ledgers", limit)
+
+
+def _origins_in(connection: Connection, table: str, limit: int) -> list[Any]:
+    found: list[Any] = []
+    row = _one(connection, _NEXT_ORIGIN.format(table=table), "")
+    while row is not None and len(found) < limit:
+        found.append(row[0])
+        row = _one(connection, _NEXT_ORIGIN.format(table=table), row[0])
+    return found
 
 
 def _find_node_beyond(connection: Connection, origin: str, size: int) -> tuple[Any, ...] | None:

@@ -12,7 +12,7 @@ from gateway.audit.proof_check import check_proof
 from gateway.audit.query import LedgerQuery, parse_query
 from gateway.audit.reader import LedgerReader
 from gateway.audit.writer import AuditLog
-from gateway.errors import AuditUnavailableError, OverloadedError, ServiceError
+from gateway.errors import AuditUnavailableError, LedgerError, OverloadedError, ServiceError
 from tests.gateway.audit.stored_events import MOMENT, event, store_events
 from tests.gateway.ledgers import open_log, signer_of
 
@@ -114,3 +114,13 @@ async def test_a_proof_of_another_ledger_waits(sqlite_engine: Engine, audit: Aud
         await reader.prove(record)
     assert await reader.record("other", 1) is None
     assert await reader.newest_note("nowhere") is None
+
+
+async def test_a_checkpoint_that_is_no_text_points_at_the_check(
+    sqlite_engine: Engine, audit: AuditLog
+) -> None:
+    """SQLite stores any type in any column."""
+    with sqlite_engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE audit_checkpoints SET note = x'ff'")
+    with pytest.raises(LedgerError, match="`gateway audit verify`"):
+        await reader_of(sqlite_engine, audit).newest_note("gateway")

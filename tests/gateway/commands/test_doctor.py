@@ -267,3 +267,17 @@ def test_without_a_ledger_no_model_is_opened(
     found = marks(settings, capsys, is_broken=True)
     assert ["ledger"] == [subject for subject, mark, _ in found if mark == "broken"]
     assert ("models", "doubtful", "not examined: the ledger comes first") in found
+
+
+def test_a_witness_file_that_is_gone_is_told_of_and_stays_gone(
+    settings: GatewaySettings,
+    capsys: pytest.CaptureFixture[str],
+    ledger: Callable[[], list[dict[str, Any]]],
+) -> None:
+    """Whoever looks for it must find it so."""
+    file = Path(settings.audit_witness_file)
+    file.unlink()
+    found = marks(settings, capsys, is_broken=False)
+    assert ["doubtful"] == [mark for subject, mark, _ in found if subject == "witness file"]
+    assert not file.exists()
+    assert "audit.witness" != ledger()[-1]["action"]

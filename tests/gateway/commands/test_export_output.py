@@ -188,6 +188,19 @@ def test_a_file_that_was_rotated_away_is_made_anew(file: Path) -> None:
     assert (b"one\n", b"two\n") == (old.read_bytes(), file.read_bytes())
 
 
+def test_a_file_that_cannot_be_made_anew_is_let_go_of_once(file: Path) -> None:
+    """Its number may be another file's by then."""
+    folder = file.parent / "logs"
+    folder.mkdir()
+    output = FileOutput(folder / "out", disk=Disk())
+    output.write(b"one\n")
+    folder.rename(folder.with_name("old"))
+    with pytest.raises(OperatorError, match="cannot write to "):
+        output.write(b"two\n")
+    # Fails where write() let go of it already.
+    output.close()
+
+
 def test_a_file_that_was_emptied_grows_from_there(file: Path) -> None:
     """As logrotate does with copytruncate."""
     with opened_output(file, is_stopping=never) as output:

@@ -77,12 +77,12 @@ def test_the_monitors_ledger_is_begun_once(layout: Layout, settings: GatewaySett
     environment = monitor_environment(layout)
     key = Path(environment["MONITOR_AUDIT_KEY_FILE"])
     for _ in range(2):
-        begin_monitor_ledger(settings, environment, now=datetime.now(UTC))
+        begin_monitor_ledger(settings, environment)
     with opened_store(settings) as store:
         verifier = verifier_of_ledger(store, "monitor")
     assert load_ledger_signer(key, origin="monitor").verifier.line() == verifier
     key.unlink()
-    begin_monitor_ledger(settings, environment, now=datetime.now(UTC))
+    begin_monitor_ledger(settings, environment)
     assert not key.exists()
 
 

@@ -80,6 +80,16 @@ def test_records_of_rare_actions_are_read_from_all_ledgers(filled: Engine) -> No
     assert {"gateway", "other"} == {origin for origin, _, _ in everything}
 
 
+def test_records_of_rare_actions_are_read_from_a_part_of_a_ledger(filled: Engine) -> None:
+    """From a position to before another."""
+    with filled.connect() as connection:
+        span = ("gateway", 20, 50)
+        found = load_bodies_of_actions(connection, ["models.promote"], limit=99, span=span)
+    assert [("gateway", 20), ("gateway", 30), ("gateway", 40)] == [
+        (origin, position) for origin, position, _ in found
+    ]
+
+
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_a_body_of_another_type_is_refused(filled: Engine) -> None:
     """SQLite enforces no types."""

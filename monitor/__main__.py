@@ -182,7 +182,7 @@ def tick(
             print(tick_line(each))
     if any(each.judgement is None for each in ticked):
         raise MonitorError("a model could not be judged: see the log line above")
-    is_raised = any(t.alarm is not None and t.alarm.state is AlarmState.RAISED for t in ticked)
+    is_raised = any(t.alarm is not None and t.alarm.state is AlarmState.FIRING for t in ticked)
     if fail_on_alarm and is_raised:
         raise typer.Exit(EXIT_ALARM)
 
@@ -347,7 +347,7 @@ def witness(
     job = Witness(settings=settings, metrics=_metrics(CollectorRegistry()))
     looked, alarm = look_once(job, acknowledged=acknowledge, forgotten=forget, now=_utc_now())
     print_looked(looked, alarm, as_json=as_json, witness=job.verifier)
-    if fail_on_alarm and alarm.state is AlarmState.RAISED:
+    if fail_on_alarm and alarm.state is AlarmState.FIRING:
         raise typer.Exit(EXIT_ALARM)
 
 

@@ -75,9 +75,9 @@ def _judge(alarm: Alarm, seen: Observation, *, rule: AlarmRule) -> Alarm:
 def _above(alarm: Alarm, seen: Observation, rule: AlarmRule) -> Alarm:
     ticks = min(alarm.above_ticks + 1, rule.raise_after_ticks)
     alarm = replace(alarm, above_ticks=ticks, below_ticks=0)
-    if alarm.state is AlarmState.RAISED or ticks == rule.raise_after_ticks:
+    if alarm.state is AlarmState.FIRING or ticks == rule.raise_after_ticks:
         return replace(
-            alarm, state=AlarmState.RAISED, features=seen.drifted, diagnosis=seen.diagnosis
+            alarm, state=AlarmState.FIRING, features=seen.drifted, diagnosis=seen.diagnosis
         )
     return alarm
 
@@ -92,7 +92,7 @@ def _below(alarm: Alarm, rule: AlarmRule) -> Alarm:
 
 def _lacking(alarm: Alarm) -> Alarm:
     """Too little to judge: a raised alarm stays, a clear one can no longer be vouched for."""
-    state = AlarmState.RAISED if alarm.state is AlarmState.RAISED else AlarmState.UNKNOWN
+    state = AlarmState.FIRING if alarm.state is AlarmState.FIRING else AlarmState.UNKNOWN
     return replace(alarm, state=state, above_ticks=0, below_ticks=0)
 
 

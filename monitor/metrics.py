@@ -204,7 +204,7 @@ class MonitorMetrics:
     def set_alarm(self, alarm: Alarm, *, is_judged: bool) -> None:
         """Show the state of one alarm; is_judged: whether the last tick had enough to judge."""
         labels = (alarm.model_name, alarm.name)
-        self.alarm_active.labels(*labels).set(alarm.state is AlarmState.RAISED)
+        self.alarm_active.labels(*labels).set(alarm.state is AlarmState.FIRING)
         self.alarm_unknown.labels(*labels).set(not is_judged or alarm.state is AlarmState.UNKNOWN)
         self.alarm_since.labels(*labels).set(alarm.since.timestamp())
 

@@ -150,7 +150,7 @@ class AlarmState(StrEnum):
 
     UNKNOWN = "unknown"
     CLEAR = "clear"
-    RAISED = "raised"
+    FIRING = "firing"
 
 
 @dataclass(frozen=True, slots=True)

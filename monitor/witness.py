@@ -161,11 +161,11 @@ def ledger_alarm(
     if (
         not open_disagreements
         and last is not None
-        and before is AlarmState.RAISED
+        and before is AlarmState.FIRING
         and not may_clear
     ):
         return last, None
-    state = AlarmState.RAISED if open_disagreements else AlarmState.CLEAR
+    state = AlarmState.FIRING if open_disagreements else AlarmState.CLEAR
     names = tuple(dict.fromkeys(origin for origin, _ in open_disagreements))
     alarm = Alarm(
         model_name=ABOUT_LEDGER,

@@ -119,10 +119,10 @@ def collect_stored(
         )
     times = [sample.received_at for sample in samples]
     period = f"from {min(times):%Y-%m-%d %H:%M:%S} to {max(times):%Y-%m-%d %H:%M:%S} UTC"
-    is_raised = alarm is not None and alarm.state is AlarmState.RAISED
+    is_raised = alarm is not None and alarm.state is AlarmState.FIRING
     if alarm is not None and is_raised and alarm.model_version == model.version and not force:
         raise InputError(
-            f"the drift alarm of {model.name} is raised since {alarm.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"the drift alarm of {model.name} is firing since {alarm.since:%Y-%m-%d %H:%M:%S} UTC "
             f"({alarm.diagnosis}): the newest {len(samples)} samples, {period}, would make that "
             "normal; if it is, say --force"
         )

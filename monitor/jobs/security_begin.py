@@ -5,6 +5,7 @@ as usual; a ledger that is new to one that did is read from its first record.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from gateway.audit.entries import format_time
+from gateway.audit.events import Action
 from gateway.store.queries.audit import find_last_position
 from gateway.store.queries.audit_feed import (
     find_position_since,
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 # Of each ledger: the rules know no more than these, should the longest window hold more.
 MAX_REPLAYED_RECORDS = 1_000_000
 _MAX_ORDERS = 10_000
+# Of each ledger's first look.
+_MAX_LOADS = 10_000
 
 
 @dataclass(slots=True)
@@ -69,7 +73,7 @@ def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
             else cursor.next_position
             for origin, cursor in cursors.items()
         }
-        _teach(connection, rules, starts)
+        _teach(connection, rules, starts, [])
     return Following(rules, LedgerFeed(starts), cursors, stored, judged_until)
 
 
@@ -125,16 +129,41 @@ def _position_before(connection: Connection, origin: str, position: int, window:
     return max(floor, find_position_since(connection, origin, format_time(since), end=position))
 
 
-def _teach(connection: Connection, rules: Rules, starts: dict[str, int]) -> None:
-    actions = sorted(action.value for action in ORDERS)
+def _learnt_spans(
+    connection: Connection, cursors: dict[str, Cursor], starts: dict[str, int], window: timedelta
+) -> list[tuple[str, int, int]]:
+    """What the first look learnt from, as far as it is not read again: ledger, first position, position after."""
+    spans = []
+    for origin, cursor in cursors.items():
+        end = min(cursor.learn_until, starts[origin])
+        start = _position_before(connection, origin, cursor.learn_until, window)
+        if start < end:
+            spans.append((origin, start, end))
+    return spans
+
+
+def _teach(
+    connection: Connection,
+    rules: Rules,
+    starts: dict[str, int],
+    learnt: Sequence[tuple[str, int, int]],
+) -> None:
+    orders = sorted(action.value for action in ORDERS)
     try:
-        orders = load_bodies_of_actions(connection, actions, limit=_MAX_ORDERS)
+        rows = load_bodies_of_actions(connection, orders, limit=_MAX_ORDERS)
+        for span in learnt:
+            loads = [Action.MODELS_LOAD.value]
+            rows += load_bodies_of_actions(connection, loads, limit=_MAX_LOADS, span=span)
     except ValueError:
         # The feed tells which record it is when it comes there; `gateway audit verify` for those before.
         logger.warning("orders_not_read: a record of an operator's change cannot be read")
         return
-    for origin, position, body in orders:
+    records = []
+    for origin, position, body in rows:
         if position < starts.get(origin, 0):
             # What cannot be read was told when it was new.
             with suppress(RecordInvalidError):
-                rules.teach(parse_record(Place(origin, position), body))
+                records.append(parse_record(Place(origin, position), body))
+    # As the feed would give them: an order ends what was learnt before it.
+    for record in sorted(records, key=lambda each: each.at_seconds):
+        rules.teach(record)

@@ -80,13 +80,13 @@ def ledger_lines(status: LedgerStatus) -> list[str]:
     """The status as text for people; nothing where the ledgers were never looked at."""
     if not status.alarms:
         return []
-    raised = [alarm for alarm in status.alarms if alarm.state is AlarmState.RAISED]
+    raised = [alarm for alarm in status.alarms if alarm.state is AlarmState.FIRING]
     unknown = sum(alarm.state is AlarmState.UNKNOWN for alarm in status.alarms)
     unsure = f", {unknown} unknown" if unknown else ""
     lines = ["ledgers", f"  {len(raised)} of {len(status.alarms)} alarms raised{unsure}"]
     lines += [f"  {count} records of {origin} are unread" for origin, count in _lagging(status)]
     for alarm in raised:
-        lines.append(f"  {alarm.name} raised since {_time(alarm.since)} UTC: {alarm.diagnosis}")
+        lines.append(f"  {alarm.name} firing since {_time(alarm.since)} UTC: {alarm.diagnosis}")
         of_rule = [finding for finding in status.findings if finding.rule == alarm.name]
         for finding in of_rule[:MAX_SHOWN]:
             lines += _lines(finding)

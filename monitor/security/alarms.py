@@ -56,8 +56,8 @@ def switched_off(last: Alarm, *, now: datetime) -> tuple[Alarm, AlarmTransition]
 
 def _state(findings: Sequence[Finding], before: AlarmState, *, is_current: bool) -> AlarmState:
     if findings:
-        return AlarmState.RAISED
-    if is_current or before is AlarmState.RAISED:
+        return AlarmState.FIRING
+    if is_current or before is AlarmState.FIRING:
         return AlarmState.CLEAR
     return before
 

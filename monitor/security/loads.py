@@ -62,13 +62,10 @@ class Loads:
 
         is_learning: take what is loaded and not ordered as that, until the next order.
         """
-        if record.action in ORDERS:
-            self.note(record)
-        elif record.action == Action.MODELS_LOAD and record.outcome == Outcome.ANSWERED:
-            if is_learning:
-                self._learn(record)
-            elif not self._is_ordered(record):
-                self._waiting.append(_Waiting(record, now_seconds + self._grace_seconds))
+        if is_learning or record.action in ORDERS:
+            self.teach(record)
+        elif _is_load(record) and not self._is_ordered(record):
+            self._waiting.append(_Waiting(record, now_seconds + self._grace_seconds))
             if len(self._waiting) > _MAX_WAITING:
                 return (_hit(self._waiting.popleft().record),)
         return ()
@@ -82,8 +79,14 @@ class Loads:
                 hits.append(_hit(record))
         return hits
 
-    def note(self, record: SeenRecord) -> None:
-        """Note an operator's record."""
+    def teach(self, record: SeenRecord) -> None:
+        """Note an operator's record, or take a load as ordered until the next order."""
+        if record.action in ORDERS:
+            self._note(record)
+        elif _is_load(record):
+            self._learn(record)
+
+    def _note(self, record: SeenRecord) -> None:
         if record.outcome == Outcome.REFUSED or record.model_name is None:
             return
         ordered = self._of(record.model_name)
@@ -117,6 +120,10 @@ class Loads:
             for key in (version, None)
             if key in ordered.lately
         )
+
+
+def _is_load(record: SeenRecord) -> bool:
+    return record.action == Action.MODELS_LOAD and record.outcome == Outcome.ANSWERED
 
 
 def _change(ordered: _Ordered, record: SeenRecord, version: str) -> None:

@@ -83,10 +83,10 @@ class Rules:
         """What has become suspicious by waiting, once every ledger is read to its end."""
         return [] if self._loads is None else self._loads.settle(now_seconds=now_seconds)
 
-    def teach(self, order: SeenRecord) -> None:
-        """Note an operator's change of models that is older than what observe gets."""
+    def teach(self, record: SeenRecord) -> None:
+        """Note an operator's change of models, or a load that was learnt, older than what observe gets."""
         if self._loads is not None:
-            self._loads.note(order)
+            self._loads.teach(record)
 
     def forgotten(self) -> Mapping[Rule, int]:
         """How many keys each rule had to forget for lack of room while they still counted."""

@@ -29,13 +29,13 @@ def test_enough_ticks_above_raise_it_with_the_diagnosis() -> None:
         name="drift",
         at=later,
         before=AlarmState.UNKNOWN,
-        after=AlarmState.RAISED,
+        after=AlarmState.FIRING,
         model_version="1",
         features=("noise", "blur"),
         diagnosis="drifted: noise, blur",
     )
     assert (alarm.state, alarm.since, alarm.features) == (
-        AlarmState.RAISED,
+        AlarmState.FIRING,
         later,
         ("noise", "blur"),
     )
@@ -48,12 +48,12 @@ def test_one_tick_above_between_quiet_ones_does_not_raise_it() -> None:
 
 def test_enough_ticks_below_clear_it() -> None:
     """Only the third quiet tick in a row clears, and forgets the features."""
-    assert _states("raised", ["", "", "noise", "", "", ""]) == [*["raised"] * 5, "clear"]
+    assert _states("firing", ["", "", "noise", "", "", ""]) == [*["firing"] * 5, "clear"]
 
 
 def test_a_cleared_alarm_keeps_no_features() -> None:
     """What was wrong is history then, in the transitions."""
-    raised = replace(_alarm("raised"), below_ticks=2, features=("noise",), diagnosis="noisier")
+    raised = replace(_alarm("firing"), below_ticks=2, features=("noise",), diagnosis="noisier")
     alarm, transition = next_alarm(raised, _seen("new"), rule=RULE, now=NOW)
     assert (alarm.features, alarm.diagnosis) == ((), "")
     assert transition is not None
@@ -62,7 +62,7 @@ def test_a_cleared_alarm_keeps_no_features() -> None:
 
 def test_a_raised_alarm_follows_what_drifts_now() -> None:
     """On-call people see the present diagnosis, not the first one."""
-    raised = replace(_alarm("raised"), features=("noise",), diagnosis="old")
+    raised = replace(_alarm("firing"), features=("noise",), diagnosis="old")
     alarm, transition = next_alarm(raised, _seen("new", "blur"), rule=RULE, now=NOW)
     assert (alarm.features, alarm.diagnosis, transition) == (("blur",), "drifted: blur", None)
 
@@ -83,10 +83,10 @@ def test_too_few_samples_make_a_clear_alarm_unknown() -> None:
 
 def test_too_few_samples_never_clear_a_raised_alarm() -> None:
     """However long they last."""
-    alarm = _alarm("raised")
+    alarm = _alarm("firing")
     for _ in range(10):
         alarm, transition = next_alarm(alarm, _too_few(), rule=RULE, now=NOW)
-        assert (alarm.state, transition) == (AlarmState.RAISED, None)
+        assert (alarm.state, transition) == (AlarmState.FIRING, None)
 
 
 def test_too_few_samples_interrupt_a_streak() -> None:
@@ -100,7 +100,7 @@ def test_too_few_samples_interrupt_a_streak() -> None:
 def test_another_model_version_starts_afresh_and_says_so() -> None:
     """What was raised for the old version says nothing about the new one."""
     seen = replace(_seen("new"), model_version="2")
-    alarm, transition = next_alarm(_alarm("raised"), seen, rule=RULE, now=NOW)
+    alarm, transition = next_alarm(_alarm("firing"), seen, rule=RULE, now=NOW)
     assert (alarm.state, alarm.model_version) == (AlarmState.UNKNOWN, "2")
     assert transition is not None
     assert transition.diagnosis == "the model version changed from 1 to 2"
@@ -110,7 +110,7 @@ def test_a_new_reference_starts_afresh_and_says_so() -> None:
     """What was raised by the old one says nothing about the new one, with and without samples."""
     for seen in (_seen("new"), _too_few()):
         seen = replace(seen, is_new_reference=True)
-        alarm, transition = next_alarm(_alarm("raised"), seen, rule=RULE, now=NOW)
+        alarm, transition = next_alarm(_alarm("firing"), seen, rule=RULE, now=NOW)
         assert (alarm.state, alarm.features, alarm.since) == (AlarmState.UNKNOWN, (), NOW)
         assert transition is not None
         assert transition.diagnosis == "a new reference is in use"

@@ -78,11 +78,11 @@ def test_a_day_with_the_monitor(
         result = monitor("tick", "--json")
         assert result.returncode == 0
     (ticked,) = json.loads(result.stdout)["models"]
-    assert (ticked["outcome"], ticked["alarm"]) == ("judged", "raised")
+    assert (ticked["outcome"], ticked["alarm"]) == ("judged", "firing")
     assert ticked["diagnosis"] == "images are darker and blurrier than the reference"
 
     (status,) = json.loads(monitor("status", "--json").stdout)["models"]
-    assert (status["alarm"]["state"], status["window_samples"]) == ("raised", 60)
+    assert (status["alarm"]["state"], status["window_samples"]) == ("firing", 60)
     assert status["last_tick_at"] is not None
     assert "drifted" in monitor("status").stdout
     assert monitor("tick", "--fail-on-alarm").returncode == 4

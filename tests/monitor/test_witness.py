@@ -131,11 +131,11 @@ def test_the_alarm_is_raised_at_once_and_tells_why() -> None:
     """By the names that the others about ledgers have."""
     alarm, transition = ledger_alarm(opened(), None, may_clear=False, now=NOW)
     assert (ABOUT_LEDGER, LEDGER_ALARM) == (alarm.model_name, alarm.name)
-    assert AlarmState.RAISED is alarm.state
+    assert AlarmState.FIRING is alarm.state
     assert ("gateway",) == alarm.features
     assert "gateway: rolled back" == alarm.diagnosis
     assert transition is not None
-    assert (AlarmState.UNKNOWN, AlarmState.RAISED) == (transition.before, transition.after)
+    assert (AlarmState.UNKNOWN, AlarmState.FIRING) == (transition.before, transition.after)
 
 
 def test_the_alarm_does_not_clear_by_itself() -> None:
@@ -159,7 +159,7 @@ def test_an_alarm_whose_row_was_taken_away_is_raised_again() -> None:
     clear = Alarm(ABOUT_LEDGER, LEDGER_ALARM, AlarmState.CLEAR, NOW, "")
     for last in (None, clear):
         alarm, transition = ledger_alarm(opened(), last, may_clear=False, now=LATER)
-        assert AlarmState.RAISED is alarm.state
+        assert AlarmState.FIRING is alarm.state
         assert transition is not None
 
 

@@ -71,5 +71,5 @@ def test_an_older_database_is_refused_and_raises_the_alarm(tmp_path: Path) -> No
     assert f"and {ledger['size']} were signed; restore the database" in refused.stderr
     assert "[ledger_broken]" in refused.stderr
     document = seen(layout, "--fail-on-alarm", exit_code=4)
-    assert "raised" == document["alarm"]
+    assert "firing" == document["alarm"]
     assert ["smaller"] == [one["kind"] for one in of_gateway(document)["disagreements"]]

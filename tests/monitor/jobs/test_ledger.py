@@ -31,7 +31,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 Recorded = Callable[[], list[dict[str, Any]]]
 
 
-def change(engine: Engine, after: AlarmState = AlarmState.RAISED, *, name: str = "drift") -> None:
+def change(engine: Engine, after: AlarmState = AlarmState.FIRING, *, name: str = "drift") -> None:
     """An alarm changes, stored by whoever found it."""
     transition = AlarmTransition(
         model_name="conveyor",
@@ -154,7 +154,7 @@ def test_each_change_of_an_alarm_is_recorded_once(
     expected = {
         "alarm": ("drift",),
         "before": ("clear",),
-        "after": ("raised",),
+        "after": ("firing",),
         "at": ("2030-01-01T00:00:00+00:00",),
         "transition": ("1",),
     }

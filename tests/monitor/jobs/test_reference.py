@@ -113,9 +113,9 @@ def test_too_few_stored_samples_are_refused(
 @pytest.mark.parametrize(
     ("state", "version", "force", "is_refused"),
     [
-        ("raised", "1", False, True),
-        ("raised", "1", True, False),
-        ("raised", "0", False, False),
+        ("firing", "1", False, True),
+        ("firing", "1", True, False),
+        ("firing", "0", False, False),
         ("clear", "1", False, False),
     ],
 )
@@ -129,7 +129,7 @@ def test_drift_is_not_made_normal_unasked(
     force: bool,
     is_refused: bool,
 ) -> None:
-    """While this version's alarm is raised only with force; the period is named either way."""
+    """While this version's alarm is firing only with force; the period is named either way."""
     promote("1")
     add_samples(100)
     with engine.begin() as connection:

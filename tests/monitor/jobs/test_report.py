@@ -64,8 +64,8 @@ def test_a_report_is_three_files_and_a_row(
     assert document["created_at"] == "2030-01-02T00:00:00+00:00"
     assert document["model"] == {"name": "conveyor", "version": "1"}
     assert set(document["drifted"]) == {"brightness", "sharpness"}
-    assert document["alarm"]["state"] == "raised"
-    assert [each["after"] for each in document["transitions"]] == ["raised"]
+    assert document["alarm"]["state"] == "firing"
+    assert [each["after"] for each in document["transitions"]] == ["firing"]
     assert document["features"][0]["is_drifted"] is True
     assert document["not_drawn"] == []
     with engine.connect() as connection:

@@ -103,7 +103,7 @@ def test_each_attack_is_found(world: World, rule: Rule) -> None:
     world.look()
     world.look(after=timedelta(minutes=5))
     assert [rule] == [found for found, _ in world.found()]
-    assert AlarmState.RAISED is world.alarm(rule).state
+    assert AlarmState.FIRING is world.alarm(rule).state
     assert 1.0 == world.metric("monitor_alarm_active", model="(ledger)", alarm=rule.value)
     assert 1.0 == world.metric("monitor_security_findings_total", rule=rule.value)
     assert {AlarmState.CLEAR} == {a.state for a in world.status().alarms if a.name != rule}
@@ -207,7 +207,7 @@ def test_a_burst_clears_after_the_quiet_time(world: World) -> None:
     add(world.engine, guesses(), first=101)
     world.look()
     world.look(after=timedelta(minutes=29))
-    assert AlarmState.RAISED is world.alarm(Rule.ADDRESS_FAILURES).state
+    assert AlarmState.FIRING is world.alarm(Rule.ADDRESS_FAILURES).state
     world.look(after=timedelta(minutes=1))
     assert AlarmState.CLEAR is world.alarm(Rule.ADDRESS_FAILURES).state
     assert 0.0 == world.metric("monitor_alarm_active", model="(ledger)", alarm="address_failures")
@@ -217,7 +217,7 @@ def test_a_burst_clears_after_the_quiet_time(world: World) -> None:
     assert [
         (AlarmState.CLEAR, "nothing was found"),
         (
-            AlarmState.RAISED,
+            AlarmState.FIRING,
             "1 finding, the newest at gateway/101, gateway/300: see `monitor status`",
         ),
         (AlarmState.CLEAR, "it stopped"),
@@ -257,7 +257,7 @@ def test_what_is_no_burst_stays_until_it_is_acknowledged(world: World) -> None:
     add(world.engine, shared_token(), first=101)
     world.look()
     world.look(after=timedelta(hours=95))
-    assert AlarmState.RAISED is world.alarm(Rule.TOKEN_SHARED).state
+    assert AlarmState.FIRING is world.alarm(Rule.TOKEN_SHARED).state
     acknowledged(world, Rule.TOKEN_SHARED)
     assert AlarmState.CLEAR is world.alarm(Rule.TOKEN_SHARED).state
     world.look()
@@ -369,6 +369,54 @@ def test_the_first_look_at_an_old_ledger_teaches_what_is_usual(engine: Engine) -
     assert [Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
     # The records of more than a day before its end were not read.
     assert 105.0 == world.metric("monitor_security_records_total")
+
+
+def _load(seconds: float, version: str) -> AuditEvent:
+    model = {"model_name": "belt", "model_version": version}
+    return event(Action.MODELS_LOAD, Outcome.ANSWERED, at(seconds), **model)
+
+
+@ON_SQLITE
+def test_a_learnt_load_is_known_after_a_start_that_does_not_read_it_again(engine: Engine) -> None:
+    """A gateway restarts days later; what another version was promoted over is no longer known."""
+    day = 86_400
+    model = {"model_name": "belt", "model_version": "2"}
+    promoted = command(at(-200), Action.MODELS_PROMOTE, **model)
+    add_ledgers(engine, {"gateway": [*usual(), promoted, _load(-100, "1")]})
+    world = World(engine)
+    world.look()
+    add(engine, [call(at(3 * day), token_id="t"), _load(3 * day + 1, "1")], first=103)
+    for _ in range(2):
+        world.restart()
+        world.look(after=timedelta(days=3))
+        world.look(after=timedelta(minutes=5))
+        assert Rule.LOAD_UNORDERED not in [rule for rule, _ in world.found()]
+    model["model_version"] = "3"
+    add(engine, [command(at(4 * day), Action.MODELS_PROMOTE, **model)], first=105)
+    world.look()
+    add(engine, [call(at(6 * day), token_id="t6")], first=106)
+    world.look()
+    add(engine, [_load(6 * day + 1, "1")], first=107)
+    world.restart()
+    world.look()
+    world.look(after=timedelta(minutes=5))
+    assert (Rule.LOAD_UNORDERED, "belt@1") in world.found()
+
+
+@ON_SQLITE
+def test_what_was_loaded_before_the_window_of_the_first_look_is_not_learnt_later(
+    engine: Engine,
+) -> None:
+    """A start knows what the process before it knew, and no more."""
+    day = 86_400
+    add_ledgers(engine, {"gateway": [_load(-2 * day, "1"), *usual()]})
+    world = World(engine)
+    world.look()
+    world.restart()
+    add(engine, [_load(10, "1")], first=102)
+    world.look()
+    world.look(after=timedelta(minutes=5))
+    assert (Rule.LOAD_UNORDERED, "belt@1") in world.found()
 
 
 @ON_SQLITE

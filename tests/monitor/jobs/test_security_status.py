@@ -84,7 +84,7 @@ def test_a_raised_alarm_is_shown_with_its_findings_and_what_to_do(engine: Engine
     add(engine, [call(at(300))], first=201)
     shown = "\n".join(ledger_lines(world.status()))
     assert "ledgers\n  1 of 13 alarms raised\n  1 records of gateway are unread" in shown
-    assert "\n  address_failures raised since 2030-04-02 15:46:40 UTC: 1 finding" in shown
+    assert "\n  address_failures firing since 2030-04-02 15:46:40 UTC: 1 finding" in shown
     assert "\n    198.51.100.7: 200 calls refused before anybody was known within" in shown
     assert "at gateway/1, gateway/200" in shown
     assert "gateway audit query --address 198.51.100.7 --origin gateway --since" in shown
@@ -101,7 +101,7 @@ def test_the_status_is_told_as_json(engine: Engine) -> None:
     (found,) = described["findings"]
     assert ("token_shared", "page") == (found["rule"], found["severity"])
     assert [{"origin": "gateway", "position": n} for n in range(2)] == found["evidence"]
-    raised = [alarm["name"] for alarm in described["alarms"] if alarm["state"] == "raised"]
+    raised = [alarm["name"] for alarm in described["alarms"] if alarm["state"] == "firing"]
     assert ["token_shared"] == raised
     assert {"gateway": 0} == described["unread_records"]
 
@@ -126,7 +126,7 @@ def test_the_witnesss_alarm_is_shown_beside_the_rules(engine: Engine) -> None:
     alarm = Alarm(
         model_name=ABOUT_LEDGER,
         name=LEDGER_ALARM,
-        state=AlarmState.RAISED,
+        state=AlarmState.FIRING,
         since=at(0),
         model_version="",
         diagnosis="gateway was cut",
@@ -134,7 +134,7 @@ def test_the_witnesss_alarm_is_shown_beside_the_rules(engine: Engine) -> None:
     with write_transaction(engine) as connection:
         save_alarm(connection, alarm)
     shown = "\n".join(ledger_lines(World(engine).status()))
-    assert "ledger raised since 2030-04-01 12:00:00 UTC: gateway was cut" in shown
+    assert "ledger firing since 2030-04-01 12:00:00 UTC: gateway was cut" in shown
     assert "monitor witness --help" in shown
     assert "monitor acknowledge" not in shown
 

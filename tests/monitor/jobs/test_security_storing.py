@@ -35,7 +35,7 @@ def test_one_finding_is_closed_and_the_alarm_stays_for_the_other(world: World) -
     assert [("acknowledged: a test", world.now)] == [(f.closed_why, f.closed_at) for f in closed]
     assert [(Rule.TOKEN_SHARED, f"{ISSUER}|t1")] == world.found()
     alarm = world.alarm(Rule.TOKEN_SHARED)
-    assert AlarmState.RAISED is alarm.state
+    assert AlarmState.FIRING is alarm.state
     assert alarm.diagnosis.startswith("1 finding,")
 
 

@@ -103,12 +103,12 @@ def test_drift_raises_the_alarm_and_clean_traffic_clears_it(
     states = [_state(watched.tick(add_samples(20))) for _ in range(6)]
     states += [_state(watched.tick(add_samples(20, drift=1.0))) for _ in range(3)]
     states += [_state(watched.tick(add_samples(20))) for _ in range(6)]
-    expected = ["unknown"] * 3 + ["clear"] * 3 + ["clear", "raised", "raised"]
+    expected = ["unknown"] * 3 + ["clear"] * 3 + ["clear", "firing", "firing"]
     assert states[:9] == expected
-    assert states[9:] == ["raised"] * 4 + ["clear"] * 2
+    assert states[9:] == ["firing"] * 4 + ["clear"] * 2
     with engine.connect() as connection:
         transitions = list_transitions(connection, "conveyor", newest=10)
-    assert [t.after.value for t in transitions] == ["clear", "raised", "clear"]
+    assert [t.after.value for t in transitions] == ["clear", "firing", "clear"]
     assert transitions[1].diagnosis == "images are darker and blurrier than the reference"
     assert set(transitions[1].features) == {"brightness", "sharpness"}
 
@@ -154,7 +154,7 @@ def test_a_restarted_monitor_goes_on_where_it_was(
     """State is in the database: a second process counts the second tick above."""
     watched.tick(add_samples(60, drift=1.0))
     ticked = Watched(settings).tick(add_samples(1, drift=1.0))
-    assert _state(ticked) == "raised"
+    assert _state(ticked) == "firing"
 
 
 @pytest.mark.usefixtures("reference")
@@ -198,7 +198,7 @@ def test_a_new_reference_resets_a_raised_alarm(
     assert states == ["unknown", "unknown", "clear"]
     with engine.connect() as connection:
         transitions = list_transitions(connection, "conveyor", newest=10)
-    assert [t.after.value for t in transitions] == ["raised", "unknown", "clear"]
+    assert [t.after.value for t in transitions] == ["firing", "unknown", "clear"]
     assert transitions[1].diagnosis == "a new reference is in use"
 
 
@@ -354,4 +354,4 @@ def _stored(engine: Engine) -> tuple[object, ...]:
 
 def test_states_have_the_names_that_dashboards_use() -> None:
     """Stored as text; renaming one would orphan rows."""
-    assert [state.value for state in AlarmState] == ["unknown", "clear", "raised"]
+    assert [state.value for state in AlarmState] == ["unknown", "clear", "firing"]

@@ -247,7 +247,7 @@ def test_what_was_changed_raises_the_alarm(world: World, what: str) -> None:
     assert cosigned == world.cosigned()
     alarm = world.alarm()
     assert alarm is not None
-    assert (AlarmState.RAISED, ("gateway",)) == (alarm.state, alarm.features)
+    assert (AlarmState.FIRING, ("gateway",)) == (alarm.state, alarm.features)
     assert looked.disagreements[0].words in alarm.diagnosis
     assert 1.0 == world.metric("monitor_alarm_active", model=ABOUT_LEDGER, alarm=LEDGER_ALARM)
 
@@ -298,7 +298,7 @@ def test_the_alarm_does_not_clear_because_the_checkpoint_moves_on(world: World) 
     assert (6, int(world.now.timestamp())) == world.cosigned()
     alarm = world.alarm()
     assert alarm is not None
-    assert AlarmState.RAISED is alarm.state
+    assert AlarmState.FIRING is alarm.state
 
 
 def test_an_acknowledged_disagreement_is_gone_unless_it_is_found_again(world: World) -> None:
@@ -308,13 +308,13 @@ def test_an_acknowledged_disagreement_is_gone_unless_it_is_found_again(world: Wo
     world.do("UPDATE audit_checkpoints SET size = 30 WHERE size = 3")
     world.look()
     _, alarm = look_once(world.witness(), acknowledged="gateway", forgotten=None, now=world.now)
-    assert AlarmState.RAISED is alarm.state
+    assert AlarmState.FIRING is alarm.state
     world.do("UPDATE audit_checkpoints SET size = 3 WHERE size = 30")
     _, alarm = look_once(world.witness(), acknowledged="gateway", forgotten=None, now=world.now)
     assert AlarmState.CLEAR is alarm.state
     with world.engine.connect() as connection:
         states = [each.after for each in list_transitions(connection, ABOUT_LEDGER, newest=9)]
-    assert [AlarmState.CLEAR, AlarmState.RAISED, AlarmState.CLEAR] == states
+    assert [AlarmState.CLEAR, AlarmState.FIRING, AlarmState.CLEAR] == states
 
 
 def test_a_forgotten_ledger_is_known_as_it_is_next(world: World) -> None:
@@ -372,7 +372,7 @@ def test_an_emptied_folder_and_alarm_table_leave_the_alarm_raised_again(
     small_world.look()
     alarm = small_world.alarm()
     assert alarm is not None
-    assert AlarmState.RAISED is alarm.state
+    assert AlarmState.FIRING is alarm.state
     small_world.state_file.unlink()
     small_world.ledger.engine.dispose()
     clear = Alarm(ABOUT_LEDGER, LEDGER_ALARM, AlarmState.CLEAR, NOW, "")

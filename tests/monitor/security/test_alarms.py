@@ -53,14 +53,14 @@ def test_a_finding_raises_the_alarm() -> None:
         RULE, [finding("a", at(5)), finding("b", at(9))], None, is_current=False, now=at(10)
     )
     words = "2 findings, the newest at gateway/5, gateway/7: see `monitor status`"
-    assert (AlarmState.RAISED, at(10), words) == (after.state, after.since, after.diagnosis)
+    assert (AlarmState.FIRING, at(10), words) == (after.state, after.since, after.diagnosis)
     assert (
         AlarmTransition(
             model_name=ABOUT_LEDGER,
             name="token_shared",
             at=at(10),
             before=AlarmState.UNKNOWN,
-            after=AlarmState.RAISED,
+            after=AlarmState.FIRING,
             model_version="",
             features=(),
             diagnosis=words,
@@ -71,11 +71,11 @@ def test_a_finding_raises_the_alarm() -> None:
 
 def test_another_finding_changes_what_a_raised_alarm_says_and_not_its_state() -> None:
     """It has been raised since the first."""
-    before = alarm(AlarmState.RAISED, diagnosis="1 finding")
+    before = alarm(AlarmState.FIRING, diagnosis="1 finding")
     after, transition = rule_alarm(
         RULE, [finding("a", at(5)), finding("b", at(9))], before, is_current=True, now=at(10)
     )
-    assert (AlarmState.RAISED, at(0)) == (after.state, after.since)
+    assert (AlarmState.FIRING, at(0)) == (after.state, after.since)
     assert after.diagnosis.startswith("2 findings")
     assert transition is None
 
@@ -94,7 +94,7 @@ def test_without_findings_it_is_clear_once_everything_was_read() -> None:
 
 def test_when_the_last_finding_is_closed_it_clears_and_says_why() -> None:
     """Somebody acknowledged it, or it is over."""
-    before = alarm(AlarmState.RAISED, diagnosis="1 finding")
+    before = alarm(AlarmState.FIRING, diagnosis="1 finding")
     after, transition = rule_alarm(
         RULE, [], before, is_current=False, now=at(10), why_clear="acknowledged"
     )
@@ -105,6 +105,6 @@ def test_when_the_last_finding_is_closed_it_clears_and_says_why() -> None:
 
 def test_a_rule_that_is_switched_off_vouches_for_nothing() -> None:
     """Neither raised nor clear."""
-    after, transition = switched_off(alarm(AlarmState.RAISED, diagnosis="x"), now=at(10))
+    after, transition = switched_off(alarm(AlarmState.FIRING, diagnosis="x"), now=at(10))
     assert (AlarmState.UNKNOWN, at(10), "") == (after.state, after.since, after.diagnosis)
     assert "the rule is switched off" == transition.diagnosis

@@ -33,7 +33,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ALARM = Alarm(
     model_name="conveyor",
     name="drift",
-    state=AlarmState.RAISED,
+    state=AlarmState.FIRING,
     since=NOW,
     model_version="1",
     above_ticks=2,
@@ -73,7 +73,7 @@ def test_transitions_are_kept_in_order(engine: Engine) -> None:
             name="drift",
             at=NOW + timedelta(minutes=minute),
             before=AlarmState.UNKNOWN,
-            after=AlarmState.RAISED,
+            after=AlarmState.FIRING,
             model_version="1",
             features=("noise",),
             diagnosis="noisier",

@@ -66,6 +66,7 @@ class Sample:
     kept_probability: the chance, 0 < p <= 1, with which this sample was taken (inverse weights need it).
     image_probability: the same for keeping its image; 0 for a shadow's, whose request's image is the served sample's.
     mode: whose answer it shows; the chances are among the answers that this version gave in this mode.
+    source: which camera it is of, if the caller said so. embedding: the pooled feature (gateway.store.embeddings).
     """
 
     request_id: str
@@ -80,6 +81,8 @@ class Sample:
     image_probability: float
     sealed_image: "SealedImage | None" = None
     mode: SampleMode = SampleMode.SERVED
+    source: str | None = None
+    embedding: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from sqlalchemy import Engine, inspect, text
 
 # The newest file in alembic/versions; a test compares.
-REVISION = "0004"
+REVISION = "0005"
 
 _TABLE = "alembic_version"
 

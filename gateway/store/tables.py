@@ -73,6 +73,8 @@ samples = Table(
     Column("kept_probability", Float, nullable=False),
     Column("image_probability", Float, nullable=False),
     Column("mode", String(16), nullable=False, server_default="served"),
+    Column("source", String(64), nullable=True),
+    Column("embedding", LargeBinary, nullable=True),
     UniqueConstraint("request_id", "mode"),
     Index("ix_samples_model", "model_name", "model_version", "id"),
 )

@@ -4,7 +4,19 @@ Rules: only the monitor writes them; no foreign keys into the gateway's tables; 
 pruned by age, the history of alarms and the list of reports are kept.
 """
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from gateway.store.tables import RowId, UtcDateTime, metadata
 
@@ -34,8 +46,50 @@ drift_results = Table(
     Column("score", Float, nullable=False),
     Column("threshold", Float, nullable=False),
     Column("window_count", Integer, nullable=False),
+    Column("slice", String(200), nullable=False, server_default=text("''")),
+    Column("effect", Float, nullable=True),
+    Column("evidence", Float, nullable=True),
+    Column("window_newest_at", UtcDateTime, nullable=True),
     Index("ix_drift_results_model", "model_name", "ticked_at"),
     Index("ix_drift_results_ticked_at", "ticked_at"),
+)
+
+# How far the samples of a model version were judged, against which reference; memory: JSON, bounded.
+drift_cursors = Table(
+    "drift_cursors",
+    metadata,
+    Column("model_name", String(128), primary_key=True),
+    Column("model_version", String(64), primary_key=True),
+    Column("reference_id", BigInteger, nullable=False),
+    Column("last_sample_id", BigInteger, nullable=False),
+    Column("judged_samples", BigInteger, nullable=False),
+    Column("passed_samples", BigInteger, nullable=False),
+    Column("memory", Text, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# The evidence of each slice; of one size whatever the traffic.
+drift_states = Table(
+    "drift_states",
+    metadata,
+    Column("model_name", String(128), primary_key=True),
+    Column("model_version", String(64), primary_key=True),
+    Column("slice", String(200), primary_key=True),
+    Column("judged_samples", BigInteger, nullable=False),
+    Column("evidence", LargeBinary, nullable=False),
+    Column("memory", Text, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# Who acts, of several monitors: until expires_at_seconds by the database's clock, or another takes it with a new fence.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("expires_at_seconds", Float, nullable=False),
+    Column("renewed_at", UtcDateTime, nullable=False),
+    Column("fence", BigInteger, nullable=False),
 )
 
 alarms = Table(
@@ -43,14 +97,50 @@ alarms = Table(
     metadata,
     Column("model_name", String(128), primary_key=True),
     Column("name", String(64), primary_key=True),
+    Column("slice", String(200), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("since", UtcDateTime, nullable=False),
     Column("model_version", String(64), nullable=False),
-    Column("above_ticks", Integer, nullable=False),
-    Column("below_ticks", Integer, nullable=False),
     Column("newest_request_id", String(36), nullable=True),
     Column("features", Text, nullable=False),
     Column("diagnosis", Text, nullable=False),
+    Column("harm", String(16), nullable=False),
+    Column("details", Text, nullable=False),
+    Column("armed_samples", BigInteger, nullable=False),
+    Column("quiet_samples", BigInteger, nullable=False),
+    Column("acknowledged_at", UtcDateTime, nullable=True),
+    Column("acknowledged_by", String(256), nullable=True),
+    Column("acknowledged_why", Text, nullable=True),
+)
+
+# Alarms that nobody is told of until ends_at; NULL: of every model, alarm or slice.
+alarm_silences = Table(
+    "alarm_silences",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("model_name", String(128), nullable=True),
+    Column("name", String(64), nullable=True),
+    Column("slice", String(200), nullable=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(256), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Index("ix_alarm_silences_ends_at", "ends_at"),
+)
+
+# One row a change of an alarm and a webhook: next_at is NULL once it was delivered or given up.
+alarm_deliveries = Table(
+    "alarm_deliveries",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("transition_id", BigInteger, nullable=False),
+    Column("target", String(64), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", UtcDateTime, nullable=True),
+    Column("delivered_at", UtcDateTime, nullable=True),
+    Column("last_error", Text, nullable=True),
+    UniqueConstraint("transition_id", "target"),
+    Index("ix_alarm_deliveries_next_at", "next_at"),
 )
 
 alarm_transitions = Table(
@@ -65,6 +155,9 @@ alarm_transitions = Table(
     Column("model_version", String(64), nullable=False),
     Column("features", Text, nullable=False),
     Column("diagnosis", Text, nullable=False),
+    Column("slice", String(200), nullable=False, server_default=text("''")),
+    Column("harm", String(16), nullable=False, server_default="unknown"),
+    Column("details", Text, nullable=False, server_default="{}"),
     Index("ix_alarm_transitions_model", "model_name", "id"),
 )
 

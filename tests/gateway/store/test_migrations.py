@@ -23,7 +23,6 @@ from gateway.store.queries.models import (
     find_version_before,
     promote_version,
 )
-from gateway.store.queries.samples import load_window
 from gateway.store.records import AuditRecord
 from gateway.store.revision import REVISION, is_current
 from gateway.store.tables import metadata
@@ -296,10 +295,44 @@ def test_versions_and_samples_of_the_first_release_are_kept(empty: Engine) -> No
         assert promote_version(connection, "belt", "2", now=MOMENT)
         assert find_version_before(connection, "belt") == "1"
         _insert(connection, "samples", {**REQUEST, "model_version": "2", "mode": "shadow"})
-        assert [s.id for s in load_window(connection, "belt", "1", newest=9)] == [1]
+        of_mode = text("SELECT id FROM samples WHERE mode = 'served'")
+        assert connection.execute(of_mode).scalars().all() == [1]
     downgrade(empty, "0001")
     with empty.connect() as connection:
         assert connection.execute(text("SELECT id, model_version FROM samples")).all() == [(1, "1")]
+
+
+def test_alarms_of_the_release_before_are_kept_and_named_anew(empty: Engine) -> None:
+    """Up: what was raised is firing. Down: of a slice nothing is left, and what is known is raised again."""
+    upgrade(empty, "0004")
+    alarm = {
+        "model_name": "belt", "since": TIME, "model_version": "1", "features": "[]",
+        "diagnosis": "darker", "above_ticks": 2, "below_ticks": 0,
+    }  # fmt: skip
+    change = {
+        "id": 1, "model_name": "belt", "name": "drift", "at": TIME, "state_before": "clear",
+        "state_after": "raised", "model_version": "1", "features": "[]", "diagnosis": "darker",
+    }  # fmt: skip
+    with write_transaction(empty) as connection:
+        _insert(connection, "alarms", {**alarm, "name": "drift", "state": "raised"})
+        _insert(connection, "alarms", {**alarm, "name": "ledger", "state": "clear"})
+        _insert(connection, "alarm_transitions", change)
+    upgrade(empty, "head")
+    states = text("SELECT name, slice, state, harm, diagnosis FROM alarms ORDER BY name, slice")
+    changes = text("SELECT state_before, state_after FROM alarm_transitions")
+    with write_transaction(empty) as connection:
+        assert connection.execute(states).all() == [
+            ("drift", "", "firing", "unknown", "darker"),
+            ("ledger", "", "clear", "unknown", "darker"),
+        ]
+        assert connection.execute(changes).all() == [("clear", "firing")]
+        connection.execute(text("UPDATE alarms SET state = 'resolved' WHERE name = 'ledger'"))
+        connection.execute(text("UPDATE alarms SET state = 'acknowledged' WHERE name = 'drift'"))
+    downgrade(empty, "0004")
+    before = text("SELECT name, state, above_ticks FROM alarms ORDER BY name")
+    with empty.connect() as connection:
+        assert connection.execute(before).all() == [("drift", "raised", 0), ("ledger", "clear", 0)]
+        assert connection.execute(changes).all() == [("clear", "raised")]
 
 
 def test_a_new_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:

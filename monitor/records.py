@@ -5,13 +5,15 @@ a finding's own times are the ledger's, and may be wrong where a clock was.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from monitor.summaries import ReferenceSummary
 
 FeatureArray: TypeAlias = NDArray[np.float64]
 
@@ -57,11 +59,13 @@ class SampleLineError(InputError):
 class Measurement:
     """What is compared of one sample: the gateway's features, and its detections to count classes.
 
-    features: None where one has no value. detections: rows (class_id, confidence, x1, y1, x2, y2), pixels.
+    features: None where one has no value. detections: rows (class_id, confidence, x1, y1, x2, y2), pixels. embedding:
+    float32 (C,), the network's pooled feature; None if it has none.
     """
 
     features: Mapping[str, float | None]
     detections: tuple[tuple[int, float, float, float, float, float], ...]
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +108,23 @@ class Reference:
     created_at: datetime
     source: str
     covers_until: datetime | None
-    window: Window
+    summary: ReferenceSummary
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureScore:
-    """The drift of one feature: score and threshold are 0..1, larger is more drift."""
+    """The drift of one feature in one window: score and threshold are 0..1, larger is more drift.
+
+    effect: -1..1, how much likelier a value of the window is larger than one of the reference, less how much likelier
+    smaller. evidence: log10 of the feature's share of the evidence against "nothing changed"; None where it is not
+    watched by evidence.
+    """
 
     feature: str
     score: float
     threshold: float
+    effect: float = 0.0
+    evidence: float | None = None
 
     @property
     def is_drifted(self) -> bool:
@@ -143,23 +154,78 @@ class DriftResult:
     reference_id: int
     window_count: int
     score: FeatureScore
+    slice: str = ""
+    window_newest_at: datetime | None = None
+
+
+class Harm(StrEnum):
+    """Whether what is different makes the model worse; UNKNOWN: the data cannot tell."""
+
+    HARMFUL = "harmful"
+    HARMLESS = "harmless"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DriftCursor:
+    """How far the samples of a model version were judged.
+
+    reference_id: by which reference. last_sample_id: the largest id that was looked at. judged_samples,
+    passed_samples: how many were judged, and how many passed over (too soon after another of their camera, or too
+    likely to be kept). memory: JSON values, bounded (monitor.jobs.intake).
+    """
+
+    model_name: str
+    model_version: str
+    reference_id: int
+    last_sample_id: int
+    judged_samples: int
+    passed_samples: int
+    memory: Mapping[str, Any]
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DriftState:
+    """The evidence of one slice between ticks. evidence: monitor.drift.evidence dumps it. memory: as in DriftCursor."""
+
+    model_name: str
+    model_version: str
+    slice: str
+    judged_samples: int
+    evidence: bytes
+    memory: Mapping[str, Any]
+    updated_at: datetime
 
 
 class AlarmState(StrEnum):
-    """Where an alarm stands. UNKNOWN: too little data to say; it is neither good nor bad news."""
+    """Where an alarm stands.
+
+    UNKNOWN: too little data to say; it is neither good nor bad news. PENDING: something points to it, not enough to
+    ring. ACKNOWLEDGED: it rings, and a person knows. RESOLVED: it rang, and what rang is over.
+    """
 
     UNKNOWN = "unknown"
     CLEAR = "clear"
+    PENDING = "pending"
     FIRING = "firing"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it rings, known to a person or not."""
+        return self in (AlarmState.FIRING, AlarmState.ACKNOWLEDGED)
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """The stored state of one alarm of one model.
+    """The stored state of one alarm of one model, or of one slice of it.
 
-    above_ticks, below_ticks: consecutive ticks on new data with and without drift; one of them is 0.
-    newest_request_id: the newest sample that was judged; a tick that sees no newer one changes nothing.
-    features, diagnosis: what the latest tick above the threshold found, kept while the alarm is raised.
+    slice: monitor.summaries.Slice.text; empty for all samples. newest_request_id: the newest sample that was judged.
+    features, diagnosis, harm, details: what was found when it rang or since, kept while it is active; details: JSON
+    values for people (the pattern, effects, examples). armed_samples: judged since it was armed, when it rang: how many
+    it took. quiet_samples: judged since the evidence was last enough to ring. acknowledged_*: who knows of it.
     """
 
     model_name: str
@@ -167,11 +233,17 @@ class Alarm:
     state: AlarmState
     since: datetime
     model_version: str
-    above_ticks: int = 0
-    below_ticks: int = 0
+    slice: str = ""
     newest_request_id: str | None = None
     features: tuple[str, ...] = ()
     diagnosis: str = ""
+    harm: Harm = Harm.UNKNOWN
+    details: Mapping[str, Any] = field(default_factory=dict)
+    armed_samples: int = 0
+    quiet_samples: int = 0
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +258,36 @@ class AlarmTransition:
     model_version: str
     features: tuple[str, ...]
     diagnosis: str
+    slice: str = ""
+    harm: Harm = Harm.UNKNOWN
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Alarms that nobody is told of until ends_at. model_name, name, slice: None stands for all."""
+
+    model_name: str | None
+    name: str | None
+    slice: str | None
+    created_at: datetime
+    created_by: str
+    why: str
+    ends_at: datetime
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One change of an alarm on its way to one webhook. next_at: when it is tried; None: delivered or given up."""
+
+    transition_id: int
+    target: str
+    attempts: int
+    next_at: datetime | None
+    delivered_at: datetime | None = None
+    last_error: str | None = None
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,194 @@
+"""Evidence against "nothing changed", sample by sample, with a promise that holds for ever. Pure numpy.
+
+What it promises: if reference and stream are drawn independently from one distribution (that of its hour, where the
+reference tells hours apart), the chance that the evidence of any sample ever reaches 1 / alpha_stream is at most
+alpha_stream, plus alpha_reference for the reference; for every size of the reference, however long the stream and
+however often one looks. What it does not promise: anything for samples that depend on each other, as neighbouring
+frames of a camera do; thinning them by time is the caller's work.
+
+How: a change may have come before any sample. A share w(j) of the stakes waits for the j-th sample and is laid on all
+bets then; the shares of all times to come sum to 1, and no bet is expected to grow (monitor.drift.bets), so the mean
+over all bets is a supermartingale that starts at 0 and was given 1 in all, and Ville's inequality bounds its largest
+value. Averaging needs nothing about how features depend on each other. Shares shrink hardly faster than 1 / j, so what
+a change costs after a long quiet time grows with the logarithm of that time.
+Sources: J. Ville, Etude critique de la notion de collectif, 1939; J. Shin, A. Ramdas and A. Rinaldo, E-detectors,
+arXiv 2203.03532 (sums over starts); G. Shafer, Testing by betting, J. Royal Statistical Society A 184, 2021.
+
+Rules: evidence over a segment is an affine map of the evidence before it, so segments merge to what one pass gives;
+what is stored is rounded down, which can only delay an alarm.
+"""
+
+from dataclasses import dataclass
+from math import inf, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.drift.bets import BETS_OF_FEATURE, Bets
+from monitor.ranks import Values
+
+Numbers = NDArray[np.float64]
+
+# Starts up to about this have nearly the same share.
+_EVEN_STARTS = 64
+# Evidence beyond is told apart no further; far below the largest double, so that no product overflows.
+_MAX_EVIDENCE = 1e250
+_CHUNK_SAMPLES = 256
+_STORED = np.dtype("<f4")
+_COUNTS = np.dtype("<i8")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The evidence of a segment of the stream, for each bet.
+
+    start: how many samples came before it. count: its samples. log_value: float64 (C,), ln of the evidence if there
+    was none before it; -inf at first. log_growth: float64 (C,), ln of what it multiplies evidence from before by.
+    """
+
+    start: int
+    count: int
+    log_growth: Numbers
+    log_value: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What samples added. used: how many were taken; all unless has_crossed, when it ends with the crossing one.
+
+    largest: of the evidence after each of them; 0 if there were none.
+    """
+
+    evidence: Evidence
+    used: int
+    largest: float
+    has_crossed: bool = False
+
+
+def no_evidence(bets: Bets, *, start: int = 0) -> Evidence:
+    """The evidence before the first sample of a segment that begins after `start` others."""
+    return Evidence(start, 0, np.zeros(len(bets)), np.full(len(bets), -inf))
+
+
+def observe(
+    bets: Bets,
+    evidence: Evidence,
+    values: Values,
+    hours: NDArray[np.int64],
+    *,
+    limit: float = inf,
+) -> Observed:
+    """The evidence after more samples, up to the first at which it reaches `limit`.
+
+    values: float32 (T, F), columns as in bets.features, -inf for missing, no NaN. hours: int (T,), of the day in UTC,
+    0..23; samples of an hour that the reference does not know count as used and change nothing.
+    """
+    strata = bets.stratum_of_hour[hours]
+    stakes = np.exp(evidence.log_value)
+    growth = evidence.log_growth.copy()
+    count, largest, used = evidence.count, 0.0, 0
+    for first in range(0, len(values), _CHUNK_SAMPLES):
+        chunk = strata[first : first + _CHUNK_SAMPLES]
+        known = np.flatnonzero(chunk >= 0)
+        factors = _factors(bets, values[first + known], chunk[known])
+        starts = start_shares(evidence.start + count, len(known))
+        for row, share in enumerate(starts):
+            stakes += share
+            stakes *= factors[row]
+            np.minimum(stakes, _MAX_EVIDENCE, out=stakes)
+            total = float(stakes.mean())
+            largest = max(largest, total)
+            if total >= limit:
+                growth += np.log(factors[: row + 1]).sum(axis=0)
+                after = Evidence(evidence.start, count + row + 1, growth, _log(stakes))
+                used = first + int(known[row]) + 1
+                return Observed(after, used, largest, has_crossed=True)
+        growth += np.log(factors).sum(axis=0)
+        count += len(known)
+        used += len(chunk)
+    return Observed(Evidence(evidence.start, count, growth, _log(stakes)), used, largest)
+
+
+def start_shares(before: int, count: int) -> Numbers:
+    """The shares of the stakes that wait for the next `count` samples after `before` others; all to come sum to 1."""
+    times = np.arange(before, before + count + 1, dtype=np.float64)
+    waiting = 1 / (1 + np.log1p(times / _EVEN_STARTS))
+    return waiting[:-1] - waiting[1:]
+
+
+def merge(first: Evidence, second: Evidence) -> Evidence:
+    """The evidence of two segments, of which the second begins where the first ends.
+
+    Raises ValueError if it does not, or they are of different bets.
+    """
+    if first.start + first.count != second.start:
+        raise ValueError(
+            f"the second segment begins after {second.start} samples, the first ends after "
+            f"{first.start + first.count}"
+        )
+    if len(first.log_value) != len(second.log_value):
+        raise ValueError("the segments are of different bets")
+    value = np.logaddexp(second.log_growth + first.log_value, second.log_value)
+    return Evidence(
+        start=first.start,
+        count=first.count + second.count,
+        log_growth=first.log_growth + second.log_growth,
+        log_value=np.minimum(value, np.log(_MAX_EVIDENCE)),
+    )
+
+
+def log10_total(evidence: Evidence) -> float:
+    """log10 of the evidence, which is compared with that of Level.firing; -inf before the first sample."""
+    return float(
+        np.logaddexp.reduce(evidence.log_value) - np.log(len(evidence.log_value))
+    ) / np.log(10)
+
+
+def log10_by_feature(bets: Bets, evidence: Evidence) -> dict[str, float]:
+    """log10 of what each feature adds to the evidence."""
+    by_feature = evidence.log_value.reshape(len(bets.features), BETS_OF_FEATURE)
+    shares = np.logaddexp.reduce(by_feature, axis=1) - np.log(len(evidence.log_value))
+    return dict(zip(bets.features, (shares / np.log(10)).tolist(), strict=True))
+
+
+def dump_evidence(evidence: Evidence) -> bytes:
+    """The stored form: start and count, then growth and value as float32, rounded down."""
+    counts = np.array([evidence.start, evidence.count], _COUNTS)
+    return b"".join(
+        (counts.tobytes(), _rounded_down(evidence.log_growth), _rounded_down(evidence.log_value))
+    )
+
+
+def parse_evidence(content: bytes, *, bets: Bets) -> Evidence:
+    """The evidence that dump_evidence stored. Raises ValueError if it is not of these bets or not evidence at all."""
+    head = 2 * _COUNTS.itemsize
+    if len(content) != head + 2 * _STORED.itemsize * len(bets):
+        raise ValueError(f"{len(content)} bytes are not the evidence of {len(bets)} bets")
+    start, count = np.frombuffer(content[:head], _COUNTS).tolist()
+    growth, value = np.frombuffer(content[head:], _STORED).reshape(2, len(bets)).astype(np.float64)
+    is_evidence = np.isfinite(growth).all() and not (np.isnan(value) | np.isposinf(value)).any()
+    if start < 0 or count < 0 or not is_evidence or (value > np.log(_MAX_EVIDENCE)).any():
+        raise ValueError("these bytes are not evidence")
+    return Evidence(start, count, growth, value)
+
+
+def _factors(bets: Bets, values: Values, strata: NDArray[np.int64]) -> Numbers:
+    """What each sample multiplies each bet by: float64 (T, C)."""
+    limits = bets.limits[strata]
+    half = limits.shape[2] // 2
+    columns = values[:, :, None]
+    is_beyond = np.concatenate((columns > limits[..., :half], columns < limits[..., half:]), axis=2)
+    factors = np.where(is_beyond[..., None], bets.win[strata], bets.lose[strata])
+    return factors.reshape(len(values), len(bets))
+
+
+def _log(stakes: Numbers) -> Numbers:
+    with np.errstate(divide="ignore"):
+        return np.log(stakes)
+
+
+def _rounded_down(logs: Numbers) -> bytes:
+    with np.errstate(over="ignore"):
+        near = logs.astype(_STORED)
+    below = np.nextafter(near, np.float32(-inf), dtype=np.float32)
+    return np.where(near.astype(np.float64) > logs, below, near).astype(_STORED).tobytes()

@@ -73,7 +73,7 @@ def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
             else cursor.next_position
             for origin, cursor in cursors.items()
         }
-        _teach(connection, rules, starts, [])
+        _teach(connection, rules, starts, _learnt_spans(connection, cursors, starts, window))
     return Following(rules, LedgerFeed(starts), cursors, stored, judged_until)
 
 

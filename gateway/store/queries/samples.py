@@ -2,13 +2,14 @@
 
 Rules: what is read is checked row by row; a row that does not hold a sample is skipped and told to the caller, because
 one of them must not hide all others. Samples are read by model version, so that what a shadow or a canary answered
-never stands among the samples of the version in production.
+never stands among the samples of the version in production. Every query goes along ix_samples_model or the primary
+key and looks at no more rows than it was told, so that its time does not grow with the table.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.store.embeddings import unpack_embedding
 from gateway.store.records import Sample, SampleMode, SealedImage, StoredSample
 from gateway.store.tables import sample_images, samples
 
@@ -33,13 +35,20 @@ _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=Fal
 
 # They become labels of metrics and names in reports.
 FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# What a camera may be called: it becomes a label, a name in reports and a word of commands.
+SOURCE_NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _DETECTION_LENGTH = 6
 
 # As text: a time that cannot be parsed would otherwise end the whole query.
 _COLUMNS = [column for column in samples.c if column is not samples.c.received_at]
-_OF_MODEL = select(*_COLUMNS, type_coerce(samples.c.received_at, String).label("raw_time")).where(
-    samples.c.model_name == bindparam("of_name"), samples.c.model_version == bindparam("of_version")
+_ALL = select(*_COLUMNS, type_coerce(samples.c.received_at, String).label("raw_time"))
+_IS_OF_MODEL = (
+    samples.c.model_name == bindparam("of_name"),
+    samples.c.model_version == bindparam("of_version"),
 )
+_OF_MODEL = _ALL.where(*_IS_OF_MODEL)
+# Of one statement; SQLite takes 32,766 and an older one 999.
+_IDS_AT_ONCE = 500
 
 OnBadRow = Callable[[int], None]
 
@@ -52,7 +61,7 @@ def insert_samples(connection: Connection, new_samples: Sequence[Sample]) -> Non
     """Store samples and the images they carry; one whose request_id is stored already in its mode is left out.
 
     Storing the same again is no error, so that a write whose commit had an unknown end can simply be repeated.
-    Raises ValueError if a feature is NaN or infinite.
+    Raises ValueError if a feature is NaN or infinite, or an embedding is none.
     """
     rows = [_row(sample) for sample in new_samples]
     images: list[dict[str, object]] = [
@@ -79,25 +88,61 @@ def load_window(
 ) -> Sequence[StoredSample]:
     """The newest samples of a model version, oldest first.
 
-    newest: of the rows looked at, bad ones among them. since: leave out what was received before. on_bad_row: called
-    with the id of each row that holds no sample.
+    newest: of the rows looked at, bad ones among them. since: leave out those of them that were received before.
+    on_bad_row: called with the id of each row that holds no sample.
     """
     query = _OF_MODEL.order_by(samples.c.id.desc()).limit(newest)
-    if since is not None:
-        query = query.where(samples.c.received_at >= since)
-    return _load(connection, query, model_name, model_version, on_bad_row)[::-1]
+    loaded = _load(connection, query, _parameters(model_name, model_version), on_bad_row)[::-1]
+    # Not in SQL: where few are new enough, it would look for more through the whole table.
+    return [s for s in loaded if since is None or s.sample.received_at >= since]
 
 
 def load_samples_after(
-    connection: Connection, model_name: str, model_version: str, *, after_id: int, limit: int
+    connection: Connection,
+    model_name: str,
+    model_version: str,
+    *,
+    after_id: int,
+    limit: int,
+    on_bad_row: OnBadRow = _ignore,
 ) -> Sequence[StoredSample]:
-    """The oldest samples with larger ids, oldest first, at most limit.
+    """The oldest samples with larger ids, oldest first. limit: of the rows looked at, bad ones among them.
 
     With several gateways on PostgreSQL an id can appear after a larger one: transactions end in another order than
-    they took their ids. A reader that must miss nothing has to look back a little.
+    they took their ids. A reader that must miss nothing has to look back a little. on_bad_row: as for load_window.
     """
     query = _OF_MODEL.where(samples.c.id > after_id).order_by(samples.c.id).limit(limit)
-    return _load(connection, query, model_name, model_version)
+    return _load(connection, query, _parameters(model_name, model_version), on_bad_row)
+
+
+def list_sample_ids_after(
+    connection: Connection, model_name: str, model_version: str, *, after_id: int, limit: int
+) -> Sequence[int]:
+    """The smallest larger ids of a model version's rows, in order, at most limit, whatever the rows hold.
+
+    Which of them are worth reading is the reader's to choose; load_samples_by_ids reads those. An id can appear late,
+    see load_samples_after.
+    """
+    query = (
+        select(samples.c.id)
+        .where(*_IS_OF_MODEL, samples.c.id > after_id)
+        .order_by(samples.c.id)
+        .limit(limit)
+    )
+    return connection.execute(query, _parameters(model_name, model_version)).scalars().all()
+
+
+def load_samples_by_ids(
+    connection: Connection, ids: Collection[int], *, on_bad_row: OnBadRow = _ignore
+) -> Sequence[StoredSample]:
+    """The samples of these ids, oldest first; an id without a row is left out. on_bad_row: as for load_window."""
+    wanted = sorted(set(ids))
+    query = _ALL.where(samples.c.id.in_(bindparam("ids", expanding=True))).order_by(samples.c.id)
+    loaded: list[StoredSample] = []
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        some = wanted[start : start + _IDS_AT_ONCE]
+        loaded += _load(connection, query, {"ids": some}, on_bad_row)
+    return loaded
 
 
 def load_samples_between(
@@ -115,15 +160,13 @@ def load_samples_between(
         .order_by(samples.c.id)
         .limit(limit)
     )
-    return _load(connection, query, model_name, model_version)
+    return _load(connection, query, _parameters(model_name, model_version))
 
 
 def latest_sample_id(connection: Connection, model_name: str, model_version: str) -> int:
     """The id of the newest sample of a model version; 0 if it has none."""
-    query = select(func.max(samples.c.id)).where(
-        samples.c.model_name == model_name, samples.c.model_version == model_version
-    )
-    return connection.execute(query).scalar_one() or 0
+    query = select(func.max(samples.c.id)).where(*_IS_OF_MODEL)
+    return connection.execute(query, _parameters(model_name, model_version)).scalar_one() or 0
 
 
 def find_sealed_image(connection: Connection, request_id: str) -> SealedImage | None:
@@ -142,7 +185,13 @@ def _insert_new(connection: Connection, table: Table, rows: list[dict[str, objec
         connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
 
 
+def _parameters(model_name: str, model_version: str) -> dict[str, str]:
+    return {"of_name": model_name, "of_version": model_version}
+
+
 def _row(sample: Sample) -> dict[str, object]:
+    if sample.embedding is not None:
+        unpack_embedding(sample.embedding)  # what cannot be read back is not written
     return {
         "request_id": sample.request_id,
         "received_at": sample.received_at,
@@ -155,18 +204,19 @@ def _row(sample: Sample) -> dict[str, object]:
         "kept_probability": sample.kept_probability,
         "image_probability": sample.image_probability,
         "mode": sample.mode.value,
+        "source": sample.source,
+        "embedding": sample.embedding,
     }
 
 
 def _load(
     connection: Connection,
     query: Select[Any],
-    model_name: str,
-    model_version: str,
+    parameters: Mapping[str, object],
     on_bad_row: OnBadRow = _ignore,
 ) -> list[StoredSample]:
     loaded: list[StoredSample] = []
-    for row in connection.execute(query, {"of_name": model_name, "of_version": model_version}):
+    for row in connection.execute(query, parameters):
         try:
             loaded.append(_stored_sample(row))
         except (ValueError, OverflowError, RecursionError):
@@ -188,6 +238,8 @@ def _stored_sample(row: Row[Any]) -> StoredSample:
         kept_probability=_number(row.kept_probability),
         image_probability=_number(row.image_probability),
         mode=SampleMode(row.mode),
+        source=None if row.source is None else _source(row.source),
+        embedding=None if row.embedding is None else _embedding(row.embedding),
     )
     return StoredSample(row.id, sample)
 
@@ -196,6 +248,22 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not a text")  # noqa: TRY004  (one family for whatever is wrong with a row)
     return value
+
+
+def _source(value: object) -> str:
+    text = _text(value)
+    if not SOURCE_NAME.fullmatch(text):
+        raise ValueError("not the name of a source")
+    return text
+
+
+def _embedding(value: object) -> bytes:
+    # SQLite gives the text that somebody wrote into a column of bytes; PostgreSQL's driver a memoryview.
+    if not isinstance(value, bytes | memoryview):
+        raise ValueError("not bytes")  # noqa: TRY004  (the same)
+    packed = bytes(value)
+    unpack_embedding(packed)
+    return packed
 
 
 def _time(value: object) -> datetime:

@@ -3,24 +3,31 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Connection, Engine, event, func, select, text, update
 from sqlalchemy.exc import DataError
 
+from gateway.store.embeddings import pack_embedding
 from gateway.store.queries.samples import (
     find_sealed_image,
     insert_samples,
     latest_sample_id,
+    list_sample_ids_after,
     load_samples_after,
     load_samples_between,
+    load_samples_by_ids,
     load_window,
 )
 from gateway.store.records import Sample, SampleMode, SealedImage
 from gateway.store.tables import samples
 
 MOMENT = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+
+EMBEDDING = pack_embedding(np.arange(-2, 3, dtype=np.float32))
 
 
 def sample(number: int, **changes: object) -> Sample:
@@ -36,6 +43,8 @@ def sample(number: int, **changes: object) -> Sample:
         detections=((3, 0.25, 1.0, 2.5, 3.0, 4.0), (0, 0.125, 0.0, 0.0, 1.0, 1.0)),
         kept_probability=0.1,
         image_probability=0.01,
+        source="cam-3",
+        embedding=EMBEDDING,
     )
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]  # any field, by name
 
@@ -62,6 +71,21 @@ def test_samples_come_back_as_they_were(engine: Engine) -> None:
         insert_samples(connection, [sample(0, sealed_image=image)])
         loaded = load_window(connection, "m", "1", newest=10)
     assert [stored.sample for stored in loaded] == [sample(0)]
+
+
+def test_a_sample_without_source_and_embedding_comes_back_without(engine: Engine) -> None:
+    """Neither is known of samples that an older gateway stored."""
+    plain = sample(0, source=None, embedding=None)
+    with engine.begin() as connection:
+        insert_samples(connection, [plain])
+        loaded = load_window(connection, "m", "1", newest=10)
+    assert [stored.sample for stored in loaded] == [plain]
+
+
+def test_an_embedding_that_is_none_is_not_stored(engine: Engine) -> None:
+    """Its row could never be read again."""
+    with engine.connect() as connection, pytest.raises(ValueError, match="embedding"):
+        insert_samples(connection, [sample(0, embedding=b"\x00")])
 
 
 def test_images_are_found_by_their_request(engine: Engine) -> None:
@@ -96,6 +120,113 @@ def test_reading_continues_after_an_id(filled: Engine) -> None:
         first = load_samples_after(connection, "m", "1", after_id=0, limit=7)
         second = load_samples_after(connection, "m", "1", after_id=first[-1].id, limit=7)
     assert numbers([*first, *second]) == [f"request-{number}" for number in range(10)]
+
+
+def test_bad_rows_after_an_id_are_told_and_count(filled: Engine) -> None:
+    """A page of bad rows is a page: the reader goes on after them."""
+    bad: list[int] = []
+    with filled.begin() as connection:
+        connection.execute(
+            update(samples).where(samples.c.request_id == "request-1").values(features="[]")
+        )
+        loaded = load_samples_after(
+            connection, "m", "1", after_id=0, limit=3, on_bad_row=bad.append
+        )
+    assert numbers(loaded) == ["request-0", "request-2"]
+    assert len(bad) == 1
+
+
+def test_ids_are_listed_whatever_their_rows_hold(filled: Engine) -> None:
+    """Of one model version, in order; the samples behind them are read by these ids."""
+    bad: list[int] = []
+    with filled.begin() as connection:
+        connection.execute(
+            update(samples).where(samples.c.request_id == "request-5").values(features="[]")
+        )
+        ids = list_sample_ids_after(connection, "m", "1", after_id=0, limit=99)
+        page = list_sample_ids_after(connection, "m", "1", after_id=ids[4], limit=2)
+        loaded = load_samples_by_ids(
+            connection, [page[1], page[0], page[1], 10**9], on_bad_row=bad.append
+        )
+        everything = load_samples_by_ids(connection, ids)
+        none = load_samples_by_ids(connection, [])
+    assert list(ids) == sorted(ids)
+    assert len(ids) == 10
+    assert ids[5:7] == page
+    assert (numbers(loaded), bad) == (["request-6"], [page[0]])
+    assert len(everything) == 9
+    assert list(none) == []
+
+
+def test_more_ids_than_one_statement_takes_are_read(engine: Engine) -> None:
+    """Once each, in order."""
+    with engine.begin() as connection:
+        insert_samples(connection, [sample(number) for number in range(1_100)])
+        ids = list_sample_ids_after(connection, "m", "1", after_id=0, limit=2_000)
+        loaded = load_samples_by_ids(connection, list(reversed(ids)))
+    assert [stored.id for stored in loaded] == list(ids)
+    assert len(ids) == 1_100
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda c: load_window(c, "m", "1", newest=3),
+        lambda c: load_window(c, "m", "1", newest=3, since=MOMENT),
+        lambda c: load_samples_after(c, "m", "1", after_id=2, limit=3),
+        lambda c: list_sample_ids_after(c, "m", "1", after_id=2, limit=3),
+        lambda c: load_samples_between(c, "m", "1", start=MOMENT, end=MOMENT, limit=3),
+        lambda c: latest_sample_id(c, "m", "1"),
+    ],
+    ids=["window", "window_since", "after", "ids_after", "between", "latest"],
+)
+def test_samples_of_a_model_are_found_by_the_index(
+    sqlite_engine: Engine, query: Callable[[Connection], object]
+) -> None:
+    """Neither a scan nor a sort: a tick's time must not grow with what is stored."""
+    (plan,) = plans(sqlite_engine, query)
+    assert "USING" in plan
+    assert "INDEX ix_samples_model (model_name=? AND model_version=?" in plan
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_samples_are_found_by_their_ids_alone(sqlite_engine: Engine) -> None:
+    """By the primary key, in its order."""
+    (plan,) = plans(sqlite_engine, lambda c: load_samples_by_ids(c, [1, 2]))
+    assert plan == "SEARCH samples USING INTEGER PRIMARY KEY (rowid=?)"
+
+
+def plans(engine: Engine, query: Callable[[Connection], object]) -> list[str]:
+    """How SQLite would carry out each statement of a query."""
+    seen: list[tuple[str, tuple[object, ...]]] = []
+
+    def note(
+        _c: object, _cursor: object, statement: str, values: tuple[object, ...], *_: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            seen.append((statement, values))
+
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", note)
+        query(connection)
+        event.remove(connection, "before_cursor_execute", note)
+        explained = [
+            connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+            for statement, values in seen
+        ]
+    return ["; ".join(row.detail for row in rows) for rows in explained]
+
+
+def test_a_window_reads_no_more_rows_than_it_was_told(filled: Engine) -> None:
+    """Where few rows are new enough, it does not look for more of them through the whole table."""
+    late = MOMENT + timedelta(seconds=2)
+    with filled.begin() as connection:
+        connection.execute(
+            update(samples).where(samples.c.request_id == "request-9").values(received_at=MOMENT)
+        )
+        window = load_window(connection, "m", "1", newest=2, since=late)
+    assert numbers(window) == ["request-8"]
 
 
 def test_a_span_of_time_has_its_start_but_not_its_end(filled: Engine) -> None:
@@ -173,8 +304,14 @@ def test_numbers_that_are_none_are_refused(engine: Engine, number: float) -> Non
         {"detections": "[[-1,0.5,0,0,1,1]]"},
         {"kept_probability": math.nan},
         {"mode": "other"},
+        {"source": ""},
+        {"source": "cam 3"},
+        {"source": "cam\n3"},
+        {"source": "é"},
+        {"embedding": b""},
+        {"embedding": b"\x00\x00\xc0\x7f\x01"},
     ],
-    ids=range(20),
+    ids=range(26),
 )
 def test_a_row_that_holds_no_sample_is_skipped_and_told(
     filled: Engine, broken: dict[str, object]
@@ -201,6 +338,23 @@ def test_a_time_that_is_none_spoils_its_row_alone(sqlite_engine: Engine, junk: s
         connection.execute(text(f"UPDATE samples SET received_at = {junk} WHERE id = 2"))
         window = load_window(connection, "m", "1", newest=3, on_bad_row=bad.append)
     assert (numbers(window), bad) == (["request-0", "request-2"], [2])
+
+
+@pytest.mark.parametrize("column", ["source", "embedding"])
+@pytest.mark.parametrize("junk", ["7", "1.5", "'é'", "x'ff'"])
+def test_another_type_in_a_column_spoils_its_row_alone(
+    sqlite_engine: Engine, column: str, junk: str
+) -> None:
+    """SQLite stores anything in any column, and what it holds as bytes may be no text at all."""
+    bad: list[int] = []
+    with sqlite_engine.begin() as connection:
+        insert_samples(connection, [sample(number) for number in range(3)])
+        connection.execute(text(f"UPDATE samples SET {column} = {junk} WHERE id = 2"))
+        window = load_window(connection, "m", "1", newest=3, on_bad_row=bad.append)
+    # A number in a column of text becomes text there: cameras may be called 7.
+    is_text = column == "source" and junk in ("7", "1.5")
+    assert ([] if is_text else [2]) == bad
+    assert ([1, 2, 3] if is_text else [1, 3]) == [stored.id for stored in window]
 
 
 def test_nothing_to_store_is_no_error(engine: Engine) -> None:

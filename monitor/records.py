@@ -39,6 +39,10 @@ class DatabaseUnavailableError(MonitorError):
     """The database is missing, locked, restarting or not migrated; the next tick may succeed."""
 
 
+class LeaseLostError(MonitorError):
+    """Another monitor took the lease while this one was at work; nothing of it was stored."""
+
+
 class LedgerUnavailableError(MonitorError):
     """The monitor's own ledger cannot be written; what would have to be on record was not made."""
 
@@ -196,6 +200,19 @@ class DriftState:
     evidence: bytes
     memory: Mapping[str, Any]
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who acts, of several monitors, until expires_at_seconds by the database's clock; then another may take it.
+
+    holder: empty while nobody holds it. fence: grows whenever it is taken: by it a holder that slept knows of its loss.
+    """
+
+    name: str
+    holder: str
+    expires_at_seconds: float
+    fence: int
 
 
 class AlarmState(StrEnum):

@@ -37,7 +37,7 @@ from monitor.records import (
     NotReadyError,
 )
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import list_transitions_after
+from monitor.tables.alarm_queries import list_transitions_after
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from gateway.store.database import write_transaction
 from gateway.store.records import ModelVersion
 from monitor.alarms import DRIFT_ALARM
 from monitor.records import AlarmState, InputError, Measurement, NotReadyError, SampleLine
-from monitor.tables.queries import find_alarm, insert_reference
+from monitor.tables.alarm_queries import find_alarm
+from monitor.tables.queries import insert_reference
 from monitor.windows.arrays import build_window, feature_names
 from monitor.windows.content import dump_window
 from monitor.windows.sample_lines import MAX_LINE_CHARACTERS, parse_sample_line

@@ -17,13 +17,8 @@ from monitor.reports.files import report_stem, write_atomically
 from monitor.reports.render import render_html
 from monitor.reports.timeline import timeline_svg
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import (
-    find_alarm,
-    find_last_report,
-    insert_report,
-    list_drift_results,
-    list_transitions,
-)
+from monitor.tables.alarm_queries import find_alarm, list_transitions
+from monitor.tables.queries import find_last_report, insert_report, list_drift_results
 
 TIMELINE_SPAN = timedelta(days=7)
 SHOWN_TRANSITIONS = 50

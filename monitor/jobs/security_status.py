@@ -18,7 +18,7 @@ from monitor.records import (
     Place,
     Rule,
 )
-from monitor.tables.queries import list_alarms
+from monitor.tables.alarm_queries import list_alarms
 from monitor.tables.security_queries import list_cursors, list_open_findings
 
 MAX_SHOWN = 20

@@ -25,7 +25,7 @@ from monitor.security.alarms import rule_alarm, switched_off
 from monitor.security.findings import Hit, Lifetimes, OpenFindings
 from monitor.security.seen import moment
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import insert_transition, list_alarms, save_alarm
+from monitor.tables.alarm_queries import insert_transition, list_alarms, save_alarm
 from monitor.tables.security_queries import (
     find_newest_until,
     insert_known_keys,

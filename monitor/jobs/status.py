@@ -14,7 +14,8 @@ from monitor.jobs.report import why_not_ready
 from monitor.records import Alarm, AlarmState, AlarmTransition, FeatureScore, Report
 from monitor.reports.document import worst_first
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import find_alarm, find_last_report, list_transitions
+from monitor.tables.alarm_queries import find_alarm, list_transitions
+from monitor.tables.queries import find_last_report
 
 SHOWN_SCORES = 8
 LATE_TICKS = 3

@@ -27,13 +27,8 @@ from monitor.records import (
     Outcome,
 )
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import (
-    find_alarm,
-    insert_drift_results,
-    insert_transition,
-    prune_drift_results,
-    save_alarm,
-)
+from monitor.tables.alarm_queries import find_alarm, insert_transition, save_alarm
+from monitor.tables.queries import insert_drift_results, prune_drift_results
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from monitor.jobs.witness_reading import (
 from monitor.metrics import MonitorMetrics
 from monitor.records import ABOUT_LEDGER, LEDGER_ALARM, Alarm, AlarmState, InputError
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import find_alarm, insert_transition, save_alarm
+from monitor.tables.alarm_queries import find_alarm, insert_transition, save_alarm
 from monitor.witness import (
     Disagreement,
     DisagreementError,

@@ -1,24 +1,16 @@
-"""All SQL over the monitor's own tables: rows in and out as records.
+"""All SQL over references, results and reports: rows in and out as records.
 
 Rules: the caller owns the transaction; nothing here commits.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select
 
-from monitor.records import (
-    Alarm,
-    AlarmState,
-    AlarmTransition,
-    DriftResult,
-    FeatureScore,
-    Report,
-)
-from monitor.tables import alarm_transitions, alarms, drift_references, drift_results, reports
+from monitor.records import DriftResult, FeatureScore, Report
+from monitor.tables import drift_references, drift_results, reports
 
 
 def insert_reference(
@@ -110,73 +102,6 @@ def find_last_judged(
     return None if row is None else (row.ticked_at, row.reference_id)
 
 
-def find_alarm(
-    connection: Connection, model_name: str, name: str, *, for_update: bool = False
-) -> Alarm | None:
-    """The stored state of one alarm, if it was ever judged.
-
-    for_update: hold the row until the transaction ends (SQLite holds the whole database already).
-    """
-    query = select(alarms).where(alarms.c.model_name == model_name, alarms.c.name == name)
-    if for_update:
-        query = query.with_for_update()
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _alarm(row)
-
-
-def list_alarms(connection: Connection) -> list[Alarm]:
-    """Every alarm of every model, by model and name."""
-    query = select(alarms).order_by(alarms.c.model_name, alarms.c.name)
-    return [_alarm(row) for row in connection.execute(query)]
-
-
-def save_alarm(connection: Connection, alarm: Alarm) -> None:
-    """Store the state of one alarm in place of what was there."""
-    key = (alarms.c.model_name == alarm.model_name) & (alarms.c.name == alarm.name)
-    values = _alarm_values(alarm)
-    if connection.execute(update(alarms).where(key).values(values)).rowcount == 0:
-        connection.execute(insert(alarms).values(values))
-
-
-def insert_transition(connection: Connection, transition: AlarmTransition) -> None:
-    """Add one line to the history of an alarm."""
-    connection.execute(
-        insert(alarm_transitions).values(
-            model_name=transition.model_name,
-            name=transition.name,
-            at=transition.at,
-            state_before=transition.before.value,
-            state_after=transition.after.value,
-            model_version=transition.model_version,
-            features=_dump_names(transition.features),
-            diagnosis=transition.diagnosis,
-        )
-    )
-
-
-def list_transitions(
-    connection: Connection, model_name: str, *, newest: int
-) -> list[AlarmTransition]:
-    """The newest changes of a model's alarms, oldest first."""
-    table = alarm_transitions
-    query = (
-        select(table)
-        .where(table.c.model_name == model_name)
-        .order_by(table.c.id.desc())
-        .limit(newest)
-    )
-    return [_transition(row) for row in connection.execute(query)][::-1]
-
-
-def list_transitions_after(
-    connection: Connection, after_id: int, *, limit: int
-) -> list[tuple[int, AlarmTransition]]:
-    """Changes of all alarms behind an id, with their ids, in the order in which they were stored; at most limit."""
-    table = alarm_transitions
-    query = select(table).where(table.c.id > after_id).order_by(table.c.id).limit(limit)
-    return [(row.id, _transition(row)) for row in connection.execute(query)]
-
-
 def insert_report(connection: Connection, report: Report) -> None:
     """Make a report known; its files are in place already."""
     connection.execute(
@@ -205,10 +130,6 @@ def find_last_report(connection: Connection, model_name: str) -> Report | None:
     return None if row is None else _report(row)
 
 
-def _dump_names(names: Iterable[str]) -> str:
-    return json.dumps(list(names), ensure_ascii=False)
-
-
 def _result_values(result: DriftResult) -> dict[str, object]:
     return {
         "ticked_at": result.ticked_at,
@@ -230,49 +151,6 @@ def _result(row: Row[Any]) -> DriftResult:
         reference_id=row.reference_id,
         window_count=row.window_count,
         score=FeatureScore(feature=row.feature, score=row.score, threshold=row.threshold),
-    )
-
-
-def _alarm_values(alarm: Alarm) -> dict[str, object]:
-    return {
-        "model_name": alarm.model_name,
-        "name": alarm.name,
-        "state": alarm.state.value,
-        "since": alarm.since,
-        "model_version": alarm.model_version,
-        "above_ticks": alarm.above_ticks,
-        "below_ticks": alarm.below_ticks,
-        "newest_request_id": alarm.newest_request_id,
-        "features": _dump_names(alarm.features),
-        "diagnosis": alarm.diagnosis,
-    }
-
-
-def _alarm(row: Row[Any]) -> Alarm:
-    return Alarm(
-        model_name=row.model_name,
-        name=row.name,
-        state=AlarmState(row.state),
-        since=row.since,
-        model_version=row.model_version,
-        above_ticks=row.above_ticks,
-        below_ticks=row.below_ticks,
-        newest_request_id=row.newest_request_id,
-        features=tuple(json.loads(row.features)),
-        diagnosis=row.diagnosis,
-    )
-
-
-def _transition(row: Row[Any]) -> AlarmTransition:
-    return AlarmTransition(
-        model_name=row.model_name,
-        name=row.name,
-        at=row.at,
-        before=AlarmState(row.state_before),
-        after=AlarmState(row.state_after),
-        model_version=row.model_version,
-        features=tuple(json.loads(row.features)),
-        diagnosis=row.diagnosis,
     )
 
 

@@ -24,7 +24,7 @@ from monitor.records import (
     NotReadyError,
 )
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import insert_transition
+from monitor.tables.alarm_queries import insert_transition
 from tests.monitor.conftest import own_ledger
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -23,7 +23,7 @@ from monitor.jobs.reference import (
     store_reference,
 )
 from monitor.records import Alarm, AlarmState, InputError, NotReadyError, SampleLineError
-from monitor.tables.queries import save_alarm
+from monitor.tables.alarm_queries import save_alarm
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 Promote = Callable[[str], None]

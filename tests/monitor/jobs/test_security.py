@@ -13,7 +13,7 @@ from gateway.errors import Code
 from monitor.jobs import security
 from monitor.jobs.security_storing import acknowledge
 from monitor.records import AlarmState, DatabaseUnavailableError, Rule
-from monitor.tables.queries import list_transitions
+from monitor.tables.alarm_queries import list_transitions
 from tests.monitor.jobs.security_world import World, add, add_ledgers, begin_ledger
 from tests.monitor.security.benign_day import ORIGINS, Day, benign_day
 from tests.monitor.security.benign_day import moment as moment_of_day

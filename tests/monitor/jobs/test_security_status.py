@@ -19,7 +19,7 @@ from monitor.records import (
     Rule,
 )
 from monitor.security.findings import Hit, merged
-from monitor.tables.queries import save_alarm
+from monitor.tables.alarm_queries import save_alarm
 from tests.monitor.jobs.security_world import World, add, add_ledgers
 from tests.monitor.security.ledger_events import at, call, command, stranger
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from monitor.jobs.security_storing import acknowledge
 from monitor.records import AlarmState, NotReadyError, Rule
-from monitor.tables.queries import list_transitions
+from monitor.tables.alarm_queries import list_transitions
 from tests.monitor.jobs.security_world import World, add, add_ledgers
 from tests.monitor.security.ledger_events import ISSUER, at, call
 

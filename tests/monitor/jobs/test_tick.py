@@ -16,7 +16,8 @@ from monitor.jobs.tick import Ticked, Watch
 from monitor.metrics import MonitorMetrics
 from monitor.records import AlarmState, DatabaseUnavailableError, Outcome
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import list_alarms, list_drift_results, list_transitions
+from monitor.tables.alarm_queries import list_alarms, list_transitions
+from monitor.tables.queries import list_drift_results
 
 Promote = Callable[[str], None]
 AddSamples = Callable[..., datetime]

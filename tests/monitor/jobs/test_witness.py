@@ -31,7 +31,7 @@ from monitor.records import (
     InputError,
 )
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import find_alarm, list_transitions, save_alarm
+from monitor.tables.alarm_queries import find_alarm, list_transitions, save_alarm
 from monitor.witness import DisagreementKind, state_file_name
 from tests.gateway.audit.sample_log import STRANGER
 from tests.gateway.audit.witness_world import GrowingLedger, copy_database

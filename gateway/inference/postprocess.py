@@ -20,6 +20,8 @@ Floats = NDArray[np.float32]
 MIN_CONFIDENCE, MAX_CONFIDENCE = 0.01, 1.0
 MIN_IOU, MAX_IOU = 0.0, 0.95
 MAX_DETECTIONS = 300
+# What is counted before suppression is always counted above this, so that calls with other thresholds compare.
+CANDIDATE_CONFIDENCE = 0.25
 
 # Boxes of different classes are moved this far apart, so that one suppression serves all classes. At large offsets
 # float32 rounds coordinates to 1/16 pixel: to agree on close calls, the rounding has to be shared, too.
@@ -58,16 +60,22 @@ def find_detections(head: Floats, *, thresholds: Thresholds, fit: Fit) -> Detect
     Raises RunnerError if a box that counts is not finite.
     """
     if head.shape[-1] == 6:
+        # It suppressed already, in the network.
+        candidate_count = None
         boxes, confidences, class_ids = _from_end_to_end(head[0], thresholds)
     else:
-        boxes, confidences, class_ids = _from_raw(head[0], thresholds)
+        best = head[0, 4:].max(axis=0)
+        candidate_count = int(np.count_nonzero(best > np.float32(CANDIDATE_CONFIDENCE)))
+        boxes, confidences, class_ids = _from_raw(head[0], best, thresholds)
     if not np.isfinite(boxes).all():
         raise RunnerError(
             Code.RUNNER_FAILED,
             "the detector failed on this image",
             reason="runner_failed: not finite",
         )
-    return Detections(_to_image(boxes, fit), confidences, class_ids)
+    return Detections(
+        _to_image(boxes, fit), confidences, class_ids, candidate_count=candidate_count
+    )
 
 
 def suppress(boxes: Floats, *, iou: float, limit: int) -> NDArray[np.intp]:
@@ -117,9 +125,10 @@ def _from_end_to_end(
     return rows[:, :4].copy(), rows[:, 4].copy(), rows[:, 5].astype(np.int64)
 
 
-def _from_raw(columns: Floats, thresholds: Thresholds) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def _from_raw(
+    columns: Floats, best: Floats, thresholds: Thresholds
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
     scores = columns[4:]
-    best = scores.max(axis=0)
     chosen = np.flatnonzero(best > np.float32(thresholds.confidence))
     # Stable, so that equals keep the network's order, as torchvision sorts.
     chosen = chosen[np.argsort(-best[chosen], kind="stable")[:_MAX_CANDIDATES]]

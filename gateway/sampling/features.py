@@ -27,6 +27,7 @@ BLOCK_PIXELS = 8
 DARK_BELOW = 16  # of 255: crushed shadows
 BRIGHT_FROM = 240  # of 255: blown highlights
 LOW_CONFIDENCE = 0.5
+OVERLAP_ROWS = 32
 
 
 class FeatureKind(StrEnum):
@@ -38,7 +39,10 @@ class FeatureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What a number means. meaning says what it is when larger; optional ones are None without boxes."""
+    """What a number means. meaning says what it is when larger; source, whose formula it is.
+
+    Optional ones are None without boxes, but for candidate_count, which is None where the engine cannot tell.
+    """
 
     name: str
     kind: FeatureKind
@@ -46,49 +50,78 @@ class Feature:
     minimum: float
     maximum: float
     meaning: str
+    source: str
     is_optional: bool = False
 
 
 _INF = math.inf
-_IMAGE, _BOXES = FeatureKind.IMAGE, FeatureKind.DETECTIONS
 
-# Sources. noise: Immerkær, "Fast noise variance estimation", CVIU 64(2), 1996, eq. 3. sharpness: the logarithm of
-# Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. blockiness: steps at the borders of
-# JPEG blocks against steps elsewhere, after Wang, Sheikh and Bovik, "No-reference perceptual quality assessment of
-# JPEG compressed images", ICIP 2002. Luma: ITU-R BT.601. The others are plain statistics.
+_HEADER = "the file's header"
+_BT601 = "luma of ITU-R BT.601-7 section 2.5.1"
+_SHANNON = "Shannon, A mathematical theory of communication, 1948, section 6, of " + _BT601
+_HSV = "chroma over value as in HSV, Smith, SIGGRAPH 1978, of sums"
+_GREY_WORLD = "grey world, Buchsbaum, J. Franklin Institute 310(1), 1980"
+_LAPLACIAN = "variance of the Laplacian, Pech-Pacheco et al., ICPR 2000, of " + _BT601
+_IMMERKAER = "Immerkaer, Fast noise variance estimation, CVIU 64(2), 1996, eq. 3"
+_BLOCKS = "steps at borders of JPEG's 8x8 blocks against others, after Wang et al., ICIP 2002"
+_STATISTIC = "statistic of the boxes that were answered"
+_IOU = "intersection over union, Jaccard 1901, of the boxes that were answered"
+_HEAD = "the network's head before suppression"
+
+
+def _of_image(
+    name: str, unit: str, minimum: float, maximum: float, meaning: str, source: str
+) -> Feature:
+    return Feature(name, FeatureKind.IMAGE, unit, minimum, maximum, meaning, source)
+
+
+def _of_boxes(
+    name: str, unit: str, minimum: float, maximum: float, meaning: str, source: str = _STATISTIC
+) -> Feature:
+    return Feature(
+        name, FeatureKind.DETECTIONS, unit, minimum, maximum, meaning, source, is_optional=True
+    )
+
+
+def _count(name: str, unit: str, meaning: str) -> Feature:
+    return Feature(name, FeatureKind.DETECTIONS, unit, 0, _INF, meaning, _STATISTIC)
+
+
 FEATURES: tuple[Feature, ...] = (
-    Feature("width", _IMAGE, "pixels", 1, _INF, "wider"),
-    Feature("height", _IMAGE, "pixels", 1, _INF, "taller"),
-    Feature("aspect_ratio", _IMAGE, "width / height", 0, _INF, "wider for its height"),
-    Feature("bits_per_pixel", _IMAGE, "bits", 0, _INF, "less compressed, or richer in detail"),
-    Feature("brightness", _IMAGE, "mean luma / 255", 0, 1, "brighter"),
-    Feature("contrast", _IMAGE, "deviation of luma / 255", 0, 0.5, "richer in contrast"),
-    Feature("dark_share", _IMAGE, "share of pixels", 0, 1, "more crushed shadows"),
-    Feature("bright_share", _IMAGE, "share of pixels", 0, 1, "more blown highlights"),
-    Feature("entropy", _IMAGE, "bits of luma", 0, 8, "more levels of grey in use"),
-    Feature("saturation", _IMAGE, "chroma / brightest channel", 0, 1, "more colourful"),
-    Feature("red_cast", _IMAGE, "log2 (red / green)", -8, 8, "redder"),
-    Feature("blue_cast", _IMAGE, "log2 (blue / green)", -8, 8, "bluer"),
-    Feature("sharpness", _IMAGE, "ln (1 + variance)", 0, 14, "sharper"),
-    Feature("noise", _IMAGE, "grey levels", 0, 427, "noisier"),
-    Feature("blockiness", _IMAGE, "ln of a ratio", -6, 6, "more heavily compressed as JPEG"),
-    Feature("detection_count", _BOXES, "boxes", 0, _INF, "more found"),
-    Feature("class_variety", _BOXES, "classes", 0, _INF, "more kinds found"),
-    Feature("mean_confidence", _BOXES, "ratio", 0, 1, "surer", is_optional=True),
-    Feature("max_confidence", _BOXES, "ratio", 0, 1, "surer of the best box", is_optional=True),
-    Feature(
-        "confidence_spread", _BOXES, "ratio", 0, 0.5, "less alike in confidence", is_optional=True
+    _of_image("width", "pixels", 1, _INF, "wider", _HEADER),
+    _of_image("height", "pixels", 1, _INF, "taller", _HEADER),
+    _of_image("aspect_ratio", "width / height", 0, _INF, "wider for its height", _HEADER),
+    _of_image(
+        "bits_per_pixel", "bits", 0, _INF, "less compressed, or richer in detail",
+        "length of the file over width * height",
     ),
-    Feature("low_confidence_share", _BOXES, "share of boxes", 0, 1, "less sure", is_optional=True),
-    Feature(
-        "mean_box_area", _BOXES, "share of the image", 0, 1, "larger or nearer", is_optional=True
+    _of_image("brightness", "mean luma / 255", 0, 1, "brighter", _BT601),
+    _of_image("contrast", "deviation of luma / 255", 0, 0.5, "richer in contrast", _BT601),
+    _of_image("dark_share", "share of pixels", 0, 1, "more crushed shadows", _BT601),
+    _of_image("bright_share", "share of pixels", 0, 1, "more blown highlights", _BT601),
+    _of_image("entropy", "bits of luma", 0, 8, "more levels of grey in use", _SHANNON),
+    _of_image("saturation", "chroma / brightest channel", 0, 1, "more colourful", _HSV),
+    _of_image("red_cast", "log2 (red / green)", -8, 8, "redder", _GREY_WORLD),
+    _of_image("blue_cast", "log2 (blue / green)", -8, 8, "bluer", _GREY_WORLD),
+    _of_image("sharpness", "ln (1 + variance)", 0, 14, "sharper", _LAPLACIAN),
+    _of_image("noise", "grey levels", 0, 427, "noisier", _IMMERKAER),
+    _of_image("blockiness", "ln of a ratio", -6, 6, "more heavily compressed as JPEG", _BLOCKS),
+    _count("detection_count", "boxes", "more found"),
+    _count("class_variety", "classes", "more kinds found"),
+    _of_boxes("mean_confidence", "ratio", 0, 1, "surer"),
+    _of_boxes("max_confidence", "ratio", 0, 1, "surer of the best box"),
+    _of_boxes("confidence_spread", "ratio", 0, 0.5, "less alike in confidence"),
+    _of_boxes("low_confidence_share", "share of boxes below 0.5", 0, 1, "less sure"),
+    _of_boxes("mean_box_area", "share of the image", 0, 1, "larger or nearer"),
+    _of_boxes("mean_box_x", "share of the width", 0, 1, "further right"),
+    _of_boxes("mean_box_y", "share of the height", 0, 1, "further down"),
+    _of_boxes("mean_box_aspect", "log2 (width / height)", -32, 32, "flatter"),
+    _of_boxes("mean_overlap", "ratio", 0, 1, "more crowded, or more often seen twice", _IOU),
+    _of_boxes(
+        "candidate_count", "anchors above confidence 0.25", 0, _INF,
+        "more, or more clearly seen, or larger", _HEAD,
     ),
-    Feature("mean_box_x", _BOXES, "share of the width", 0, 1, "further right", is_optional=True),
-    Feature("mean_box_y", _BOXES, "share of the height", 0, 1, "further down", is_optional=True),
-    Feature(
-        "mean_box_aspect", _BOXES, "log2 (width / height)", -32, 32, "flatter", is_optional=True
-    ),
-)
+)  # fmt: skip
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
@@ -116,28 +149,72 @@ def detection_features(
     detections: Detections, *, width: int, height: int
 ) -> dict[str, float | None]:
     """The features of kind detections. width, height: of the image, pixels, >= 1."""
-    count = len(detections)
+    count, candidates = len(detections), detections.candidate_count
     numbers: dict[str, float | None] = {
+        **dict.fromkeys(feature.name for feature in FEATURES if feature.is_optional),
         "detection_count": float(count),
         "class_variety": float(len(set(detections.class_ids.tolist()))),
+        "candidate_count": None if candidates is None else float(candidates),
     }
     if count == 0:
-        return numbers | dict.fromkeys(f.name for f in FEATURES if f.is_optional)
-    confidences = detections.confidences.astype(np.float64)
-    x1, y1, x2, y2 = detections.boxes_xyxy.astype(np.float64).T
-    box_width, box_height = x2 - x1, y2 - y1
-    # Boxes thinner than a pixel count as one pixel: a ratio against nothing says nothing.
-    aspect = np.log2(np.maximum(box_width, 1.0) / np.maximum(box_height, 1.0))
-    return numbers | {
+        return numbers
+    return (
+        numbers
+        | _confidences(detections.confidences.astype(np.float64))
+        | _boxes(detections.boxes_xyxy.astype(np.float64), width=width, height=height)
+    )
+
+
+def _confidences(confidences: NDArray[np.float64]) -> dict[str, float | None]:
+    return {
         "mean_confidence": float(confidences.mean()),
         "max_confidence": float(confidences.max()),
         "confidence_spread": float(confidences.std()),
         "low_confidence_share": float((confidences < LOW_CONFIDENCE).mean()),
+    }
+
+
+def _boxes(boxes: NDArray[np.float64], *, width: int, height: int) -> dict[str, float | None]:
+    x1, y1, x2, y2 = boxes.T
+    box_width, box_height = x2 - x1, y2 - y1
+    # Boxes thinner than a pixel count as one pixel: a ratio against nothing says nothing.
+    aspect = np.log2(np.maximum(box_width, 1.0) / np.maximum(box_height, 1.0))
+    return {
         "mean_box_area": float((box_width * box_height).mean()) / (width * height),
         "mean_box_x": float((x1 + x2).mean()) / (2 * width),
         "mean_box_y": float((y1 + y2).mean()) / (2 * height),
         "mean_box_aspect": float(aspect.mean()),
+        "mean_overlap": _mean_overlap(boxes.astype(np.float32)),
     }
+
+
+def _mean_overlap(boxes: NDArray[np.float32]) -> float:
+    # Every pair once, so many rows at a time that the numbers stay in the cache, in single precision.
+    best = np.zeros(len(boxes), np.float32)
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
+    area = (x2 - x1) * (y2 - y1)
+    for start in range(0, len(boxes), OVERLAP_ROWS):
+        rows, others = slice(start, start + OVERLAP_ROWS), slice(start, None)
+        shared = _shared_length(x1, x2, rows, others)
+        shared *= _shared_length(y1, y2, rows, others)
+        np.fill_diagonal(shared, 0)  # each with itself
+        union = area[rows, None] + area[others]
+        union -= shared
+        # Two boxes without area share nothing, and nothing over nothing is no number.
+        np.maximum(union, np.finfo(np.float32).tiny, out=union)
+        shared /= union
+        np.maximum(best[rows], shared.max(axis=1), out=best[rows])
+        np.maximum(best[others], shared.max(axis=0), out=best[others])
+    return min(1.0, float(best.mean(dtype=np.float64)))
+
+
+def _shared_length(
+    low: NDArray[np.float32], high: NDArray[np.float32], rows: slice, others: slice
+) -> NDArray[np.float32]:
+    shared: NDArray[np.float32] = np.minimum(high[rows, None], high[others])
+    shared -= np.maximum(low[rows, None], low[others])
+    np.maximum(shared, 0, out=shared)
+    return shared
 
 
 def _grid(image: Image) -> Image:

@@ -34,6 +34,8 @@ class Detections:
     keypoints (pose): float32 (n, k, 2 or 3); the third number is the confidence that a point is visible, 0..1.
     corners (obb): float32 (n, 4, 2), in order around the oriented box; they may lie outside the image.
     ranking (classify): of the image as a whole; a classifier finds no boxes, so n is 0.
+    candidate_count: places of the head with a class above confidence 0.25 before suppression, whatever the thresholds
+    of the call; None where the engine does not tell.
     """
 
     boxes_xyxy: NDArray[np.float32]
@@ -43,6 +45,7 @@ class Detections:
     keypoints: NDArray[np.float32] | None = None
     corners: NDArray[np.float32] | None = None
     ranking: ClassRanking | None = None
+    candidate_count: int | None = None
 
     def __len__(self) -> int:
         """Count of boxes."""

@@ -36,4 +36,9 @@ OUTPUT_WORDS: Mapping[str, tuple[str, str]] = {
     "mean_box_x": ("objects are further right", "objects are further left"),
     "mean_box_y": ("objects are further down", "objects are further up"),
     "mean_box_aspect": ("boxes are wider for their height", "boxes are taller for their width"),
+    "mean_overlap": ("objects overlap more", "objects overlap less"),
+    "candidate_count": (
+        "the model takes more places for objects",
+        "the model takes fewer places for objects",
+    ),
 }

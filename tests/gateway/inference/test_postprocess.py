@@ -87,6 +87,28 @@ def test_end_to_end_heads_need_no_suppression() -> None:
     assert [confidence for _, confidence, _ in rows(limited)] == [0.6]
 
 
+@pytest.mark.parametrize("confidence", [0.01, 0.25, 0.6])
+def test_candidates_are_counted_before_suppression(confidence: float) -> None:
+    """Whatever the caller wants to see of them: above 0.25, once a place, also where a better box hides it."""
+    head = raw_head(
+        (50, 50, 20, 20, 0.8, 0.7),
+        (50, 50, 20, 20, 0.9, 0),
+        (20, 20, 10, 10, 0.3, 0),
+        (80, 80, 9, 9, 0.25, 0),
+        (80, 20, 9, 9, math.nan, 0.5),
+    )
+    thresholds = Thresholds(confidence=confidence, max_detections=1)
+    assert 3 == find_detections(head, thresholds=thresholds, fit=IDENTITY).candidate_count
+    nothing = raw_head((20, 20, 10, 10, 0.2))
+    assert 0 == find_detections(nothing, thresholds=thresholds, fit=IDENTITY).candidate_count
+
+
+def test_an_end_to_end_head_tells_no_candidates() -> None:
+    """What it left out, nobody knows; 0 would say that there was nothing."""
+    head = np.array([[[1, 2, 30, 40, 0.5, 3]]], np.float32)
+    assert find_detections(head, thresholds=Thresholds(), fit=IDENTITY).candidate_count is None
+
+
 def test_the_heads_memory_is_not_kept_or_changed() -> None:
     """The engine overwrites it with the next image."""
     for head in (

@@ -35,7 +35,7 @@ class RankedValues:
 def rank_values(values: NDArray[np.floating], *, limit: int) -> RankedValues:
     """The order statistics of some values, at most `limit` of them; all if there are no more.
 
-    values: (n,), n >= 1, -inf for a missing one, no NaN, no +inf. limit: >= 2 * 16 + 2.
+    values: (n,), n >= 1, -inf for a missing one, no NaN, no +inf. limit: >= 4.
     """
     ordered = np.sort(values.astype(np.float32))
     ranks = choose_ranks(len(ordered), limit=limit)
@@ -44,9 +44,15 @@ def rank_values(values: NDArray[np.floating], *, limit: int) -> RankedValues:
 
 
 def choose_ranks(count: int, *, limit: int) -> Ranks:
-    """Ranks to keep of `count` values: those next to the ends, and others at equal distances; at most limit."""
+    """Ranks to keep of `count` values: those next to the ends, and others at equal distances; at most limit, >= 4.
+
+    Where the limit leaves no room for that, each rank is about as many times further from its end as the one before.
+    """
     if count <= limit:
         return np.arange(1, count + 1, dtype=np.int64)
+    if limit < 3 * _END_RANKS:
+        outward = np.geomspace(1, (count + 1) / 2, limit // 2).round().astype(np.int64)
+        return np.unique(np.concatenate((outward, count + 1 - outward)))
     ends = np.arange(1, _END_RANKS + 1, dtype=np.int64)
     middle = np.linspace(1, count, limit - 2 * _END_RANKS).round().astype(np.int64)
     return np.unique(np.concatenate((ends, middle, count + 1 - ends)))

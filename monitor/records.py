@@ -89,6 +89,7 @@ class Window:
     features: name -> float64 (sample_count,); a missing value is -inf, below every number.
     newest_request_id, newest_received_at: of its newest sample; None in an empty window and in references.
     bad_count: rows among the newest that hold no sample and were left out.
+    received_at: of each sample; empty in references.
     """
 
     features: Mapping[str, FeatureArray]
@@ -96,6 +97,7 @@ class Window:
     newest_request_id: str | None = None
     newest_received_at: datetime | None = None
     bad_count: int = 0
+    received_at: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

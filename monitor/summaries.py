@@ -5,6 +5,7 @@ Rules: of one size whatever the number of samples; frozen data without behaviour
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
@@ -95,7 +96,8 @@ class ReferenceSummary:
     """A reference without its samples.
 
     slices: the first is of all samples. preprocessing: of the model version that measured it, in words that are
-    compared. examples: request ids of some of its samples; empty if it was made of files.
+    compared. examples: request ids of some of its samples; empty if it was made of files. covers_from: when the first
+    of its stored samples was received; None without any.
     """
 
     sample_count: int
@@ -103,3 +105,4 @@ class ReferenceSummary:
     slices: tuple[SliceSummary, ...]
     preprocessing: str = ""
     examples: tuple[str, ...] = ()
+    covers_from: datetime | None = None

@@ -18,7 +18,7 @@ from monitor.ranks import RankedValues
 from monitor.summaries import SliceSummary, Stratum
 
 # Shares of the reference beyond the rank; the smallest stands for the outermost value of any reference.
-TAIL_SHARES = (0.0, 0.03, 0.15, 0.5)
+TAIL_SHARES = (0.0, 0.006, 0.03, 0.15, 0.5)
 # What a bet keeps of its stake when the value does not lie beyond.
 LOSSES = (0.03, 0.35, 0.8)
 SIDES = 2
@@ -35,8 +35,8 @@ class Bets:
     """The bets on one slice of the samples.
 
     features: in the order of the columns of what is observed, F of them. stratum_of_hour: int64 (24,), -1 for none.
-    limits: float32 (S, F, 8), the rank's value for each side and tail share: a value lies beyond the first 4 if it is
-    larger, beyond the others if it is smaller. win, lose: float64 (S, F, 8, 3).
+    limits: float32 (S, F, 10), the rank's value for each side and tail share: a value lies beyond the first 5 if it is
+    larger, beyond the others if it is smaller. win, lose: float64 (S, F, 10, 3).
     """
 
     features: tuple[str, ...]

@@ -85,28 +85,32 @@ def observe(
     """
     strata = bets.stratum_of_hour[hours]
     stakes = np.exp(evidence.log_value)
-    growth = evidence.log_growth.copy()
-    count, largest, used = evidence.count, 0.0, 0
+    after, largest = evidence, 0.0
     for first in range(0, len(values), _CHUNK_SAMPLES):
-        chunk = strata[first : first + _CHUNK_SAMPLES]
-        known = np.flatnonzero(chunk >= 0)
-        factors = _factors(bets, values[first + known], chunk[known])
-        starts = start_shares(evidence.start + count, len(known))
-        for row, share in enumerate(starts):
+        known = first + np.flatnonzero(strata[first : first + _CHUNK_SAMPLES] >= 0)
+        is_beyond = _is_beyond(bets, values[known], strata[known])
+        factors = _by_outcome(bets.win, bets.lose, is_beyond, strata[known])
+        shares = start_shares(after.start + after.count, len(known)).tolist()
+        taken, has_crossed = len(known), False
+        for row, share in enumerate(shares):
             stakes += share
             stakes *= factors[row]
-            np.minimum(stakes, _MAX_EVIDENCE, out=stakes)
-            total = float(stakes.mean())
+            total = min(float(stakes.mean()), _MAX_EVIDENCE)
             largest = max(largest, total)
+            if total >= _MAX_EVIDENCE:
+                np.minimum(stakes, _MAX_EVIDENCE, out=stakes)
             if total >= limit:
-                growth += np.log(factors[: row + 1]).sum(axis=0)
-                after = Evidence(evidence.start, count + row + 1, growth, _log(stakes))
-                used = first + int(known[row]) + 1
-                return Observed(after, used, largest, has_crossed=True)
-        growth += np.log(factors).sum(axis=0)
-        count += len(known)
-        used += len(chunk)
-    return Observed(Evidence(evidence.start, count, growth, _log(stakes)), used, largest)
+                taken, has_crossed = row + 1, True
+                break
+        after = Evidence(
+            start=after.start,
+            count=after.count + taken,
+            log_growth=after.log_growth + _growth(bets, is_beyond[:taken], strata[known[:taken]]),
+            log_value=_log(stakes),
+        )
+        if has_crossed:
+            return Observed(after, int(known[taken - 1]) + 1, largest, has_crossed=True)
+    return Observed(after, len(values), largest)
 
 
 def start_shares(before: int, count: int) -> Numbers:
@@ -139,9 +143,8 @@ def merge(first: Evidence, second: Evidence) -> Evidence:
 
 def log10_total(evidence: Evidence) -> float:
     """log10 of the evidence, which is compared with that of Level.firing; -inf before the first sample."""
-    return float(
-        np.logaddexp.reduce(evidence.log_value) - np.log(len(evidence.log_value))
-    ) / np.log(10)
+    mean = float(np.logaddexp.reduce(evidence.log_value)) - log(len(evidence.log_value))
+    return mean / log(10)
 
 
 def log10_by_feature(bets: Bets, evidence: Evidence) -> dict[str, float]:
@@ -172,14 +175,36 @@ def parse_evidence(content: bytes, *, bets: Bets) -> Evidence:
     return Evidence(start, count, growth, value)
 
 
-def _factors(bets: Bets, values: Values, strata: NDArray[np.int64]) -> Numbers:
-    """What each sample multiplies each bet by: float64 (T, C)."""
+def _is_beyond(bets: Bets, values: Values, strata: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each value lies beyond each limit: bool (T, F, 10)."""
     limits = bets.limits[strata]
     half = limits.shape[2] // 2
     columns = values[:, :, None]
-    is_beyond = np.concatenate((columns > limits[..., :half], columns < limits[..., half:]), axis=2)
-    factors = np.where(is_beyond[..., None], bets.win[strata], bets.lose[strata])
-    return factors.reshape(len(values), len(bets))
+    return np.concatenate((columns > limits[..., :half], columns < limits[..., half:]), axis=2)
+
+
+def _by_outcome(
+    if_beyond: Numbers, otherwise: Numbers, is_beyond: NDArray[np.bool_], strata: NDArray[np.int64]
+) -> Numbers:
+    """One of two numbers of each bet, by its stratum and outcome: (S, F, 10, 3) twice to float64 (T, C)."""
+    chosen = np.empty((*is_beyond.shape, if_beyond.shape[-1]))
+    for stratum in np.unique(strata).tolist():
+        of_stratum = strata == stratum
+        chosen[of_stratum] = np.where(
+            is_beyond[of_stratum][..., None], if_beyond[stratum], otherwise[stratum]
+        )
+    return chosen.reshape(len(is_beyond), if_beyond[0].size)
+
+
+def _growth(bets: Bets, is_beyond: NDArray[np.bool_], strata: NDArray[np.int64]) -> Numbers:
+    """ln of the product of what some samples multiply each bet by: float64 (C,)."""
+    growth = np.zeros(bets.win.shape[1:])
+    for stratum in np.unique(strata).tolist():
+        of_stratum = is_beyond[strata == stratum]
+        beyond = of_stratum.sum(axis=0)[..., None]
+        growth += beyond * np.log(bets.win[stratum])
+        growth += (len(of_stratum) - beyond) * np.log(bets.lose[stratum])
+    return growth.ravel()
 
 
 def _log(stakes: Numbers) -> Numbers:

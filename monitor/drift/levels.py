@@ -22,6 +22,11 @@ class Level:
         """The evidence at which the alarm rings: by Ville's inequality its chance is at most alpha_stream."""
         return 1 / self.alpha_stream
 
+    @property
+    def pending(self) -> float:
+        """The evidence at which something points to a change."""
+        return self.firing * PENDING_SHARE
+
 
 def level_of_all(alpha: float, *, has_slices: bool) -> Level:
     """The level of all samples together: everything, or half where slices are watched too. alpha: 0..1, exclusive."""

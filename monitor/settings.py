@@ -23,6 +23,10 @@ class MonitorSettings(StrictSettings):
     """The monitor's settings; each is the environment variable MONITOR_<NAME>."""
 
     prefix: ClassVar[str] = "MONITOR_"
+    replaced: ClassVar[Mapping[str, str]] = {
+        "MONITOR_RAISE_AFTER_TICKS": "MONITOR_DRIFT_ALPHA, the chance of a false alarm, instead",
+        "MONITOR_CLEAR_AFTER_TICKS": "MONITOR_CLEAR_AFTER_SAMPLES, which counts samples, instead",
+    }
 
     # The gateway's database: read for samples, written for references, results and alarms.
     database_url: Annotated[str, Field(repr=False)] = "sqlite:///var/gatewatch.db"
@@ -31,18 +35,26 @@ class MonitorSettings(StrictSettings):
 
     # A minute is far below the time in which people react to drift.
     tick_seconds: Annotated[float, Field(ge=0.2, le=86_400)] = 60.0
-    # 100 samples show a shift of a quarter of the distribution. 2000: the exact threshold takes seconds beyond.
+    # Chance that the drift alarm of a model version ever rings though nothing changed, however long it is watched.
+    drift_alpha: Annotated[float, Field(ge=1e-9, le=0.2)] = 0.01
+    # Judged samples without evidence until what rang is over: at 0.2 it takes some dozen to ring for a small change.
+    clear_after_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    # A tick takes a second or two on as many samples; after a day off one tick follows the other.
+    max_tick_samples: Annotated[int, Field(ge=10, le=100_000)] = 5000
+    # Of one camera, samples that follow each other sooner show one scene: the second is no news, and no evidence.
+    thin_seconds: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    # Scores are for people, evidence rings. 100 show a shift of a quarter of the distribution, and all 2000 are loaded
+    # with every tick.
     window_samples: Annotated[int, Field(ge=10, le=2000)] = 100
-    # Below 30 only the grossest change could exceed its threshold, so the alarm says `unknown` instead.
+    # Below 30 only the grossest change could exceed its threshold, so the alarm is `unknown` until as many were judged.
     min_window_samples: Annotated[int, Field(ge=10, le=2000)] = 30
-    # Chance of any feature exceeding its threshold in one window without drift.
+    # Chance of any feature's score exceeding its threshold in one window without drift.
     alpha: Annotated[float, Field(ge=1e-6, le=0.2)] = 0.001
     # Features to leave out, comma-separated: those that change for a known and harmless reason.
     ignored_features: str = ""
+    # Cameras and clients that a reference tells apart; each gets an equal part of half the level.
+    max_slices: Annotated[int, Field(ge=0, le=64)] = 16
 
-    # Consecutive ticks on new samples. Two forgive one odd window; three keep a fading drift from flapping.
-    raise_after_ticks: Annotated[int, Field(ge=1, le=1000)] = 2
-    clear_after_ticks: Annotated[int, Field(ge=1, le=1000)] = 3
     # Scores of every tick; 30 days hold the month that a review looks back on.
     keep_results_days: Annotated[int, Field(ge=1, le=3650)] = 30
 

@@ -18,7 +18,8 @@ from monitor.reports.render import render_html
 from monitor.reports.timeline import timeline_svg
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import find_alarm, list_transitions
-from monitor.tables.queries import find_last_report, insert_report, list_drift_results
+from monitor.tables.drift_queries import list_drift_results
+from monitor.tables.queries import find_last_report, insert_report
 
 TIMELINE_SPAN = timedelta(days=7)
 SHOWN_TRANSITIONS = 50

@@ -28,7 +28,7 @@ from monitor.records import (
 )
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import find_alarm, insert_transition, save_alarm
-from monitor.tables.queries import insert_drift_results, prune_drift_results
+from monitor.tables.drift_queries import insert_drift_results, prune_drift_results
 
 logger = logging.getLogger(__name__)
 

@@ -1,16 +1,15 @@
-"""All SQL over references, results and reports: rows in and out as records.
+"""All SQL over references and reports: rows in and out as records.
 
 Rules: the caller owns the transaction; nothing here commits.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
-from monitor.records import DriftResult, FeatureScore, Report
-from monitor.tables import drift_references, drift_results, reports
+from monitor.records import Report
+from monitor.tables import drift_references, reports
 
 
 def insert_reference(
@@ -61,47 +60,6 @@ def read_reference_row(connection: Connection, reference_id: int) -> Row[Any]:
     ).one()
 
 
-def insert_drift_results(connection: Connection, results: Sequence[DriftResult]) -> None:
-    """Store the scores of one tick."""
-    if results:
-        connection.execute(insert(drift_results), [_result_values(result) for result in results])
-
-
-def prune_drift_results(connection: Connection, *, before: datetime) -> int:
-    """Forget scores older than a time; gives how many rows went."""
-    return connection.execute(
-        delete(drift_results).where(drift_results.c.ticked_at < before)
-    ).rowcount
-
-
-def list_drift_results(
-    connection: Connection, model_name: str, *, after: datetime
-) -> list[DriftResult]:
-    """The scores of a model since a time, oldest first."""
-    table = drift_results
-    query = (
-        select(table)
-        .where(table.c.model_name == model_name, table.c.ticked_at > after)
-        .order_by(table.c.ticked_at, table.c.id)
-    )
-    return [_result(row) for row in connection.execute(query)]
-
-
-def find_last_judged(
-    connection: Connection, model_name: str, model_version: str
-) -> tuple[datetime, int] | None:
-    """When scores of a model version were last stored, and the id of the reference they refer to."""
-    table = drift_results
-    query = (
-        select(table.c.ticked_at, table.c.reference_id)
-        .where(table.c.model_name == model_name, table.c.model_version == model_version)
-        .order_by(table.c.ticked_at.desc(), table.c.id.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
-    return None if row is None else (row.ticked_at, row.reference_id)
-
-
 def insert_report(connection: Connection, report: Report) -> None:
     """Make a report known; its files are in place already."""
     connection.execute(
@@ -128,30 +86,6 @@ def find_last_report(connection: Connection, model_name: str) -> Report | None:
     )
     row = connection.execute(query).one_or_none()
     return None if row is None else _report(row)
-
-
-def _result_values(result: DriftResult) -> dict[str, object]:
-    return {
-        "ticked_at": result.ticked_at,
-        "model_name": result.model_name,
-        "model_version": result.model_version,
-        "reference_id": result.reference_id,
-        "feature": result.score.feature,
-        "score": result.score.score,
-        "threshold": result.score.threshold,
-        "window_count": result.window_count,
-    }
-
-
-def _result(row: Row[Any]) -> DriftResult:
-    return DriftResult(
-        ticked_at=row.ticked_at,
-        model_name=row.model_name,
-        model_version=row.model_version,
-        reference_id=row.reference_id,
-        window_count=row.window_count,
-        score=FeatureScore(feature=row.feature, score=row.score, threshold=row.threshold),
-    )
 
 
 def _report(row: Row[Any]) -> Report:

@@ -17,7 +17,7 @@ from monitor.metrics import MonitorMetrics
 from monitor.records import AlarmState, DatabaseUnavailableError, Outcome
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import list_alarms, list_transitions
-from monitor.tables.queries import list_drift_results
+from monitor.tables.drift_queries import list_drift_results
 
 Promote = Callable[[str], None]
 AddSamples = Callable[..., datetime]

@@ -1,7 +1,7 @@
 """The monitor's own rows come back as they were stored, from both databases."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
@@ -9,22 +9,17 @@ from monitor.records import (
     Alarm,
     AlarmState,
     AlarmTransition,
-    DriftResult,
-    FeatureScore,
     Report,
 )
 from monitor.tables.queries import (
     find_alarm,
     find_last_report,
     find_reference_id,
-    insert_drift_results,
     insert_reference,
     insert_report,
     insert_transition,
     list_alarms,
-    list_drift_results,
     list_transitions,
-    prune_drift_results,
     read_reference_row,
     save_alarm,
 )
@@ -107,30 +102,6 @@ def test_the_newest_reference_of_a_version_is_found(engine: Engine) -> None:
         assert found == ids[1]
         row = read_reference_row(connection, ids[1])
     assert (row.source, row.covers_until, row.sample_count) == ("images/train", NOW, 100)
-
-
-def test_results_come_back_by_time_and_are_pruned_by_age(engine: Engine) -> None:
-    """Scores are the same doubles; times are UTC whatever zone they came in."""
-    east = timezone(timedelta(hours=9))
-    results = [
-        DriftResult(
-            ticked_at=(NOW + timedelta(hours=hour)).astimezone(east),
-            model_name="conveyor",
-            model_version="1",
-            reference_id=1,
-            window_count=100,
-            score=FeatureScore(feature="noise", score=0.1 + 0.2, threshold=1 / 3),
-        )
-        for hour in range(3)
-    ]
-    with engine.begin() as connection:
-        insert_drift_results(connection, [])
-        insert_drift_results(connection, results)
-        found = list_drift_results(connection, "conveyor", after=NOW)
-        assert found == results[1:]
-        assert found[0].ticked_at.utcoffset() == timedelta(0)
-        assert prune_drift_results(connection, before=NOW + timedelta(hours=2)) == 2
-        assert list_drift_results(connection, "conveyor", after=NOW) == results[2:]
 
 
 def test_the_last_report_is_found(engine: Engine) -> None:

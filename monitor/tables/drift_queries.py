@@ -1,0 +1,200 @@
+"""All SQL over what drift is judged by between ticks, and over the scores that ticks store: rows as records.
+
+Rules: the caller owns the transaction; nothing here commits; what a cursor or a state remembers is JSON.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from monitor.records import DriftCursor, DriftResult, DriftState, FeatureScore, MonitorError
+from monitor.tables import drift_cursors, drift_results, drift_states
+
+
+def find_cursor(
+    connection: Connection, model_name: str, model_version: str, *, for_update: bool = False
+) -> DriftCursor | None:
+    """How far a model version was judged, if it ever was.
+
+    for_update: hold the row until the transaction ends (SQLite holds the whole database already). Raises MonitorError
+    if what it remembers cannot be read.
+    """
+    table = drift_cursors
+    query = select(table).where(
+        table.c.model_name == model_name, table.c.model_version == model_version
+    )
+    if for_update:
+        query = query.with_for_update()
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _cursor(row)
+
+
+def save_cursor(connection: Connection, cursor: DriftCursor) -> None:
+    """Store how far a model version was judged in place of what was there."""
+    table = drift_cursors
+    values = {
+        "model_name": cursor.model_name,
+        "model_version": cursor.model_version,
+        "reference_id": cursor.reference_id,
+        "last_sample_id": cursor.last_sample_id,
+        "judged_samples": cursor.judged_samples,
+        "passed_samples": cursor.passed_samples,
+        "memory": _dump(cursor.memory),
+        "updated_at": cursor.updated_at,
+    }
+    is_it = (table.c.model_name == cursor.model_name) & (
+        table.c.model_version == cursor.model_version
+    )
+    if connection.execute(update(table).where(is_it).values(values)).rowcount == 0:
+        connection.execute(insert(table).values(values))
+
+
+def list_states(connection: Connection, model_name: str, model_version: str) -> list[DriftState]:
+    """The evidence of each slice of a model version, by slice.
+
+    Raises MonitorError if what one remembers cannot be read.
+    """
+    table = drift_states
+    query = (
+        select(table)
+        .where(table.c.model_name == model_name, table.c.model_version == model_version)
+        .order_by(table.c.slice)
+    )
+    return [_state(row) for row in connection.execute(query)]
+
+
+def replace_states(
+    connection: Connection, model_name: str, model_version: str, states: Iterable[DriftState]
+) -> None:
+    """Store the evidence of every slice of a model version; what was there is gone."""
+    table = drift_states
+    connection.execute(
+        delete(table).where(
+            table.c.model_name == model_name, table.c.model_version == model_version
+        )
+    )
+    rows = [
+        {
+            "model_name": model_name,
+            "model_version": model_version,
+            "slice": state.slice,
+            "judged_samples": state.judged_samples,
+            "evidence": state.evidence,
+            "memory": _dump(state.memory),
+            "updated_at": state.updated_at,
+        }
+        for state in states
+    ]
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def insert_drift_results(connection: Connection, results: Sequence[DriftResult]) -> None:
+    """Store the scores of one tick."""
+    if results:
+        connection.execute(insert(drift_results), [_result_values(result) for result in results])
+
+
+def prune_drift_results(connection: Connection, *, before: datetime) -> int:
+    """Forget scores older than a time; gives how many rows went."""
+    return connection.execute(
+        delete(drift_results).where(drift_results.c.ticked_at < before)
+    ).rowcount
+
+
+def list_drift_results(
+    connection: Connection, model_name: str, *, after: datetime, slice_text: str = ""
+) -> list[DriftResult]:
+    """The scores of a model, or of one slice of it, since a time, oldest first."""
+    table = drift_results
+    query = (
+        select(table)
+        .where(
+            table.c.model_name == model_name,
+            table.c.ticked_at > after,
+            table.c.slice == slice_text,
+        )
+        .order_by(table.c.ticked_at, table.c.id)
+    )
+    return [_result(row) for row in connection.execute(query)]
+
+
+def _dump(memory: Mapping[str, Any]) -> str:
+    # NaN is no JSON, and what is written must be read back.
+    return json.dumps(dict(memory), separators=(",", ":"), allow_nan=False)
+
+
+def _load(memory: str, what: str) -> dict[str, Any]:
+    try:
+        loaded = json.loads(memory)
+    except (ValueError, RecursionError) as exc:
+        raise MonitorError(f"what is remembered of {what} cannot be read: {exc}") from exc
+    if not isinstance(loaded, dict):
+        raise MonitorError(f"what is remembered of {what} cannot be read: it is no object")
+    return loaded
+
+
+def _cursor(row: Row[Any]) -> DriftCursor:
+    return DriftCursor(
+        model_name=row.model_name,
+        model_version=row.model_version,
+        reference_id=row.reference_id,
+        last_sample_id=row.last_sample_id,
+        judged_samples=row.judged_samples,
+        passed_samples=row.passed_samples,
+        memory=_load(row.memory, f"{row.model_name} {row.model_version}"),
+        updated_at=row.updated_at,
+    )
+
+
+def _state(row: Row[Any]) -> DriftState:
+    return DriftState(
+        model_name=row.model_name,
+        model_version=row.model_version,
+        slice=row.slice,
+        judged_samples=row.judged_samples,
+        evidence=bytes(row.evidence),
+        memory=_load(row.memory, f"{row.model_name} {row.model_version} {row.slice}"),
+        updated_at=row.updated_at,
+    )
+
+
+def _result_values(result: DriftResult) -> dict[str, object]:
+    return {
+        "ticked_at": result.ticked_at,
+        "model_name": result.model_name,
+        "model_version": result.model_version,
+        "reference_id": result.reference_id,
+        "feature": result.score.feature,
+        "score": result.score.score,
+        "threshold": result.score.threshold,
+        "effect": result.score.effect,
+        "evidence": result.score.evidence,
+        "window_count": result.window_count,
+        "window_newest_at": result.window_newest_at,
+        "slice": result.slice,
+    }
+
+
+def _result(row: Row[Any]) -> DriftResult:
+    # Rows of before there were effects have none.
+    effect = 0.0 if row.effect is None else row.effect
+    return DriftResult(
+        ticked_at=row.ticked_at,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        reference_id=row.reference_id,
+        window_count=row.window_count,
+        score=FeatureScore(
+            feature=row.feature,
+            score=row.score,
+            threshold=row.threshold,
+            effect=effect,
+            evidence=row.evidence,
+        ),
+        slice=row.slice,
+        window_newest_at=row.window_newest_at,
+    )

@@ -1,124 +1,392 @@
-"""Alarms with hysteresis: what one tick found and the last state, to the next state. Pure.
+"""Alarms: what a look found and the last state, to the next state; acknowledging and silencing. Pure.
 
-Rules: an alarm is raised after some consecutive ticks above the threshold and cleared after some below, where only
-ticks that saw a new sample count; too few samples never clear a raised alarm and turn a clear one unknown; another
-model version or a new reference starts afresh, as unknown. Every change of state is a transition.
+Rules: the drift alarm of a model or slice is pending while the evidence is a tenth of what ringing needs, rings when it
+is enough, and is resolved only by judged samples that bring no such evidence again: too little data never resolves it.
+Another model version or a new reference starts afresh, as unknown. Every change of state is one transition; the same
+input twice changes nothing.
 """
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from monitor.records import Alarm, AlarmState, AlarmTransition
+from monitor.records import Alarm, AlarmState, AlarmTransition, Harm, NotReadyError, Silence
 
 DRIFT_ALARM = "drift"
+# Too few samples of a model were judged.
+SAMPLES_ALARM = "samples"
+# No monitor ticked.
+STALE_ALARM = "stale"
+# Where an alarm has the name of its model, the one about the monitor has this: no model can be called so.
+ABOUT_MONITOR = "(monitor)"
+# A monitor that missed so many ticks is not merely slow.
+STALE_TICKS = 5
+
+# Of the evidence that ringing needs: where it is pending, and below which it no longer is. Between them it stays as it
+# was, so that evidence that hovers about one of them does not flap.
+PENDING_RATIO = 0.1
+CLEAR_RATIO = 0.01
+# Of the samples that it took to ring. A change that is still there brings as much again in about as many.
+QUIET_FACTOR = 3
+# Times clear_after_samples. What it took to ring counts from when the alarm was armed, which may be months before the
+# change: without a bound such an alarm would not be resolved for as long.
+MAX_QUIET_FACTOR = 10
+# In the details of an alarm: what it remembers for itself, told to nobody.
+MEMORY = "memory"
+# Marks in the time over which samples are counted; the count is late by at most one of so many parts.
+_MARKS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmRule:
-    """How many consecutive ticks on new samples it takes; both >= 1."""
+    """clear_after_samples: judged without enough evidence to ring, before an alarm is resolved; >= 1."""
 
-    raise_after_ticks: int
-    clear_after_ticks: int
+    clear_after_samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one tick saw of one model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What one tick found of one slice of a model version.
 
-    is_enough: whether there was a reference and a large enough window. newest_request_id: of the window's newest
-    sample. drifted: the features above their threshold, worst first; empty means below. diagnosis: plain words.
-    is_new_reference: the model version was judged before, but never by this reference.
+    is_judged: whether there is a reference, and anything was ever judged by it. newest_request_id: of the newest judged
+    sample. judged: samples judged in this tick. armed_samples: since the evidence was last begun anew; where has_fired,
+    how many it took. evidence_ratio: the largest evidence in this tick over what ringing needs. has_fired: whether it
+    was enough. is_above: whether any windowed score exceeds its threshold now. features, diagnosis, harm, details: what
+    differs. is_new_reference: whether this is the first tick by another reference than before.
     """
 
     model_name: str
     model_version: str
-    is_enough: bool
+    slice: str = ""
+    is_judged: bool
     newest_request_id: str | None
-    drifted: tuple[str, ...] = ()
+    judged: int = 0
+    armed_samples: int = 0
+    evidence_ratio: float = 0.0
+    has_fired: bool = False
+    is_above: bool = False
+    features: tuple[str, ...] = ()
     diagnosis: str = ""
+    harm: Harm = Harm.UNKNOWN
+    details: Mapping[str, Any] = field(default_factory=dict)
     is_new_reference: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """judged_samples: of a model version in production, judged so far; it may begin anew with another reference."""
+
+    model_name: str
+    model_version: str
+    judged_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyRule:
+    """Fewer than min_samples judged in so many hours are too few; both > 0."""
+
+    hours: float
+    min_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """An alarm that is on or off.
+
+    is_on: whether it should ring now. why: in words, shown while it rings. details: kept in any state.
+    """
+
+    model_name: str
+    name: str
+    is_on: bool
+    why: str
+    model_version: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
 def next_alarm(
-    last: Alarm | None, seen: Observation, *, rule: AlarmRule, now: datetime
+    last: Alarm | None, watched: Watched, *, rule: AlarmRule, now: datetime
 ) -> tuple[Alarm, AlarmTransition | None]:
     """The drift alarm after this tick, and the transition if its state changed.
 
-    last: None if it was never judged. Calling it again with its own result and the same observation changes nothing.
+    last: None if it was never judged. Calling it again with its own result and the same tick changes nothing.
     """
-    before = last or _fresh(seen, now)
-    after = _judge(_follow(before, seen), seen, rule=rule)
+    before = last or _fresh(watched, now)
+    after = _judge(_follow(before, watched), watched, rule=rule)
     if after.state is before.state:
-        return after, None
+        return replace(after, since=before.since), None
     after = replace(after, since=now)
-    return after, AlarmTransition(
-        model_name=after.model_name,
-        name=after.name,
-        at=now,
-        before=before.state,
-        after=after.state,
-        model_version=after.model_version,
-        features=after.features,
-        diagnosis=_reason(before, after, seen),
+    return after, _transition(before, after, _reason(before, after, watched))
+
+
+def switch_alarm(
+    last: Alarm | None, switch: Switch, *, now: datetime
+) -> tuple[Alarm, AlarmTransition | None]:
+    """A simple alarm after a look, and the transition if its state changed. It rings while it is on."""
+    before = last or _plain(switch, AlarmState.UNKNOWN, now)
+    state = _switched(before.state, is_on=switch.is_on)
+    after = _plain(switch, state, before.since)
+    if state is before.state:
+        return _as_known(before, after), None
+    after = replace(after, since=now)
+    return after, _transition(before, after, switch.why)
+
+
+def acknowledge_alarm(
+    last: Alarm, *, by: str, why: str, now: datetime
+) -> tuple[Alarm, AlarmTransition]:
+    """The alarm once a person knows of it. Raises NotReadyError unless it rings and nobody did yet.
+
+    by: the account; it stays out of the transition, which goes into logs and to webhooks.
+    """
+    if last.state is AlarmState.ACKNOWLEDGED:
+        raise NotReadyError(
+            f"{alarm_title(last)} is acknowledged since {last.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    if last.state is not AlarmState.FIRING:
+        raise NotReadyError(
+            f"{alarm_title(last)} is {last.state.value}: only an alarm that is firing is acknowledged"
+        )
+    after = replace(
+        last,
+        state=AlarmState.ACKNOWLEDGED,
+        since=now,
+        acknowledged_at=now,
+        acknowledged_by=by,
+        acknowledged_why=why,
+    )
+    return after, _transition(last, after, f"acknowledged: {why}" if why else "acknowledged")
+
+
+def is_silenced(
+    silences: Iterable[Silence], *, model_name: str, name: str, slice_text: str, now: datetime
+) -> bool:
+    """Whether nobody is told of an alarm now."""
+    return any(
+        now < each.ends_at
+        and each.model_name in (None, model_name)
+        and each.name in (None, name)
+        and each.slice in (None, slice_text)
+        for each in silences
     )
 
 
-def _judge(alarm: Alarm, seen: Observation, *, rule: AlarmRule) -> Alarm:
-    if not seen.is_enough:
-        return _lacking(alarm)
-    if seen.newest_request_id == alarm.newest_request_id:
-        return alarm
-    alarm = replace(alarm, newest_request_id=seen.newest_request_id)
-    return _above(alarm, seen, rule) if seen.drifted else _below(alarm, rule)
+def alarm_title(alarm: Alarm) -> str:
+    """How an alarm is named to people: its name, its model and its slice."""
+    return f"the alarm {alarm.name} of {alarm.model_name}" + (
+        f", {alarm.slice}" if alarm.slice else ""
+    )
 
 
-def _above(alarm: Alarm, seen: Observation, rule: AlarmRule) -> Alarm:
-    ticks = min(alarm.above_ticks + 1, rule.raise_after_ticks)
-    alarm = replace(alarm, above_ticks=ticks, below_ticks=0)
-    if alarm.state is AlarmState.FIRING or ticks == rule.raise_after_ticks:
-        return replace(
-            alarm, state=AlarmState.FIRING, features=seen.drifted, diagnosis=seen.diagnosis
+def stale_switch(ticked_at: datetime | None, *, tick_seconds: float, now: datetime) -> Switch:
+    """Whether monitors have stopped ticking. ticked_at: when one last did; None, and no alarm, if none ever did."""
+    limit = timedelta(seconds=STALE_TICKS * tick_seconds)
+    is_on = ticked_at is not None and now - ticked_at > limit
+    why = "monitors tick"
+    if ticked_at is not None and is_on:
+        why = (
+            f"no monitor ticked between {ticked_at:%Y-%m-%d %H:%M:%S} and {now:%Y-%m-%d %H:%M:%S} UTC: "
+            "nothing was judged meanwhile; is `monitor run` running?"
         )
-    return alarm
+    return Switch(ABOUT_MONITOR, STALE_ALARM, is_on, why)
 
 
-def _below(alarm: Alarm, rule: AlarmRule) -> Alarm:
-    ticks = min(alarm.below_ticks + 1, rule.clear_after_ticks)
-    alarm = replace(alarm, above_ticks=0, below_ticks=ticks)
-    if ticks == rule.clear_after_ticks:
-        return replace(alarm, state=AlarmState.CLEAR, features=(), diagnosis="")
-    return alarm
+def supply_switch(last: Alarm | None, supply: Supply, *, rule: SupplyRule, now: datetime) -> Switch:
+    """Whether too few samples of a model in production are judged. last: the alarm that remembers how many were."""
+    is_same = last is not None and last.model_version == supply.model_version
+    marks = _marks(last.details if last is not None and is_same else {})
+    total, now_seconds = supply.judged_samples, now.timestamp()
+    if marks and total < marks[-1][1]:
+        # Counted anew, as with another reference: what was counted before stays counted.
+        marks = [(seconds, count - marks[-1][1]) for seconds, count in marks]
+    span_seconds = rule.hours * 3600
+    if not marks or now_seconds - marks[-1][0] >= span_seconds / _MARKS:
+        marks.append((now_seconds, total))
+    while len(marks) > 1 and now_seconds - marks[1][0] >= span_seconds:
+        del marks[0]
+    begun_seconds, begun_total = marks[0]
+    count, is_full = total - begun_total, now_seconds - begun_seconds >= span_seconds
+    since = datetime.fromtimestamp(begun_seconds, UTC)
+    is_on = is_full and count < rule.min_samples
+    model = f"{supply.model_name} {supply.model_version}"
+    words = f"{count} samples of {model} were judged since {since:%Y-%m-%d %H:%M:%S} UTC"
+    if is_on:
+        words += (
+            f", and {rule.min_samples} are needed to notice a change: see that there is traffic, that it is "
+            "sampled, and with `monitor status` that there is a reference"
+        )
+    return Switch(
+        supply.model_name,
+        SAMPLES_ALARM,
+        is_on,
+        words,
+        model_version=supply.model_version,
+        details={
+            "judged_samples": count,
+            "since": since.isoformat(),
+            MEMORY: [list(mark) for mark in marks],
+        },
+    )
 
 
-def _lacking(alarm: Alarm) -> Alarm:
-    """Too little to judge: a raised alarm stays, a clear one can no longer be vouched for."""
-    state = AlarmState.FIRING if alarm.state is AlarmState.FIRING else AlarmState.UNKNOWN
-    return replace(alarm, state=state, above_ticks=0, below_ticks=0)
+def _marks(details: Mapping[str, Any]) -> list[tuple[float, int]]:
+    """When how many were judged; nothing where a row was changed to what none of ours holds."""
+    try:
+        return [(float(seconds), int(count)) for seconds, count in details.get(MEMORY, ())]
+    except (TypeError, ValueError, OverflowError):
+        return []
 
 
-def _follow(alarm: Alarm, seen: Observation) -> Alarm:
-    if alarm.model_version == seen.model_version and not seen.is_new_reference:
+def _judge(alarm: Alarm, watched: Watched, *, rule: AlarmRule) -> Alarm:
+    if not watched.is_judged:
+        # Too little to judge: an alarm that rings goes on, any other can no longer be vouched for.
+        return alarm if alarm.state.is_active else _emptied(alarm, AlarmState.UNKNOWN)
+    if watched.newest_request_id == alarm.newest_request_id:
         return alarm
-    return _fresh(seen, alarm.since)
+    alarm = replace(alarm, newest_request_id=watched.newest_request_id)
+    if watched.has_fired:
+        return _rung(alarm, watched)
+    if alarm.state.is_active:
+        return _quiet(alarm, watched, rule)
+    return _resting(alarm, watched)
 
 
-def _fresh(seen: Observation, since: datetime) -> Alarm:
+def _rung(alarm: Alarm, watched: Watched) -> Alarm:
+    """Enough evidence: it rings, or goes on ringing, with what is found now."""
+    state = alarm.state if alarm.state.is_active else AlarmState.FIRING
+    found = _found(replace(alarm, state=state), watched)
+    return replace(found, armed_samples=watched.armed_samples, quiet_samples=0)
+
+
+def _quiet(alarm: Alarm, watched: Watched, rule: AlarmRule) -> Alarm:
+    quiet = alarm.quiet_samples + watched.judged
+    is_over = (
+        quiet >= needed_quiet(alarm, rule)
+        and not watched.is_above
+        and watched.evidence_ratio < PENDING_RATIO
+    )
+    if is_over:
+        return _emptied(alarm, AlarmState.RESOLVED)
+    return replace(alarm, quiet_samples=quiet)
+
+
+def needed_quiet(alarm: Alarm, rule: AlarmRule) -> int:
+    """How many judged samples without enough evidence to ring resolve an alarm that rings."""
+    taken = QUIET_FACTOR * alarm.armed_samples
+    least = rule.clear_after_samples
+    return max(least, min(taken, MAX_QUIET_FACTOR * least))
+
+
+def _resting(alarm: Alarm, watched: Watched) -> Alarm:
+    is_pending = watched.evidence_ratio >= PENDING_RATIO or (
+        alarm.state is AlarmState.PENDING and watched.evidence_ratio >= CLEAR_RATIO
+    )
+    if is_pending:
+        return _found(replace(alarm, state=AlarmState.PENDING), watched)
+    is_over = alarm.state is AlarmState.RESOLVED
+    return _emptied(alarm, AlarmState.RESOLVED if is_over else AlarmState.CLEAR)
+
+
+def _found(alarm: Alarm, watched: Watched) -> Alarm:
+    return replace(
+        alarm,
+        features=watched.features,
+        diagnosis=watched.diagnosis,
+        harm=watched.harm,
+        details=watched.details,
+    )
+
+
+def _emptied(alarm: Alarm, state: AlarmState) -> Alarm:
+    """What was found is history then, in the transitions."""
     return Alarm(
-        model_name=seen.model_name,
+        model_name=alarm.model_name,
+        name=alarm.name,
+        state=state,
+        since=alarm.since,
+        model_version=alarm.model_version,
+        slice=alarm.slice,
+        newest_request_id=alarm.newest_request_id,
+    )
+
+
+def _follow(alarm: Alarm, watched: Watched) -> Alarm:
+    if alarm.model_version == watched.model_version and not watched.is_new_reference:
+        return alarm
+    return _fresh(watched, alarm.since)
+
+
+def _fresh(watched: Watched, since: datetime) -> Alarm:
+    return Alarm(
+        model_name=watched.model_name,
         name=DRIFT_ALARM,
         state=AlarmState.UNKNOWN,
         since=since,
-        model_version=seen.model_version,
+        model_version=watched.model_version,
+        slice=watched.slice,
     )
 
 
-def _reason(before: Alarm, after: Alarm, seen: Observation) -> str:
+def _reason(before: Alarm, after: Alarm, watched: Watched) -> str:
+    if after.state in (AlarmState.FIRING, AlarmState.PENDING):
+        return after.diagnosis
     if before.model_version != after.model_version:
         return f"the model version changed from {before.model_version} to {after.model_version}"
-    if after.state is AlarmState.UNKNOWN and seen.is_new_reference:
+    if watched.is_new_reference:
         return "a new reference is in use"
     if after.state is AlarmState.UNKNOWN:
         return "too few samples to judge, or no reference"
-    if after.state is AlarmState.CLEAR:
-        return "no watched feature exceeds its threshold"
-    return after.diagnosis
+    if after.state is AlarmState.RESOLVED:
+        quiet = before.quiet_samples + watched.judged
+        return f"{quiet} samples in a row brought no such evidence again"
+    return "nothing points to a change"
+
+
+def _switched(before: AlarmState, *, is_on: bool) -> AlarmState:
+    if is_on:
+        return before if before.is_active else AlarmState.FIRING
+    return AlarmState.RESOLVED if before.is_active else _at_rest(before)
+
+
+def _at_rest(before: AlarmState) -> AlarmState:
+    return AlarmState.RESOLVED if before is AlarmState.RESOLVED else AlarmState.CLEAR
+
+
+def _plain(switch: Switch, state: AlarmState, since: datetime) -> Alarm:
+    return Alarm(
+        model_name=switch.model_name,
+        name=switch.name,
+        state=state,
+        since=since,
+        model_version=switch.model_version,
+        diagnosis=switch.why if state.is_active else "",
+        details=switch.details,
+    )
+
+
+def _as_known(before: Alarm, after: Alarm) -> Alarm:
+    return replace(
+        after,
+        acknowledged_at=before.acknowledged_at,
+        acknowledged_by=before.acknowledged_by,
+        acknowledged_why=before.acknowledged_why,
+    )
+
+
+def _transition(before: Alarm, after: Alarm, diagnosis: str) -> AlarmTransition:
+    # Whoever is told that it is over is told of what.
+    told = before if before.state.is_active and not after.state.is_active else after
+    return AlarmTransition(
+        model_name=after.model_name,
+        name=after.name,
+        at=after.since,
+        before=before.state,
+        after=after.state,
+        model_version=after.model_version,
+        features=told.features,
+        diagnosis=diagnosis,
+        slice=after.slice,
+        harm=told.harm,
+        details={name: value for name, value in told.details.items() if name != MEMORY},
+    )

@@ -16,14 +16,16 @@ Ranks: TypeAlias = NDArray[np.int64]
 
 # The ranks next to either end are all kept: what lies beyond the largest few values is the strongest sign of drift.
 _END_RANKS = 16
+# With fewer, equal distances would leave nothing between those and a hundredth of all.
+_EVEN_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
 class RankedValues:
     """The ranks[i]-th smallest of sample_count values lies in lowest[i]..highest[i], which are equal unless merged.
 
-    ranks: int64 (r,), r >= 1, strictly increasing from 1 to sample_count. lowest, highest: float32 (r,), non-decreasing,
-    never NaN or +inf.
+    ranks: int64 (r,), r >= 1, strictly increasing from 1 to sample_count. lowest, highest: float32 (r,),
+    non-decreasing, never NaN or +inf.
     """
 
     sample_count: int
@@ -46,15 +48,17 @@ def rank_values(values: NDArray[np.floating], *, limit: int) -> RankedValues:
 def choose_ranks(count: int, *, limit: int) -> Ranks:
     """Ranks to keep of `count` values: those next to the ends, and others at equal distances; at most limit, >= 4.
 
-    Where the limit leaves no room for that, each rank is about as many times further from its end as the one before.
+    Where the limit leaves no room for that, each rank is about as many times further from its end as the one before,
+    and those at equal distances are half of them, or none.
     """
     if count <= limit:
         return np.arange(1, count + 1, dtype=np.int64)
-    if limit < 3 * _END_RANKS:
-        outward = np.geomspace(1, (count + 1) / 2, limit // 2).round().astype(np.int64)
-        return np.unique(np.concatenate((outward, count + 1 - outward)))
-    ends = np.arange(1, _END_RANKS + 1, dtype=np.int64)
-    middle = np.linspace(1, count, limit - 2 * _END_RANKS).round().astype(np.int64)
+    if limit >= _EVEN_LIMIT:
+        ends = np.arange(1, _END_RANKS + 1, dtype=np.int64)
+    else:
+        number = limit // 2 if limit < 2 * _END_RANKS else limit // 4
+        ends = np.geomspace(1, (count + 1) / 2, number).round().astype(np.int64)
+    middle = np.linspace(1, count, limit - 2 * len(ends)).round().astype(np.int64)
     return np.unique(np.concatenate((ends, middle, count + 1 - ends)))
 
 

@@ -1,69 +1,85 @@
-"""The fixed-window rule: a two-sample Kolmogorov-Smirnov distance for each feature, with an exact threshold.
+"""The Kolmogorov-Smirnov distance of a window from a reference that kept some ranks, and its exact threshold.
 
-What it promises: if reference and window are drawn from one distribution, in any order, the chance that any watched
-feature exceeds its threshold in ONE window is at most alpha, for every reference and window size. What it does not
-promise: anything over many windows together, and nothing for samples that depend on each other (a still camera sending
-the same scene); consecutive ticks share most of their window, so a false alarm lasts as long as its window.
+What it promises: if reference and window are drawn from one distribution, in any order, the chance that the distance
+of ONE feature in ONE window exceeds its threshold is at most alpha, for every reference and window size. What it does
+not promise: anything over many windows together (monitor.drift.evidence does), and nothing for samples that depend on
+each other (a still camera sending the same scene).
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd, lgamma, log, sqrt
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from monitor.records import FeatureArray, FeatureScore, Window
+from monitor.ranks import RankedValues, Values, rank_values
+from monitor.records import FeatureScore, Window
+
+# Paths on larger lattices take seconds to count; the bound where the search begins holds the level there.
+_MAX_CELLS = 20_000_000
 
 
-def score_features(
-    reference: Window, window: Window, *, features: Sequence[str], alpha: float
-) -> tuple[FeatureScore, ...]:
-    """The score of each feature with the threshold that holds alpha over all of them (Bonferroni).
+class Counts(NamedTuple):
+    """How many values of a reference lie below some limits: int64 (m,), at least `surely`, at most `perhaps`."""
 
-    Both windows hold every name in features and at least one sample. alpha: 0..1, exclusive.
+    surely: NDArray[np.int64]
+    perhaps: NDArray[np.int64]
+
+
+def count_below(reference: RankedValues, limits: Values) -> Counts:
+    """How many values of the reference are smaller than each limit; limits: float32 (m,), no NaN."""
+    return _counts(reference, limits, side="left")
+
+
+def count_at_most(reference: RankedValues, limits: Values) -> Counts:
+    """How many values of the reference are smaller than each limit or equal to it; limits: float32 (m,), no NaN."""
+    return _counts(reference, limits, side="right")
+
+
+def ks_score(reference: RankedValues, current: NDArray[np.floating]) -> float:
+    """The largest distance between two empirical distribution functions that is sure, 0..1.
+
+    current: (m,), m >= 1, no NaN; -inf stands for a missing value and is a value like any other. Where the reference
+    kept all ranks this is the distance itself; else its distribution function is known up to bounds, and what lies
+    between them is no distance: never more than that of all its values, and less by no more than the gaps between
+    ranks. Source: N. Smirnov, Table for estimating the goodness of fit of empirical distributions, 1948.
     """
-    if not features:
-        return ()
-    threshold = smirnov_threshold(
-        reference.sample_count, window.sample_count, alpha / len(features)
-    )
-    return tuple(
-        FeatureScore(
-            feature=name,
-            score=ks_score(reference.features[name], window.features[name]),
-            threshold=threshold,
-        )
-        for name in features
-    )
-
-
-def ks_score(reference: FeatureArray, current: FeatureArray) -> float:
-    """The largest distance between two empirical distribution functions, 0..1.
-
-    reference (n,), current (m,): float64, n, m >= 1, no NaN; -inf stands for a missing value and is a value like any
-    other. Source: N. Smirnov, Table for estimating the goodness of fit of empirical distributions, 1948.
-    """
-    n, m = len(reference), len(current)
-    points = np.concatenate((reference, current))
-    below_reference = np.searchsorted(np.sort(reference), points, side="right")
-    below_current = np.searchsorted(np.sort(current), points, side="right")
+    ordered = np.sort(as_float32(current))
+    n, m = reference.sample_count, len(ordered)
+    # The window's function is highest at its values, and lowest just before them.
+    above = np.searchsorted(ordered, ordered, side="right") * n
+    above -= count_at_most(reference, ordered).perhaps * m
+    below = count_below(reference, ordered).surely * m
+    below -= np.searchsorted(ordered, ordered, side="left") * n
     # Integers until the last division: the score must meet the threshold's lattice exactly.
-    return int(np.max(np.abs(below_reference * m - below_current * n))) / (n * m)
+    return max(0, int(above.max()), int(below.max())) / (n * m)
+
+
+def as_float32(values: NDArray[np.floating]) -> Values:
+    """Values as references compare them; what is beyond float32 is infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 @lru_cache(maxsize=4096)
 def smirnov_threshold(reference_count: int, window_count: int, alpha: float) -> float:
     """The smallest t with P(score > t) <= alpha when both samples come from one distribution; 1 if there is none less.
 
-    Exact for continuous distributions. With ties (counts, constants, missing values) the score can only be smaller
-    than after breaking the ties at random, so the level holds there too. alpha: 1e-9 <= alpha < 1.
-    Source: J. L. Hodges, The significance probability of the Smirnov two-sample test, Arkiv for Matematik 3, 1958
-    (lattice paths); the upper end of the search is P. Massart's bound (Annals of Probability 18, 1990) for each side.
+    Counts are >= 1; alpha: 1e-9 <= alpha < 1. Exact for continuous distributions. With ties (counts, constants, missing
+    values) the score can only be smaller than after breaking the ties at random, so the level holds there too; so it
+    does where the reference kept some ranks only. Beyond 20 million pairs of values it is a bound, up to a third too
+    large. Source: J. L. Hodges, The significance probability of the Smirnov two-sample test, Arkiv for Matematik 3,
+    1958 (lattice paths); the upper end of the search is P. Massart's bound (Annals of Probability 18, 1990) for each
+    side.
     """
     cells = reference_count * window_count
     step = gcd(reference_count, window_count)
     margin = log(4 / alpha) / 2
     bound = min(1.0, sqrt(margin / reference_count) + sqrt(margin / window_count))
+    if cells > _MAX_CELLS:
+        return bound
     # P(score > high * step / cells) <= alpha holds throughout, P(score > low * step / cells) > alpha if low >= 0.
     low, high = -1, min(cells // step, int(bound * cells / step) + 1)
     while high - low > 1:
@@ -99,3 +115,30 @@ def _probability_above(n: int, m: int, limit: int) -> float:
         first = next_first
     paths = lgamma(n + m + 1) - lgamma(n + 1) - lgamma(m + 1)
     return float(-np.expm1(min(0.0, scale - paths)))
+
+
+def _counts(reference: RankedValues, limits: Values, *, side: Literal["left", "right"]) -> Counts:
+    # What lies between two kept ranks is at least as large as the first and at most as large as the second.
+    known = np.concatenate((np.zeros(1, np.int64), reference.ranks))
+    next_known = np.append(reference.ranks - 1, reference.sample_count)
+    return Counts(
+        surely=known[np.searchsorted(reference.highest, limits, side=side)],
+        perhaps=next_known[np.searchsorted(reference.lowest, limits, side=side)],
+    )
+
+
+def score_features(
+    reference: Window, window: Window, *, features: Sequence[str], alpha: float
+) -> tuple[FeatureScore, ...]:
+    """The score of each feature against another window."""
+    threshold = smirnov_threshold(
+        reference.sample_count, window.sample_count, alpha / max(1, len(features))
+    )
+    ranked = {
+        name: rank_values(reference.features[name], limit=reference.sample_count)
+        for name in features
+    }
+    return tuple(
+        FeatureScore(name, ks_score(ranked[name], window.features[name]), threshold)
+        for name in features
+    )

@@ -54,6 +54,8 @@ class MonitorSettings(StrictSettings):
     ignored_features: str = ""
     # Cameras and clients that a reference tells apart; each gets an equal part of half the level.
     max_slices: Annotated[int, Field(ge=0, le=64)] = 16
+    # Hours in which min_window_samples must be judged of a model in production, or the alarm `samples` rings; 0: none.
+    starved_hours: Annotated[float, Field(ge=0, le=8760)] = 24.0
 
     # Scores of every tick; 30 days hold the month that a review looks back on.
     keep_results_days: Annotated[int, Field(ge=1, le=3650)] = 30
@@ -67,6 +69,15 @@ class MonitorSettings(StrictSettings):
     report_every_hours: Annotated[float, Field(ge=0, le=8760)] = 0.0
     # A report takes about 15 seconds on two cores; a busy machine gets ten times that.
     report_timeout_seconds: Annotated[float, Field(ge=5, le=3600)] = 180.0
+
+    # Who is told of alarms, comma-separated: https, or http to this host. Their paths are often secret.
+    webhook_urls: Annotated[str, Field(repr=False)] = ""
+    # What the messages are signed with: whsec_ and base64, or 24 bytes and more; mode 0600.
+    webhook_secret_file: str = ""
+    # PEM; empty: the system's certificates.
+    webhook_ca_file: str = ""
+    # For a whole request. Longer than most take, and short beside the back-off.
+    webhook_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 15.0
 
     # The monitor's own ledger: reports, references, changes of alarms. Not the gateway's key, which it never has.
     audit_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,126}$")] = "monitor"
@@ -153,6 +164,15 @@ class MonitorSettings(StrictSettings):
             raise ValueError(
                 f"MONITOR_MIN_WINDOW_SAMPLES ({self.min_window_samples}) is larger than "
                 f"MONITOR_WINDOW_SAMPLES ({self.window_samples}): no window could ever be judged"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if self.webhook_urls.strip() and not self.webhook_secret_file:
+            raise ValueError(
+                "MONITOR_WEBHOOK_URLS is set and MONITOR_WEBHOOK_SECRET_FILE is not: whoever gets a message could "
+                "not tell that it is from here"
             )
         return self
 

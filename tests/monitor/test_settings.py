@@ -39,8 +39,8 @@ def test_a_minimum_that_no_window_reaches_is_refused() -> None:
 
 def test_the_database_url_is_not_in_the_repr() -> None:
     """It may hold a password."""
-    settings = read_settings({"MONITOR_DATABASE_URL": "postgresql+psycopg://m:secret@db/g"})
-    assert "secret" not in repr(settings)
+    settings = read_settings({"MONITOR_DATABASE_URL": "postgresql+psycopg://m:hunter2@db/g"})
+    assert "hunter2" not in repr(settings)
 
 
 def test_ignored_features_are_split_at_commas() -> None:
@@ -80,3 +80,18 @@ def test_without_hours_none_are_looked_at() -> None:
     """What is usual is known on the site."""
     assert MonitorSettings().working_hours() is None
     assert read_settings({"MONITOR_SECURITY_WORKING_HOURS": "mon 09:00-17:00"}).working_hours()
+
+
+def test_webhooks_without_a_secret_are_refused() -> None:
+    """Whoever gets a message could not tell who sent it."""
+    with pytest.raises(InputError, match="MONITOR_WEBHOOK_SECRET_FILE is not"):
+        read_settings({"MONITOR_WEBHOOK_URLS": "https://hooks.example/x"})
+
+
+def test_webhook_urls_are_not_in_the_repr() -> None:
+    """Their paths are often the only thing that keeps others from writing there."""
+    environment = {
+        "MONITOR_WEBHOOK_URLS": "https://hooks.example/s3cret",
+        "MONITOR_WEBHOOK_SECRET_FILE": "webhook.secret",
+    }
+    assert "s3cret" not in repr(read_settings(environment))

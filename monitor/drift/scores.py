@@ -12,6 +12,8 @@ the reference's counts for exact, 53 to 100 %; no level is shared between the fe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +24,26 @@ from monitor.records import FeatureScore, Window
 from monitor.summaries import SliceSummary, Stratum
 
 
-def comparable(
-    summary: SliceSummary, window: Window, hours: NDArray[np.integer]
-) -> tuple[Stratum, Window] | None:
+def comparable(summary: SliceSummary, window: Window) -> tuple[Stratum, Window] | None:
     """The stratum that most samples of the window belong to, and the window of those samples alone, in their order.
 
-    hours: of the day in UTC, of each sample of the window, (sample_count,). None if no sample is of an hour of any
-    stratum; of strata with equally many, the first. newest_* of the window stay those of the whole one.
+    window: received_at is of each of its samples. None if no sample was received in an hour of any stratum; of strata
+    with equally many, the first. newest_request_id and newest_received_at stay those of the whole window.
     """
+    hours = np.array([at.astimezone(UTC).hour for at in window.received_at], np.int64)
     members = [np.isin(hours, sorted(stratum.hours)) for stratum in summary.strata]
     counts = [int(member.sum()) for member in members]
     if not any(counts):
         return None
     best = int(np.argmax(counts))
-    chosen = {name: values[members[best]] for name, values in window.features.items()}
-    return summary.strata[best], replace(window, features=chosen, sample_count=counts[best])
+    is_chosen = members[best]
+    chosen = replace(
+        window,
+        features={name: values[is_chosen] for name, values in window.features.items()},
+        sample_count=counts[best],
+        received_at=tuple(compress(window.received_at, is_chosen)),
+    )
+    return summary.strata[best], chosen
 
 
 def score_window(

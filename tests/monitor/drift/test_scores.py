@@ -1,5 +1,8 @@
 """Windowed scores: what is compared, the level they hold together, and the effect beside them."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -132,18 +135,20 @@ def test_the_window_is_compared_with_the_hours_of_most_of_its_samples() -> None:
     """Three of five samples are of the night; the others are left out, and the order stays."""
     summary = _summary({"brightness": np.arange(50.0)}, {"brightness": np.arange(50.0, 100.0)})
     window = _window({"brightness": np.array([1.0, 60.0, 2.0, 61.0, 3.0])})
-    found = comparable(summary, window, np.array([1, 13, 2, 14, 3]))
+    found = comparable(summary, replace(window, received_at=_at(1, 13, 2, 14, 3)))
     assert found is not None
     stratum, chosen = found
     assert stratum is summary.strata[0]
+    assert _at(1, 2, 3) == chosen.received_at
     assert ([1.0, 2.0, 3.0], 3) == (chosen.features["brightness"].tolist(), chosen.sample_count)
 
 
 def test_samples_of_unknown_hours_cannot_be_compared() -> None:
     """No stratum has their hour, or there are none."""
     summary = SliceSummary(ALL_SAMPLES, (Stratum(frozenset({3}), {}),))
-    assert comparable(summary, _window({"a": np.zeros(2)}), np.array([4, 5])) is None
-    assert comparable(summary, Window({"a": np.zeros(0)}, 0), np.zeros(0, np.int64)) is None
+    window = replace(_window({"a": np.zeros(2)}), received_at=_at(4, 5))
+    assert comparable(summary, window) is None
+    assert comparable(summary, Window({"a": np.zeros(0)}, 0)) is None
 
 
 def _reference(columns: dict[str, FeatureArray]) -> dict[str, RankedValues]:
@@ -152,6 +157,12 @@ def _reference(columns: dict[str, FeatureArray]) -> dict[str, RankedValues]:
 
 def _window(columns: dict[str, FeatureArray]) -> Window:
     return Window(features=columns, sample_count=len(next(iter(columns.values()))))
+
+
+def _at(*hours: int) -> tuple[datetime, ...]:
+    # Written in another zone: strata are hours in UTC.
+    east = timezone(timedelta(hours=2))
+    return tuple(datetime(2030, 1, 2, hour, 30, tzinfo=UTC).astimezone(east) for hour in hours)
 
 
 def _summary(night: dict[str, FeatureArray], day: dict[str, FeatureArray]) -> SliceSummary:

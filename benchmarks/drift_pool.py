@@ -10,8 +10,8 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ PHOTOGRAPH_QUALITY = 95  # of the files of coco50, nearly
 SCENE_SEED = 700_000  # far from those of reference.jsonl and of people
 CORRUPTION_SEED = 6
 Rows = tuple[Measurement, ...]
+_Looked = tuple[Detections, Measurement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,18 @@ def measure_pool(
     rows: dict[Condition, Rows] = {}
     map50: dict[Condition, float] = {}
     for condition in conditions:
-        files = list(_files(pictures, condition))
-        results = list(lanes.map(lambda body: lanes.detect(body, EVALUATION), files))
-        rows[condition] = tuple(
-            measured(result, encoded_bytes=len(body))
-            for body, result in zip(files, results, strict=True)
-        )
-        found = (result.detections for result in results)
+        number = ALL_CONDITIONS.index(condition)
+
+        def look(index: int, condition: Condition = condition, number: int = number) -> _Looked:
+            rng = np.random.default_rng([CORRUPTION_SEED, number, index])
+            body = encoded(pictures[index], condition, rng=rng)
+            result = lanes.detect(body, EVALUATION)
+            return result.detections, measured(result, encoded_bytes=len(body))
+
+        looked = list(lanes.map(look, range(len(pictures))))
+        rows[condition] = tuple(row for _, row in looked)
         labels = (picture.labels for picture in pictures)
+        found = (detections for detections, _ in looked)
         map50[condition] = average_precision(zip(found, labels, strict=True)).map50
         say(f"{name}: {condition.text} has a mAP50 of {map50[condition]:.3f}")
     return Pool(name, rows, map50)
@@ -171,26 +176,22 @@ def measured(result: InferenceResult, *, encoded_bytes: int) -> Measurement:
 def above_threshold(detections: Detections, thresholds: Thresholds) -> Detections:
     """What would have been found at a higher threshold: a box is only ever suppressed by a surer one."""
     kept = detections.confidences > np.float32(thresholds.confidence)
-    return Detections(
+    return replace(
+        detections,
         boxes_xyxy=detections.boxes_xyxy[kept],
         confidences=detections.confidences[kept],
         class_ids=detections.class_ids[kept],
     )
 
 
-def _files(pictures: Sequence[Picture], condition: Condition) -> Iterator[bytes]:
-    number = ALL_CONDITIONS.index(condition)
-    for index, picture in enumerate(pictures):
-        if condition.corruption is None:
-            yield jpeg_bytes(picture.image, picture.jpeg_quality)
-        elif condition.corruption is Corruption.JPEG:
-            yield jpeg_bytes(picture.image, JPEG_QUALITIES[condition.severity])
-        else:
-            rng = np.random.default_rng([CORRUPTION_SEED, number, index])
-            image = corrupt(
-                picture.image, condition.corruption, severity=condition.severity, rng=rng
-            )
-            yield jpeg_bytes(image, picture.jpeg_quality)
+def encoded(picture: Picture, condition: Condition, *, rng: np.random.Generator) -> bytes:
+    """The file that the camera sends under the condition."""
+    if condition.corruption is None:
+        return jpeg_bytes(picture.image, picture.jpeg_quality)
+    if condition.corruption is Corruption.JPEG:
+        return jpeg_bytes(picture.image, JPEG_QUALITIES[condition.severity])
+    image = corrupt(picture.image, condition.corruption, severity=condition.severity, rng=rng)
+    return jpeg_bytes(image, picture.jpeg_quality)
 
 
 def _nothing() -> Labels:

@@ -12,8 +12,7 @@ from heapq import heappop, heappush
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.store.queries.audit import list_positions
-from gateway.store.queries.audit_feed import load_bodies
+from gateway.store.queries.audit_feed import load_bodies, load_positions
 from monitor.records import Place
 from monitor.security.seen import RecordInvalidError, SeenRecord, parse_record
 
@@ -94,14 +93,15 @@ def _read_singly(engine: Engine, origin: str, position: int) -> tuple[list[Fed],
     # A value of a wrong type or text that is not UTF-8. If the positions can be read, the database is well and a
     # record is bad; if not, their error says that the database is not.
     with engine.connect() as connection:
-        positions = list_positions(
-            connection, origin, after_position=position - 1, limit=PAGE_RECORDS
-        )
-    fed = (_read_one(engine, Place(origin, at)) for at in positions)
+        positions = load_positions(connection, origin, from_position=position, limit=PAGE_RECORDS)
+    fed = (_read_one(engine, origin, at) for at in positions)
     return list(_without_gaps(origin, position, fed)), len(positions)
 
 
-def _read_one(engine: Engine, place: Place) -> Fed:
+def _read_one(engine: Engine, origin: str, position: float) -> Fed:
+    place = Place(origin, int(position))
+    if type(position) is not int:
+        return Fed(place, None, f"a record has the position {position!r}, which is none")
     try:
         with engine.connect() as connection:
             ((_, body),) = load_bodies(
@@ -123,11 +123,12 @@ def _without_gaps(origin: str, position: int, fed: Iterable[Fed]) -> Iterable[Fe
     """The same, with one more where positions are missing."""
     expected = position
     for each in fed:
-        if each.place.position != expected:
+        if each.place.position > expected:
             count = each.place.position - expected
             last = Place(origin, each.place.position - 1)
             yield Fed(last, None, f"{count} records are missing up to here")
-        expected = each.place.position + 1
+        # One between two positions is told with that before it.
+        expected = max(expected, each.place.position + 1)
         yield each
 
 

@@ -14,18 +14,18 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
+from gateway.store.queries.audit_feed import find_end, has_misplaced
 from monitor.jobs.database import opened_database
 from monitor.jobs.ledger_feed import Fed, missing_at_end
 from monitor.jobs.security_begin import (
     Following,
     begin_following,
-    ledger_end,
     ledger_origins,
     thresholds_of,
 )
 from monitor.jobs.security_storing import Kept, Looked, SecurityStore
 from monitor.metrics import MonitorMetrics
-from monitor.records import AlarmState, Cursor, Rule
+from monitor.records import AlarmState, Cursor, Place, Rule
 from monitor.security.findings import Hit
 from monitor.security.rules import unreadable, watched_rules
 from monitor.settings import MonitorSettings
@@ -100,7 +100,7 @@ class SecurityWatch:
         should_stop: Callable[[], bool],
     ) -> Look:
         ends = _ends(engine, following)
-        hits = _cut(following, ends, now)
+        hits = [*_cut(following, ends, now), *_misplaced(engine, following, now)]
         read = 0
         while True:
             fed, is_current = following.feed.read(engine, limit=BATCH_RECORDS)
@@ -186,7 +186,7 @@ def _ends(engine: Engine, following: Following) -> dict[str, int]:
         for origin in ledger_origins(connection) - following.cursors.keys():
             following.cursors[origin] = Cursor(origin, 0, learn_until=0)
             following.feed.move(origin, 0)
-        return {origin: ledger_end(connection, origin) for origin in following.cursors}
+        return {origin: find_end(connection, origin) for origin in following.cursors}
 
 
 def _cut(following: Following, ends: dict[str, int], now: datetime) -> list[Hit]:
@@ -201,6 +201,20 @@ def _cut(following: Following, ends: dict[str, int], now: datetime) -> list[Hit]
             following.feed.move(origin, end)
         hits.append(unreadable(cut.place, cut.why, now_seconds=now.timestamp()))
     return hits
+
+
+def _misplaced(engine: Engine, following: Following, now: datetime) -> list[Hit]:
+    """A hit for each ledger that has records at positions that the feed never reads, told once while they are there."""
+    with engine.connect() as connection:
+        found = {origin for origin in following.cursors if has_misplaced(connection, origin)}
+    new, following.misplaced = found - following.misplaced, found
+    why = "a record stands before the first or at what is no position, and is not judged"
+    return [
+        unreadable(
+            Place(origin, following.cursors[origin].next_position), why, now_seconds=now.timestamp()
+        )
+        for origin in sorted(new)
+    ]
 
 
 def _judge(following: Following, fed: Sequence[Fed], now: datetime) -> list[Hit]:

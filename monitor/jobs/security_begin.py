@@ -7,15 +7,16 @@ as usual; a ledger that is new to one that did is read from its first record.
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.entries import format_time
 from gateway.audit.events import Action
-from gateway.store.queries.audit import find_last_position
 from gateway.store.queries.audit_feed import (
+    find_end,
     find_position_since,
     find_record_from,
     load_bodies_of_actions,
@@ -44,7 +45,7 @@ class Following:
     """What one process knows of the ledgers between two looks.
 
     stored: the cursors as the table has them. judged_until: by ledger, what stands below was judged before this
-    process began.
+    process began. misplaced: the ledgers of which it was told that they have records at impossible positions.
     """
 
     rules: Rules
@@ -52,6 +53,7 @@ class Following:
     cursors: dict[str, Cursor]
     stored: dict[str, Cursor]
     judged_until: dict[str, int]
+    misplaced: set[str] = field(default_factory=set)
 
 
 def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
@@ -64,7 +66,7 @@ def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
         is_first = not cursors
         judged_until = {origin: cursor.next_position for origin, cursor in cursors.items()}
         for origin in ledger_origins(connection) - cursors.keys():
-            end = ledger_end(connection, origin) if is_first else 0
+            end = find_end(connection, origin) if is_first else 0
             start = _position_before(connection, origin, end, window)
             cursors[origin] = Cursor(origin, start, learn_until=end)
         starts = {
@@ -80,12 +82,6 @@ def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
 def ledger_origins(connection: Connection) -> set[str]:
     """The names of all ledgers that were begun."""
     return {ledger.origin for ledger in list_ledgers(connection)}
-
-
-def ledger_end(connection: Connection, origin: str) -> int:
-    """The position after a ledger's last record; 0 if it has none."""
-    last = find_last_position(connection, origin)
-    return 0 if last is None else last[0] + 1
 
 
 def thresholds_of(settings: MonitorSettings) -> Thresholds:
@@ -119,14 +115,16 @@ def thresholds_of(settings: MonitorSettings) -> Thresholds:
 def _position_before(connection: Connection, origin: str, position: int, window: timedelta) -> int:
     """The position that a window before the record ahead of this one begins at, by the ledger's own clock."""
     floor = max(0, position - MAX_REPLAYED_RECORDS)
-    found = find_record_from(connection, origin, position - 1) if position > 0 else None
-    if found is None:
-        return floor
     try:
-        since = datetime.fromisoformat(found[1]) - window
-    except (ValueError, OverflowError):
+        found = find_record_from(connection, origin, position - 1) if position > 0 else None
+        if found is None:
+            return floor
+        since = format_time(datetime.fromisoformat(found[1]) - window)
+        return max(floor, find_position_since(connection, origin, since, end=position))
+    except (ValueError, OverflowError, SQLAlchemyError):
+        # No time, no text, or text that is not UTF-8, which the driver refuses. A database that is ill fails again at
+        # what is read next.
         return floor
-    return max(floor, find_position_since(connection, origin, format_time(since), end=position))
 
 
 def _learnt_spans(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from gateway.store.queries.audit import find_last_position
+from gateway.store.queries.audit_feed import find_end
 from monitor.records import (
     ABOUT_LEDGER,
     LEDGER_ALARM,
@@ -53,8 +53,7 @@ def read_ledger_status(engine: Engine) -> LedgerStatus:
         alarms = [a for a in list_alarms(connection) if a.model_name == ABOUT_LEDGER]
         unread = {}
         for cursor in list_cursors(connection).values():
-            last = find_last_position(connection, cursor.origin)
-            end = 0 if last is None else last[0] + 1
+            end = find_end(connection, cursor.origin)
             unread[cursor.origin] = max(0, end - cursor.next_position)
         return LedgerStatus(alarms, list_open_findings(connection), unread)
 

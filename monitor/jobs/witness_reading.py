@@ -14,7 +14,7 @@ from gateway.audit.merkle import LogInvalidError, frontier_root
 from gateway.audit.notes import NoteCosigner, Verifier, add_signature
 from gateway.audit.stored_tree import load_frontier, prove_consistency
 from gateway.store.database import write_transaction
-from gateway.store.queries.audit import find_last_position
+from gateway.store.queries.audit_feed import find_end
 from gateway.store.queries.audit_trees import (
     find_cosigned,
     find_newest_checkpoint,
@@ -42,8 +42,7 @@ def collect_evidence(connection: Connection, signed: SignedCheckpoint, seen: See
     Raises DisagreementError if a hash that is needed is missing.
     """
     origin, size = seen.origin, signed.checkpoint.size
-    last = find_last_position(connection, origin)
-    count = last[0] + 1 if last is not None and type(last[0]) is int else 0
+    count = find_end(connection, origin)
     if count < size:
         return Evidence(count, b"", ())
     old_size = 0 if seen.state is None else seen.state.size

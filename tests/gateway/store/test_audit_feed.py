@@ -8,10 +8,13 @@ from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.store.database import write_transaction
 from gateway.store.queries.audit import insert_audit_records
 from gateway.store.queries.audit_feed import (
+    find_end,
     find_position_since,
     find_record_from,
+    has_misplaced,
     load_bodies,
     load_bodies_of_actions,
+    load_positions,
 )
 from tests.monitor.security.ledger_events import at
 
@@ -113,3 +116,54 @@ def test_rare_actions_are_found_by_their_index(filled: Engine) -> None:
             )
         ).all()
     assert "ix_audit_records_action" in str(plan)
+
+
+def test_a_ledger_ends_behind_its_last_record(filled: Engine) -> None:
+    """At 0 without any."""
+    with filled.connect() as connection:
+        ends = [find_end(connection, origin) for origin in ("gateway", "other", "none")]
+        assert [100, 5, 0] == ends
+        assert not any(has_misplaced(connection, origin) for origin in ("gateway", "none"))
+        assert [3, 4] == load_positions(connection, "other", from_position=3, limit=9)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("value", ["'x'", "x'ff'", "CAST(x'ff' AS TEXT)", "9e99"])
+def test_what_is_at_no_position_is_neither_the_end_nor_read(filled: Engine, value: str) -> None:
+    """It is found by itself."""
+    with filled.begin() as connection:
+        connection.execute(text(f"UPDATE audit_records SET position = {value} WHERE position = 99"))
+    with filled.connect() as connection:
+        assert 99 == find_end(connection, "gateway")
+        assert has_misplaced(connection, "gateway")
+        assert [98] == load_positions(connection, "gateway", from_position=98, limit=9)
+        assert 1 == len(load_bodies(connection, "gateway", from_position=98, limit=9))
+        assert find_record_from(connection, "gateway", 99) is None
+
+
+def test_the_largest_position_is_none(filled: Engine) -> None:
+    """The one after it could not be stored."""
+    with filled.begin() as connection:
+        connection.execute(
+            text("UPDATE audit_records SET position = 9223372036854775807 WHERE position = 99")
+        )
+    with filled.connect() as connection:
+        assert 99 == find_end(connection, "gateway")
+        assert has_misplaced(connection, "gateway")
+
+
+def test_a_position_before_the_first_is_found(filled: Engine) -> None:
+    """Whoever begins at the first never reads it."""
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE audit_records SET position = -1 WHERE position = 99"))
+    with filled.connect() as connection:
+        assert has_misplaced(connection, "gateway")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_time_of_another_type_is_refused(filled: Engine) -> None:
+    """SQLite enforces no types."""
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE audit_records SET recorded_at = x'00' WHERE position = 9"))
+    with filled.connect() as connection, pytest.raises(ValueError, match="position 9"):
+        find_record_from(connection, "gateway", 9)

@@ -326,6 +326,43 @@ def test_a_value_that_no_column_should_have_is_told_and_passed_by(world: World, 
     assert [101] == [place.position for place in found.evidence]
 
 
+@ON_SQLITE
+@pytest.mark.parametrize("value", ["'x'", "x'ff'", "CAST(x'ff' AS TEXT)", "-3", "9e99"])
+def test_a_record_at_an_impossible_position_is_told_once_and_hides_nothing(
+    world: World, value: str
+) -> None:
+    """It sorts behind every other, or before."""
+    add(world.engine, [call(at(0))], first=101)
+    _change(world.engine, f"position = {value}", position=101)
+    add(world.engine, shared_token(1), first=101)
+    for _ in range(2):
+        world.look()
+        assert [Rule.RECORD_UNREADABLE, Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
+        assert {"gateway": 0} == world.status().unread
+    assert [1, 1] == [finding.count for finding in world.status().findings]
+
+
+@ON_SQLITE
+def test_a_record_between_two_positions_is_told_and_passed_by(world: World) -> None:
+    """SQLite stores fractions in whole numbers' columns."""
+    add(world.engine, [call(at(0)), call(at(0)), *shared_token(1)], first=101)
+    _change(world.engine, "position = 101.5", position=102)
+    add(world.engine, [call(at(0))], first=102)
+    world.look()
+    assert [Rule.RECORD_UNREADABLE, Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("value", ["x'ff'", "CAST(x'ff' AS TEXT)", "7"])
+def test_a_time_of_a_wrong_type_does_not_stop_a_start(world: World, value: str) -> None:
+    """Further records are read again, and everything is judged."""
+    _change(world.engine, f"recorded_at = {value}", position=100)
+    world.restart()
+    add(world.engine, shared_token(1), first=101)
+    world.look()
+    assert [(Rule.TOKEN_SHARED, f"{ISSUER}|token-1")] == world.found()
+
+
 def test_missing_records_are_told(engine: Engine) -> None:
     """In the middle of a ledger."""
     add_ledgers(engine, {"gateway": usual()})

@@ -240,6 +240,7 @@ def _trusted(
         clock_skew_seconds=config.clock_skew_seconds,
         must_be_bound=config.is_sender_constrained,
         read_roles=partial(roles_of, mapping=config.mapping),
+        source_claim=settings.source_claim,
     )
 
 

@@ -176,6 +176,7 @@ def _build(
         clock=clock,
         started_at_seconds=time.monotonic(),
         resource=_resource_facts(settings, opened.public_url, door),
+        source_header=settings.source_header,
     )
     facts = _start_facts(settings, opened, door)
 

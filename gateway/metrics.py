@@ -172,6 +172,13 @@ class GatewayMetrics:
             registry=registry,
         )
 
+        self.sources_ignored = Counter(
+            "gateway_sources_ignored",
+            "Answered requests whose camera's name was none: claim_form, header_form, header_repeated.",
+            ["reason"],
+            registry=registry,
+        )
+
     def _add_models(self, registry: CollectorRegistry) -> None:
         self.model_info = Gauge(
             "gateway_model_info",

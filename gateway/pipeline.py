@@ -38,7 +38,9 @@ from gateway.inference.postprocess import Thresholds
 from gateway.metrics import GatewayMetrics
 from gateway.models.directory import Answered, Directory
 from gateway.models.shadow import AnsweredRequest, Shadows
-from gateway.sampling.sampler import Offer, Sampler
+from gateway.sampling.offers import Offer
+from gateway.sampling.sampler import Sampler
+from gateway.sampling.sources import choose_source
 
 # No version is called so: only roles that no version restricts fit it.
 ANY_VERSION = ""
@@ -52,6 +54,7 @@ class Call:
     """What is known of a request before anything about it is verified.
 
     model_name: the one it is about, well formed but perhaps unknown; empty where it is about all of them.
+    unverified_sources: what the caller says which camera it is, in each header that says it.
     standing: what the door learns of the caller, for the answer's head.
     """
 
@@ -62,6 +65,7 @@ class Call:
     route: str
     credentials: Credentials
     model_name: str
+    unverified_sources: tuple[str, ...] = ()
     standing: Standing = field(default_factory=Standing, compare=False)
 
 
@@ -217,7 +221,7 @@ class Pipeline:
                 result_count=len(answered.result.detections),
             )
             await self._record(trail, Outcome.ANSWERED)
-        offer = _offer(call, request, answered, admitted.principal, trail.event)
+        offer = _offer(admitted, request.body, answered, self._source(admitted))
         self._sampler.offer(offer)
         self._shadows.offer(AnsweredRequest(offer, request.thresholds, request.image_size_pixels))
         return Prediction(answer, answered.served.label, trail.audit_seconds)
@@ -300,6 +304,12 @@ class Pipeline:
             async with self._access.spent(principal, call.standing, images=images):
                 yield admitted
 
+    def _source(self, admitted: Admitted) -> str | None:
+        source, fault = choose_source(admitted.principal.source, admitted.call.unverified_sources)
+        if fault is not None:
+            self._metrics.sources_ignored.labels(fault.value).inc()
+        return source
+
     def _note_fallback(self, answered: Answered, trail: _Trail) -> None:
         if answered.failed is not None:
             self._metrics.canary_fallbacks.inc()
@@ -370,23 +380,20 @@ async def _sha256(body: bytes) -> str:
     return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
 
 
-def _offer(
-    call: Call,
-    request: PredictRequest,
-    answered: Answered,
-    principal: Principal,
-    event: AuditEvent,
-) -> Offer:
+def _offer(admitted: Admitted, body: bytes, answered: Answered, source: str | None) -> Offer:
+    call, principal = admitted.call, admitted.principal
     return Offer(
         request_id=call.request_id,
         received_at=call.received_at,
         model_name=answered.served.version.name,
         model_version=answered.served.version.version,
         principal=f"{principal.issuer}|{principal.subject}",
-        input_sha256=event.input_sha256 or "",
+        input_sha256=admitted.trail.event.input_sha256 or "",
         image=answered.result.image,
-        encoded=request.body,
+        encoded=body,
         detections=answered.result.detections,
         mode=answered.mode,
         image_shape=answered.result.image_shape,
+        source=source,
+        embedding=answered.result.embedding,
     )

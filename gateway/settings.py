@@ -24,6 +24,10 @@ _PUBLIC_URL = (
 _JWKS_URL = r"^(https://\S+|discover)?$"
 _PERSONAL = r"(subject|client_id|address|certificate_thumbprint|proof_key_thumbprint)"
 _PSEUDONYM_FIELDS = rf"^{_PERSONAL}(, ?{_PERSONAL})*$"
+_HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{0,64}$"  # RFC 9110 section 5.1
+_CLAIM_NAME = r"^[!-~]{0,128}$"
+# What they carry must not be copied into samples, however little of it passes for a name.
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "dpop"})
 _QUOTA_STORE = r"^(memory|database|rediss?://\S+)$"
 
 
@@ -129,6 +133,9 @@ class GatewaySettings(StrictSettings):
     sample_image_rate: Ratio = 0.02
     sample_keep_below_confidence: Ratio = 0.0
     sample_queue_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 34)] = 256 * 1024 * 1024
+    # Which camera a sample is of; empty is nobody's word. The claim, which is signed, wins over the header.
+    source_header: Annotated[str, Field(pattern=_HEADER_NAME)] = ""
+    source_claim: Annotated[str, Field(pattern=_CLAIM_NAME)] = ""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "GatewaySettings":
@@ -146,6 +153,10 @@ class GatewaySettings(StrictSettings):
         if self.jwks_ca_file and not self.jwks_url:
             raise ValueError(
                 "GATEWAY_JWKS_CA_FILE is for keys that are fetched: set GATEWAY_JWKS_URL, or leave it out"
+            )
+        if self.source_header.lower() in _SECRET_HEADERS:
+            raise ValueError(
+                "GATEWAY_SOURCE_HEADER names a header that carries credentials: name one of your own, such as X-Camera"
             )
         return self
 

@@ -24,7 +24,8 @@ class Edge:
     """What the handlers need: the pipeline, the models, the ledger, limits, clocks.
 
     default_model: the one that paths without a name are about. version: of this gateway, as answers state it.
-    resource: what OAuth clients may know before they have a token.
+    resource: what OAuth clients may know before they have a token. source_header: the one that names a camera, empty
+    for none.
     """
 
     pipeline: Pipeline
@@ -42,6 +43,7 @@ class Edge:
     clock: Callable[[], datetime]
     started_at_seconds: float
     resource: ResourceFacts
+    source_header: str = ""
 
 
 Handler = Callable[[Request, Call, Edge], Awaitable[Response]]

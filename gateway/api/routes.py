@@ -203,6 +203,7 @@ def _call(request: Request, edge: Edge, entry: RouteEntry | None) -> Call:
         route=entry.path if entry else request.scope["path"],
         credentials=_credentials(request),
         model_name=_model_name(request, edge, entry),
+        unverified_sources=_sources(request, edge.source_header),
     )
 
 
@@ -218,6 +219,10 @@ def _credentials(request: Request) -> Credentials:
         .get("tls", {})
         .get("client_cert_thumbprint"),
     )
+
+
+def _sources(request: Request, header: str) -> tuple[str, ...]:
+    return tuple(request.headers.getlist(header)) if header else ()
 
 
 def _problem(error: GatewayError, call: Call, edge: Edge) -> Response:

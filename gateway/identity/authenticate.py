@@ -178,4 +178,5 @@ def _principal(claims: Claims) -> Principal:
         auth_time=claims.auth_time,
         certificate_thumbprint=claims.certificate_thumbprint,
         key_thumbprint=claims.key_thumbprint,
+        source=claims.source,
     )

@@ -12,6 +12,7 @@ class Principal:
     acr, amr, auth_time: how and when the caller proved who it is, as the issuer says (RFC 9068 section 2.2.1).
     certificate_thumbprint, key_thumbprint: what the token is bound to (RFC 8705 `x5t#S256`, RFC 9449 `jkt`),
     43 characters of base64url; None where it is not bound.
+    source: the claim that names a camera, as its issuer signed it and of any form; None without one.
     """
 
     issuer: str
@@ -26,6 +27,7 @@ class Principal:
     auth_time: datetime | None = None
     certificate_thumbprint: str | None = None
     key_thumbprint: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

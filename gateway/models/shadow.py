@@ -15,7 +15,8 @@ from gateway.inference.postprocess import Thresholds
 from gateway.metrics import GatewayMetrics
 from gateway.models.directory import Directory, Lineup, falls_to
 from gateway.models.served import ServedVersion
-from gateway.sampling.sampler import Offer, Sampler
+from gateway.sampling.offers import Offer
+from gateway.sampling.sampler import Sampler
 from gateway.store.records import SampleMode
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Shadows:
                 model_version=served.version.version,
                 image=result.image,
                 detections=result.detections,
+                embedding=result.embedding,
                 mode=SampleMode.SHADOW,
             )
         )

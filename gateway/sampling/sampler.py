@@ -12,21 +12,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.errors import GatewayError
 from gateway.sampling.draw import Draw, SamplingRates, draw_sample
 from gateway.sampling.measure import measure
+from gateway.sampling.offers import Offer
 from gateway.store.database import write_transaction
+from gateway.store.embeddings import pack_embedding
 from gateway.store.queries.samples import insert_samples
-from gateway.store.records import Detections, Sample, SampleMode, SealedImage
+from gateway.store.records import Sample, SampleMode, SealedImage
 
 log = logging.getLogger(__name__)
 
@@ -54,28 +53,6 @@ class SampleOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """One answered request.
-
-    image: uint8 (h, w, 3) BGR, as decoded; nobody writes to it afterwards. encoded: the bytes as received.
-    image_shape: (height, width) as received, which boxes refer to; None if that is h and w.
-    mode: a shadow's image is never kept, since the request's is kept with the answer that was given, or not at all.
-    """
-
-    request_id: str
-    received_at: datetime
-    model_name: str
-    model_version: str
-    principal: str
-    input_sha256: str
-    image: NDArray[np.uint8]
-    encoded: bytes
-    detections: Detections
-    mode: SampleMode = SampleMode.SERVED
-    image_shape: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Queued:
     offer: Offer  # encoded is empty unless the image is kept
     encoded_bytes: int
@@ -84,7 +61,9 @@ class _Queued:
 
     @property
     def held_bytes(self) -> int:
-        return self.offer.image.nbytes + len(self.offer.encoded)
+        embedding = self.offer.embedding
+        kept_bytes = 0 if embedding is None else embedding.nbytes
+        return self.offer.image.nbytes + len(self.offer.encoded) + kept_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +123,7 @@ class Sampler:
         self._write_at = 0.0
         self._is_backing_off = False
         self._is_in_burst = False
+        self._has_told_of_embedding = False
         self._counts = dict.fromkeys(SampleOutcome, 0)
         self._offered = 0
         self._images_kept = 0
@@ -290,7 +270,21 @@ class Sampler:
             image_probability=queued.draw.image_probability,
             sealed_image=self._seal(offer),
             mode=offer.mode,
+            source=offer.source,
+            embedding=self._pack(offer),
         )
+
+    def _pack(self, offer: Offer) -> bytes | None:
+        if offer.embedding is None:
+            return None
+        try:
+            return pack_embedding(offer.embedding)
+        except ValueError as exc:
+            # The other numbers are worth keeping; said once, because a network that gives one such gives many.
+            if not self._has_told_of_embedding:
+                log.warning("sample_embedding_left_out cause=%s", exc)
+            self._has_told_of_embedding = True
+            return None
 
     def _seal(self, offer: Offer) -> SealedImage | None:
         if self._seal_image is None or not offer.encoded:

@@ -30,7 +30,8 @@ from gateway.pipeline import (
     Prediction,
     PredictRequest,
 )
-from gateway.sampling.sampler import Offer, Sampler
+from gateway.sampling.offers import Offer
+from gateway.sampling.sampler import Sampler
 from gateway.store.records import Detections, SampleMode
 from tests.gateway.versions import served_by
 
@@ -59,6 +60,7 @@ RESULT = InferenceResult(
     preprocess_milliseconds=1.0,
     inference_milliseconds=1.0,
     postprocess_milliseconds=1.0,
+    embedding=np.ones(4, np.float32),
 )
 
 

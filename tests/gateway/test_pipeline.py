@@ -124,6 +124,38 @@ async def test_the_sampler_gets_the_request_and_its_answer(world: World) -> None
     assert (offer.model_name, offer.model_version, offer.encoded) == ("belt", "3", BODY)
     assert offer.input_sha256 == BODY_SHA256
     assert (offer.image, offer.detections) == (RESULT.image, RESULT.detections)
+    assert offer.embedding is RESULT.embedding
+    assert offer.source is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "headers", "source", "reason"),
+    [
+        ("belt-2", ("cam-3",), "belt-2", None),
+        (None, ("cam-3",), "cam-3", None),
+        ("belt 2", ("cam-3",), None, "claim_form"),
+        (None, ("cam 3",), None, "header_form"),
+        (None, ("cam-3", "cam-3"), None, "header_repeated"),
+    ],
+)
+async def test_a_sample_knows_its_camera_if_somebody_named_it(
+    world: World,
+    claim: str | None,
+    headers: tuple[str, ...],
+    source: str | None,
+    reason: str | None,
+) -> None:
+    """What is no name is counted by its reason and refuses nobody."""
+    world.principal = replace(world.principal, source=claim)
+    await world.predict(replace(CALL, unverified_sources=headers))
+    assert [source] == [offer.source for offer in world.offers]
+    found = {
+        sample.labels["reason"]: sample.value
+        for metric in world.metrics.sources_ignored.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    assert ({} if reason is None else {reason: 1.0}) == found
 
 
 async def test_strangers_bodies_are_never_read(world: World) -> None:

@@ -36,7 +36,8 @@ from gateway.models.operations import Operations
 from gateway.models.shadow import Shadows
 from gateway.models.watch import RegistryWatch
 from gateway.pipeline import Pipeline
-from gateway.sampling.sampler import Offer, Sampler
+from gateway.sampling.offers import Offer
+from gateway.sampling.sampler import Sampler
 from gateway.store.queries.audit import load_audit_records
 from tests.gateway.ledgers import open_log
 from tests.gateway.versions import FakeLoader, fake_version

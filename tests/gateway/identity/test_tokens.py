@@ -91,6 +91,41 @@ def test_the_claims_of_a_good_token() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "source"),
+    [
+        ("camera", "belt-2", "belt-2"),
+        (
+            "camera",
+            "any text: its form is for whoever uses it",
+            "any text: its form is for whoever uses it",
+        ),
+        ("camera", "a\nb", ""),
+        ("camera", "", ""),
+        ("camera", "a" * 257, ""),
+        ("camera", 7, ""),
+        ("camera", ["belt-2"], ""),
+        ("camera", None, ""),
+        ("other", "belt-2", None),
+    ],
+)
+def test_a_claim_may_name_a_camera_and_refuses_nobody(
+    name: str, value: object, source: str | None
+) -> None:
+    """What is no short text is empty, which is nobody's name; an absent one is None."""
+    claims = {
+        "iss": "https://issuer.example", "aud": "gatewatch", "sub": "s", "client_id": "c",
+        "jti": "t", "roles": [], "iat": int(NOW.timestamp()), "exp": int(NOW.timestamp()) + 60,
+        name: value,
+    }  # fmt: skip
+    header = {"alg": "EdDSA", "typ": "at+jwt", "kid": thumbprint(KEY.public_key())}
+    token = signed(json.dumps(header).encode(), json.dumps(claims).encode())
+    asks = dataclasses.replace(ISSUER, source_claim="camera")
+    assert source == verify_token(read_token(token), issuer=asks, now=NOW).source
+    # An issuer that is asked for none is believed none.
+    assert verify_token(read_token(token), issuer=ISSUER, now=NOW).source is None
+
+
 def test_an_issuer_can_be_held_to_bound_tokens() -> None:
     """A token that any thief can use is refused; one bound to a key passes, and its key is asked for later."""
     strict = dataclasses.replace(ISSUER, must_be_bound=True)

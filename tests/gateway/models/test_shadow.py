@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import cast
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -12,7 +13,8 @@ from gateway.inference.postprocess import Thresholds
 from gateway.metrics import GatewayMetrics
 from gateway.models.directory import Directory, Lineup, Shared
 from gateway.models.shadow import AnsweredRequest, Shadows
-from gateway.sampling.sampler import Offer, Sampler
+from gateway.sampling.offers import Offer
+from gateway.sampling.sampler import Sampler
 from gateway.store.records import SampleMode
 from tests.gateway.versions import fake_version, result
 
@@ -61,6 +63,8 @@ class World:
             image=answered.image,
             encoded=b"image",
             detections=answered.detections,
+            source="cam-3",
+            embedding=np.ones(4, np.float32),
         )
         self.shadows.offer(AnsweredRequest(offer, Thresholds(), None))
 
@@ -87,6 +91,9 @@ async def test_what_a_shadow_finds_is_sampled_under_its_own_version(world: World
     await world.settle()
     (offer,) = world.offers
     assert (offer.request_id, offer.model_version, offer.mode) == ("r", "2", SampleMode.SHADOW)
+    # The camera is the request's; the numbers are of the network that saw it.
+    assert "cam-3" == offer.source
+    assert offer.embedding is None
     assert world.shadow.runner.bodies == [b"image"]
     assert world.counted("answered") == 1
     assert world.shadow.served.leases == 0

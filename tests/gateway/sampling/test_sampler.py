@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 
 from gateway.errors import Code, SealError
 from gateway.sampling.draw import SamplingRates
 from gateway.sampling.features import FEATURE_NAMES
-from gateway.sampling.sampler import Offer, SampleOutcome, Sampler
+from gateway.sampling.offers import Offer
+from gateway.sampling.sampler import SampleOutcome, Sampler
+from gateway.store.embeddings import pack_embedding
 from gateway.store.queries.samples import find_sealed_image, load_window
 from gateway.store.records import Detections, SampleMode, SealedImage, StoredSample
 
@@ -130,6 +133,34 @@ def test_an_offer_becomes_a_sample(engine: Engine, make_sampler: MakeSampler) ->
     assert (sample.kept_probability, sample.image_probability) == (1.0, 0.0)
     assert (sampler.offered, sampler.images_kept, sampler.lag_seconds) == (1, 0, 0.0)
     assert sampler.counts == counts(kept=1)
+
+
+def test_camera_and_embedding_are_stored(engine: Engine, make_sampler: MakeSampler) -> None:
+    """The name as it is, the numbers packed; a sample without either has None."""
+    sampler = make_sampler()
+    embedding = np.array([127, -64, 0], np.float32)
+    sampler.offer(replace(offer(0), source="cam-3", embedding=embedding))
+    sampler.offer(offer(1))
+    assert sampler.close()
+    first, second = (stored.sample for stored in stored_samples(engine))
+    assert ("cam-3", pack_embedding(embedding)) == (first.source, first.embedding)
+    assert (None, None) == (second.source, second.embedding)
+
+
+@pytest.mark.parametrize("bad", [np.full(3, np.nan, np.float32), np.zeros(5_000, np.float32)])
+def test_an_embedding_that_is_none_costs_no_sample(
+    engine: Engine,
+    make_sampler: MakeSampler,
+    bad: NDArray[np.float32],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The other numbers are stored without it; the log says so once, not for every image."""
+    sampler = make_sampler()
+    for number in range(2):
+        sampler.offer(replace(offer(number), embedding=bad))
+    assert sampler.close()
+    assert [None, None] == [stored.sample.embedding for stored in stored_samples(engine)]
+    assert 1 == sum("sample_embedding_left_out" in record.message for record in caplog.records)
 
 
 def test_a_kept_image_is_stored_sealed(engine: Engine, make_sampler: MakeSampler) -> None:

@@ -1,12 +1,13 @@
 """All metrics of the monitor, on a registry that is passed in.
 
 Rules: base units, `_total` on counters, labels from closed sets: models in production, features of their
-references, the enums of monitor.records. A label set that no longer means anything is removed: a stale score would
-keep an alert alive.
+references, their slices (MONITOR_MAX_SLICES at most), the enums of monitor.records. A label set that no longer means
+anything is removed: a stale score would keep an alert alive.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from threading import Lock
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -20,6 +21,7 @@ from monitor.records import (
     Window,
 )
 
+WEBHOOK_OUTCOMES = ("delivered", "failed", "given_up", "silenced", "database_error", "error")
 TICK_BUCKETS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -29,7 +31,11 @@ class MonitorMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._features: dict[str, frozenset[str]] = {}
+        # Of the alarms that are shown; several threads show some.
+        self._alarms: set[tuple[str, str, str]] = set()
+        self._alarms_lock = Lock()
         self._add_what_is_watched(registry)
+        self._add_alarms(registry)
         self._add_what_ledgers_show(registry)
         self._add_what_the_witness_saw(registry)
         self._add_how_the_monitor_is(registry)
@@ -45,21 +51,6 @@ class MonitorMetrics:
             "monitor_drift_threshold",
             "The score that chance alone exceeds too rarely to believe.",
             ["model", "feature"],
-            registry=registry,
-        )
-        self.alarm_active = Gauge(
-            "monitor_alarm_active", "1 while raised.", ["model", "alarm"], registry=registry
-        )
-        self.alarm_unknown = Gauge(
-            "monitor_alarm_unknown",
-            "1 while there is too little data, or no reference, to say; a raised alarm stays raised.",
-            ["model", "alarm"],
-            registry=registry,
-        )
-        self.alarm_since = Gauge(
-            "monitor_alarm_since_timestamp_seconds",
-            "When the alarm took its present state.",
-            ["model", "alarm"],
             registry=registry,
         )
         self.window_samples = Gauge(
@@ -80,6 +71,61 @@ class MonitorMetrics:
             ["model"],
             registry=registry,
         )
+
+    def _add_alarms(self, registry: CollectorRegistry) -> None:
+        names = ["model", "alarm", "slice"]
+        self.alarm_active = Gauge(
+            "monitor_alarm_active", "1 while firing or acknowledged.", names, registry=registry
+        )
+        self.alarm_pending = Gauge(
+            "monitor_alarm_pending",
+            "1 while the evidence is not enough to ring.",
+            names,
+            registry=registry,
+        )
+        self.alarm_acknowledged = Gauge(
+            "monitor_alarm_acknowledged",
+            "1 while it rings and a person knows.",
+            names,
+            registry=registry,
+        )
+        self.alarm_silenced = Gauge(
+            "monitor_alarm_silenced", "1 while nobody is told of it.", names, registry=registry
+        )
+        self.alarm_unknown = Gauge(
+            "monitor_alarm_unknown",
+            "1 while there is too little data, or no reference, to say; what rings goes on ringing.",
+            names,
+            registry=registry,
+        )
+        self.alarm_since = Gauge(
+            "monitor_alarm_since_timestamp_seconds",
+            "When the alarm took its present state.",
+            names,
+            registry=registry,
+        )
+        self._alarm_gauges = (
+            self.alarm_active,
+            self.alarm_pending,
+            self.alarm_acknowledged,
+            self.alarm_silenced,
+            self.alarm_unknown,
+            self.alarm_since,
+        )
+        self.webhook_deliveries = Counter(
+            "monitor_webhook_deliveries",
+            "Changes of alarms for webhooks by outcome: delivered, failed (a try), given_up, silenced, "
+            "database_error, error (no try was made).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhook_waiting = Gauge(
+            "monitor_webhook_waiting",
+            "Changes of alarms that webhooks have not taken yet.",
+            registry=registry,
+        )
+        for outcome in WEBHOOK_OUTCOMES:
+            self.webhook_deliveries.labels(outcome)
 
     def _add_what_ledgers_show(self, registry: CollectorRegistry) -> None:
         self.security_findings = Counter(
@@ -203,20 +249,40 @@ class MonitorMetrics:
 
     def set_alarm(self, alarm: Alarm, *, is_judged: bool) -> None:
         """Show the state of one alarm; is_judged: whether the last tick had enough to judge."""
-        labels = (alarm.model_name, alarm.name)
-        self.alarm_active.labels(*labels).set(alarm.state is AlarmState.FIRING)
+        labels = (alarm.model_name, alarm.name, alarm.slice)
+        self.alarm_active.labels(*labels).set(alarm.state.is_active)
+        self.alarm_pending.labels(*labels).set(alarm.state is AlarmState.PENDING)
+        self.alarm_acknowledged.labels(*labels).set(alarm.state is AlarmState.ACKNOWLEDGED)
+        with self._alarms_lock:
+            if labels not in self._alarms:
+                self.alarm_silenced.labels(*labels).set(0)
+            self._alarms.add(labels)
         self.alarm_unknown.labels(*labels).set(not is_judged or alarm.state is AlarmState.UNKNOWN)
         self.alarm_since.labels(*labels).set(alarm.since.timestamp())
 
     def set_unjudged(self, model: str, *, alarm: str) -> None:
-        """Show that the last tick failed for a model; whether its alarm is raised stays as it was."""
+        """Show that the last tick failed for a model; whether its alarms ring stays as it was."""
         self._features.setdefault(model, frozenset())
-        self.alarm_unknown.labels(model, alarm).set(1)
+        self.alarm_unknown.labels(model, alarm, "").set(1)
+        for labels in self._shown(model, alarm):
+            self.alarm_unknown.labels(*labels).set(1)
+
+    def set_silenced(self, is_silenced: Callable[[str, str, str], bool]) -> None:
+        """Show of each alarm whether nobody is told of it. is_silenced: by model, alarm and slice."""
+        with self._alarms_lock:
+            for labels in self._alarms:
+                self.alarm_silenced.labels(*labels).set(is_silenced(*labels))
+
+    def keep_slices(self, model: str, alarm: str, slices: Collection[str]) -> None:
+        """Remove the gauges of one alarm's slices but these."""
+        for labels in self._shown(model, alarm):
+            if labels[2] not in slices:
+                self._forget_alarm(labels)
 
     def set_ledger_unjudged(self, rules: Iterable[Rule]) -> None:
         """Show that the last look at the ledgers failed; whether their alarms are raised stays as it was."""
         for rule in rules:
-            self.alarm_unknown.labels(ABOUT_LEDGER, rule.value).set(1)
+            self.alarm_unknown.labels(ABOUT_LEDGER, rule.value, "").set(1)
 
     def set_witnessed(self, ledger: str, *, size: int, accepted_at: datetime) -> None:
         """Show what the witness has of one ledger."""
@@ -228,10 +294,21 @@ class MonitorMetrics:
         for model in self._features.keys() - set(watched):
             self.set_scores(model, ())
             del self._features[model]
-            self.alarm_active.remove(model, alarm)
-            self.alarm_unknown.remove(model, alarm)
-            self.alarm_since.remove(model, alarm)
+            # One that was never judged shows alone that it is unknown.
+            self.alarm_unknown.remove(model, alarm, "")
+            for labels in self._shown(model):
+                self._forget_alarm(labels)
             self.window_samples.remove(model, "reference")
             self.window_samples.remove(model, "current")
             self.bad_samples.remove(model)
             self.window_age.remove(model)
+
+    def _shown(self, model: str, alarm: str | None = None) -> list[tuple[str, str, str]]:
+        with self._alarms_lock:
+            return [each for each in self._alarms if each[0] == model and alarm in (None, each[1])]
+
+    def _forget_alarm(self, labels: tuple[str, str, str]) -> None:
+        with self._alarms_lock:
+            for gauge in self._alarm_gauges:
+                gauge.remove(*labels)
+            self._alarms.discard(labels)

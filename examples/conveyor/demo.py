@@ -109,7 +109,9 @@ def read_watched(exposition: str) -> Watched:
     values: dict[str, dict[str, float]] = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
-            # Alarms about the ledgers stand beside the one that the story waits for.
+            # Alarms about the ledgers, and of single clients, stand beside the one that the story waits for.
+            if sample.labels.get("slice"):
+                continue
             key = next(
                 (sample.labels[n] for n in ("feature", "window", "alarm") if n in sample.labels), ""
             )

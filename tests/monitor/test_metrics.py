@@ -1,9 +1,12 @@
 """The exposition names what dashboards use and drops what no longer means anything."""
 
+from datetime import UTC, datetime
+
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from monitor.metrics import MonitorMetrics
-from monitor.records import FeatureScore
+from monitor.records import Alarm, AlarmState, FeatureScore
 
 
 def test_every_metric_has_its_name() -> None:
@@ -19,6 +22,11 @@ def test_every_metric_has_its_name() -> None:
         "monitor_drift_score",
         "monitor_drift_threshold",
         "monitor_alarm_active",
+        "monitor_alarm_pending",
+        "monitor_alarm_acknowledged",
+        "monitor_alarm_silenced",
+        "monitor_webhook_deliveries_total",
+        "monitor_webhook_waiting",
         "monitor_alarm_unknown",
         "monitor_alarm_since_timestamp_seconds",
         "monitor_window_samples",
@@ -68,3 +76,82 @@ def test_scores_that_are_gone_are_removed() -> None:
 
 def _score(feature: str) -> FeatureScore:
     return FeatureScore(feature=feature, score=0.5, threshold=0.2)
+
+
+def _alarm(state: AlarmState, *, model: str = "a", slice_text: str = "") -> Alarm:
+    return Alarm(
+        model_name=model,
+        name="drift",
+        state=state,
+        since=datetime(2030, 1, 1, tzinfo=UTC),
+        model_version="1",
+        slice=slice_text,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (AlarmState.UNKNOWN, {"unknown"}),
+        (AlarmState.CLEAR, set()),
+        (AlarmState.PENDING, {"pending"}),
+        (AlarmState.FIRING, {"active"}),
+        (AlarmState.ACKNOWLEDGED, {"active", "acknowledged"}),
+        (AlarmState.RESOLVED, set()),
+    ],
+)
+def test_an_alarm_shows_its_state(state: AlarmState, shown: set[str]) -> None:
+    """An acknowledged one is active still."""
+    registry = CollectorRegistry()
+    MonitorMetrics(registry).set_alarm(_alarm(state, slice_text="source=a"), is_judged=True)
+    labels = {"model": "a", "alarm": "drift", "slice": "source=a"}
+    names = ("active", "pending", "acknowledged", "silenced", "unknown")
+    values = {name: registry.get_sample_value(f"monitor_alarm_{name}", labels) for name in names}
+    assert {name: float(name in shown) for name in names} == values
+
+
+def test_silenced_alarms_are_shown() -> None:
+    """Those that are shown at all."""
+    registry = CollectorRegistry()
+    metrics = MonitorMetrics(registry)
+    for model in ("a", "b"):
+        metrics.set_alarm(_alarm(AlarmState.FIRING, model=model), is_judged=True)
+    metrics.set_silenced(lambda model, alarm, slice_text: (model, alarm, slice_text)[0] == "a")
+    assert {("a", 1.0), ("b", 0.0)} == _values(registry, "monitor_alarm_silenced", "model")
+
+
+def test_slices_and_models_that_are_gone_are_removed() -> None:
+    """From every gauge of theirs: a stale one would ring for ever."""
+    registry = CollectorRegistry()
+    metrics = MonitorMetrics(registry)
+    for slice_text in ("", "source=a", "source=b"):
+        metrics.set_alarm(_alarm(AlarmState.FIRING, slice_text=slice_text), is_judged=True)
+    metrics.set_alarm(_alarm(AlarmState.FIRING, model="b"), is_judged=True)
+    metrics.keep_slices("a", "drift", {"", "source=b"})
+    for name in ("active", "pending", "acknowledged", "silenced", "unknown"):
+        slices = {
+            slice_text for slice_text, _ in _values(registry, f"monitor_alarm_{name}", "slice")
+        }
+        assert {"", "source=b"} == slices
+    metrics.set_scores("a", [])
+    metrics.forget_models(["b"], alarm="drift")
+    assert {("b", 1.0)} == _values(registry, "monitor_alarm_active", "model")
+
+
+def test_a_failed_look_makes_every_slice_unknown() -> None:
+    """What rings goes on ringing."""
+    registry = CollectorRegistry()
+    metrics = MonitorMetrics(registry)
+    metrics.set_alarm(_alarm(AlarmState.FIRING, slice_text="source=a"), is_judged=True)
+    metrics.set_unjudged("a", alarm="drift")
+    assert {("", 1.0), ("source=a", 1.0)} == _values(registry, "monitor_alarm_unknown", "slice")
+    assert {("source=a", 1.0)} == _values(registry, "monitor_alarm_active", "slice")
+
+
+def _values(registry: CollectorRegistry, name: str, label: str) -> set[tuple[str, float]]:
+    return {
+        (sample.labels[label], sample.value)
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == name
+    }

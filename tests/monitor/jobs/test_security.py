@@ -104,7 +104,7 @@ def test_each_attack_is_found(world: World, rule: Rule) -> None:
     world.look(after=timedelta(minutes=5))
     assert [rule] == [found for found, _ in world.found()]
     assert AlarmState.FIRING is world.alarm(rule).state
-    assert 1.0 == world.metric("monitor_alarm_active", model="(ledger)", alarm=rule.value)
+    assert 1.0 == world.metric("monitor_alarm_active", model="(ledger)", alarm=rule.value, slice="")
     assert 1.0 == world.metric("monitor_security_findings_total", rule=rule.value)
     assert {AlarmState.CLEAR} == {a.state for a in world.status().alarms if a.name != rule}
 
@@ -193,7 +193,9 @@ def test_what_a_look_found_is_stored_with_the_cursor_or_found_again(
         patch.setattr("monitor.jobs.security_storing.save_findings", fail)
         with pytest.raises(DatabaseUnavailableError):
             world.look()
-    unknown = world.metric("monitor_alarm_unknown", model="(ledger)", alarm="address_failures")
+    unknown = world.metric(
+        "monitor_alarm_unknown", model="(ledger)", alarm="address_failures", slice=""
+    )
     assert 1.0 == unknown
     assert [] == world.found()
     world.look()
@@ -210,7 +212,9 @@ def test_a_burst_clears_after_the_quiet_time(world: World) -> None:
     assert AlarmState.FIRING is world.alarm(Rule.ADDRESS_FAILURES).state
     world.look(after=timedelta(minutes=1))
     assert AlarmState.CLEAR is world.alarm(Rule.ADDRESS_FAILURES).state
-    assert 0.0 == world.metric("monitor_alarm_active", model="(ledger)", alarm="address_failures")
+    assert 0.0 == world.metric(
+        "monitor_alarm_active", model="(ledger)", alarm="address_failures", slice=""
+    )
     with world.engine.connect() as connection:
         history = list_transitions(connection, "(ledger)", newest=100)
     told = [(t.after, t.diagnosis) for t in history if t.name == "address_failures"]
@@ -261,7 +265,9 @@ def test_what_is_no_burst_stays_until_it_is_acknowledged(world: World) -> None:
     acknowledged(world, Rule.TOKEN_SHARED)
     assert AlarmState.CLEAR is world.alarm(Rule.TOKEN_SHARED).state
     world.look()
-    assert 0.0 == world.metric("monitor_alarm_active", model="(ledger)", alarm="token_shared")
+    assert 0.0 == world.metric(
+        "monitor_alarm_active", model="(ledger)", alarm="token_shared", slice=""
+    )
     assert [] == world.found()
 
 
@@ -464,7 +470,9 @@ def test_a_rule_that_is_switched_off_lets_go_of_its_alarm(world: World) -> None:
     off = World(world.engine, security_token_addresses=0, security_token_certificates=0)
     off.look()
     assert AlarmState.UNKNOWN is off.alarm(Rule.TOKEN_SHARED).state
-    assert off.metric("monitor_alarm_active", model="(ledger)", alarm="token_shared") is None
+    assert (
+        off.metric("monitor_alarm_active", model="(ledger)", alarm="token_shared", slice="") is None
+    )
 
 
 @ON_SQLITE
@@ -478,10 +486,10 @@ def test_a_look_that_ends_early_shows_its_lag_and_goes_on(
     assert (100, 52) == (look.read, look.lag)
     assert 52.0 == world.metric("monitor_security_lag_records")
     unknown = {"model": "(ledger)", "alarm": "token_shared"}
-    assert 1.0 == world.metric("monitor_alarm_unknown", **unknown)
+    assert 1.0 == world.metric("monitor_alarm_unknown", **unknown, slice="")
     assert {"gateway": 52} == world.status().unread
     assert 0 == world.look().lag
-    assert 0.0 == world.metric("monitor_alarm_unknown", **unknown)
+    assert 0.0 == world.metric("monitor_alarm_unknown", **unknown, slice="")
     assert [Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
 
 

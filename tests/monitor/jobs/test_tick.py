@@ -81,8 +81,8 @@ def test_a_missing_reference_is_shown_and_raises_nothing(
     assert ticked.outcome is Outcome.NO_REFERENCE
     assert watched.value("monitor_window_samples", model="conveyor", window="reference") == 0.0
     assert watched.value("monitor_window_samples", model="conveyor", window="current") == 50.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 1.0
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 0.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 0.0
 
 
 @pytest.mark.usefixtures("reference")
@@ -126,8 +126,8 @@ def test_scores_and_alarm_are_shown(watched: Watched, add_samples: AddSamples) -
     assert score is not None
     assert threshold is not None
     assert score > 0.9 > threshold
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 1.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 0.0
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 1.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 0.0
     assert watched.value("monitor_window_age_seconds", model="conveyor") == 5.0
     assert watched.value("monitor_window_samples", model="conveyor", window="reference") == 200.0
     assert watched.value("monitor_ticks_total", outcome="judged") == 2.0
@@ -187,13 +187,15 @@ def test_a_new_reference_resets_a_raised_alarm(
     watched.tick(add_samples(200, drift=1.0))
     now = add_samples(200, drift=1.0)
     watched.tick(now)
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 1.0
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 1.0
     make_reference(engine, settings, now)
     states = [_state(watched.tick(now)) for _ in range(2)]
     assert states == ["unknown", "unknown"]
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 0.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 1.0
-    since = watched.value("monitor_alarm_since_timestamp_seconds", model="conveyor", alarm="drift")
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 0.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
+    since = watched.value(
+        "monitor_alarm_since_timestamp_seconds", model="conveyor", alarm="drift", slice=""
+    )
     assert since == now.timestamp()
     states = [_state(watched.tick(add_samples(60, drift=1.0))) for _ in range(3)]
     assert states == ["unknown", "unknown", "clear"]
@@ -214,8 +216,8 @@ def test_a_raised_alarm_that_cannot_be_judged_is_unknown_too(
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM samples WHERE id > 210"))
     watched.tick(now)
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") == 1.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 1.0
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 1.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
 
 
 @pytest.mark.usefixtures("reference")
@@ -254,7 +256,7 @@ def test_a_broken_reference_is_counted_and_others_go_on(
         connection.execute(text("UPDATE drift_references SET content = '{}'"))
     assert watched.tick(now).outcome is Outcome.ERROR
     assert watched.value("monitor_ticks_total", outcome="error") == 1.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift") == 1.0
+    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
 
 
 @pytest.mark.usefixtures("reference")
@@ -327,7 +329,7 @@ def test_a_model_taken_out_of_production_is_no_longer_shown(
         connection.execute(text("UPDATE model_versions SET stage = 'retired'"))
     assert watched.watch.tick(LONG_AGO) == []
     assert watched.value("monitor_drift_score", model="conveyor", feature="width") is None
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift") is None
+    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") is None
 
 
 def test_a_database_without_tables_is_one_error_with_its_fix(

@@ -133,7 +133,9 @@ def test_what_grows_is_seen_kept_and_cosigned(world: World) -> None:
     name = "monitor_witness_last_checkpoint_timestamp_seconds"
     assert seconds == world.metric(name, ledger="gateway")
     assert seconds == world.metric("monitor_witness_last_look_timestamp_seconds")
-    assert 0.0 == world.metric("monitor_alarm_active", model=ABOUT_LEDGER, alarm=LEDGER_ALARM)
+    assert 0.0 == world.metric(
+        "monitor_alarm_active", model=ABOUT_LEDGER, alarm=LEDGER_ALARM, slice=""
+    )
     alarm = world.alarm()
     assert alarm is not None
     assert AlarmState.CLEAR is alarm.state
@@ -249,7 +251,9 @@ def test_what_was_changed_raises_the_alarm(world: World, what: str) -> None:
     assert alarm is not None
     assert (AlarmState.FIRING, ("gateway",)) == (alarm.state, alarm.features)
     assert looked.disagreements[0].words in alarm.diagnosis
-    assert 1.0 == world.metric("monitor_alarm_active", model=ABOUT_LEDGER, alarm=LEDGER_ALARM)
+    assert 1.0 == world.metric(
+        "monitor_alarm_active", model=ABOUT_LEDGER, alarm=LEDGER_ALARM, slice=""
+    )
 
 
 def test_a_ledger_that_was_rolled_back_and_grew_again_is_a_fork(small_world: World) -> None:

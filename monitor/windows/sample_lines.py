@@ -1,16 +1,25 @@
-"""Sample files: one JSON object a line, as `gateway features` prints them. Strict; errors name the line."""
+"""Sample files: one JSON object a line, as `gateway features` prints them. Strict; errors name the line.
 
+Rules: lines of an older gateway, which had no embedding, are read as those of a network that has none.
+"""
+
+import base64
 import json
 import math
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.store.embeddings import unpack_embedding
 from gateway.store.queries.samples import FEATURE_NAME
 from monitor.records import Measurement, SampleLine, SampleLineError
 
 # Ten thousand boxes take less; a longer line is not ours.
 MAX_LINE_CHARACTERS = 1 << 20
 MEMBERS = frozenset({"features", "detections", "model_name", "model_version", "received_at"})
+OPTIONAL_MEMBERS = frozenset({"embedding"})
 DETECTION_LENGTH = 6
 MAX_CLASS_ID = 1_000_000
 
@@ -22,8 +31,8 @@ class _LineInvalidError(Exception):
 def parse_sample_line(line: str, *, number: int) -> SampleLine:
     """One line of a sample file. number: counts from 1, for the message.
 
-    Raises SampleLineError unless the line is one object with exactly the five members, finite numbers, boxes with
-    x1 <= x2 and y1 <= y2, and an aware time.
+    Raises SampleLineError unless the line is one object with exactly the five members and perhaps an embedding, finite
+    numbers, boxes with x1 <= x2 and y1 <= y2, and an aware time.
     """
     try:
         return _sample_line(_load(line))
@@ -48,11 +57,13 @@ def _load(line: str) -> dict[str, Any]:
 
 
 def _sample_line(value: dict[str, Any]) -> SampleLine:
-    if value.keys() != MEMBERS:
+    if value.keys() - OPTIONAL_MEMBERS != MEMBERS:
         raise _LineInvalidError(f"members are {sorted(value)}, expected {sorted(MEMBERS)}")
     return SampleLine(
         measurement=Measurement(
-            features=_features(value["features"]), detections=_detections(value["detections"])
+            features=_features(value["features"]),
+            detections=_detections(value["detections"]),
+            embedding=_embedding(value.get("embedding")),
         ),
         model_name=_text(value["model_name"], "model_name", max_length=128),
         model_version=_text(value["model_version"], "model_version", max_length=64),
@@ -92,6 +103,24 @@ def _detection(value: object) -> tuple[int, float, float, float, float, float]:
     if x1 > x2 or y1 > y2:
         raise _LineInvalidError("a box has x1 > x2 or y1 > y2")
     return class_id, confidence, x1, y1, x2, y2
+
+
+def _embedding(value: object) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _LineInvalidError("embedding is neither null nor a text")
+    try:
+        return unpack_embedding(_base64(value))
+    except ValueError as exc:
+        raise _LineInvalidError(f"embedding is not base64 of a packed embedding: {exc}") from exc
+
+
+def _base64(text: str) -> bytes:
+    content = base64.b64decode(text, validate=True)
+    if base64.b64encode(content).decode("ascii") != text:
+        raise ValueError("unused bits are not zero")
+    return content
 
 
 def _number(value: object, what: str) -> float:

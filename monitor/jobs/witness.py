@@ -75,7 +75,7 @@ class Witness:
         self._folder = WitnessFolder(settings.witness_folder, disk=disk)
         self._trusted = _trusted_ledgers(settings)
         self._cosigner = _cosigner(settings)
-        self._logged: set[tuple[str, DisagreementKind]] = set()
+        self._told: set[tuple[str, DisagreementKind]] = set()
 
     @property
     def verifier(self) -> Verifier | None:
@@ -131,14 +131,11 @@ class Witness:
                 rows = list_ledgers(connection)
         except (ValueError, TypeError) as exc:
             return [_unreadable(_DATABASE, f"its list of ledgers cannot be read: {exc}", now)]
-        known: dict[str, AuditLedger | None] = dict.fromkeys(sorted(seen_before))
+        known, is_flooded = _chosen(rows, seen_before)
         looked = []
-        for row in rows:
-            if row.origin not in known and len(known) >= MAX_LEDGERS:
-                words = f"the database has more than {MAX_LEDGERS} ledgers"
-                looked.append(_unreadable(_DATABASE, words, now))
-                break
-            known[row.origin] = row
+        if is_flooded:
+            words = f"the database has more than {MAX_LEDGERS} ledgers"
+            looked.append(_unreadable(_DATABASE, words, now))
         looked += [self._look_at(engine, origin, row, now) for origin, row in known.items()]
         damaged = self._folder.list_damaged()
         return looked + [
@@ -257,8 +254,8 @@ class Witness:
         return alarm
 
     def _show(self, looked: Sequence[Looked], alarm: Alarm, now: datetime) -> None:
+        self._log_new(looked)
         for each in looked:
-            self._log_new(each)
             seen = each.seen
             if seen is not None and seen.newest is not None and seen.accepted_at is not None:
                 self._metrics.set_witnessed(
@@ -267,16 +264,27 @@ class Witness:
         self._metrics.set_alarm(alarm, is_judged=True)
         self._metrics.witness_last_look.set(now.timestamp())
 
-    def _log_new(self, each: Looked) -> None:
-        for one in each.disagreements:
-            if (each.origin, one.kind) not in self._logged:
-                self._logged.add((each.origin, one.kind))
+    def _log_new(self, looked: Sequence[Looked]) -> None:
+        found = {(each.origin, one.kind): one for each in looked for one in each.disagreements}
+        for (origin, kind), one in found.items():
+            if (origin, kind) not in self._told:
                 logger.error(
-                    "witness_disagreement ledger=%s kind=%s: %s",
-                    each.origin,
-                    one.kind.value,
-                    one.words,
+                    "witness_disagreement ledger=%s kind=%s: %s", origin, kind.value, one.words
                 )
+        # What was acknowledged meanwhile is told again when it comes back.
+        self._told = set(found)
+
+
+def _chosen(
+    rows: Sequence[AuditLedger], seen_before: set[str]
+) -> tuple[dict[str, AuditLedger | None], bool]:
+    """By name the ledgers to look at, with their rows, and whether there are too many to look at all."""
+    chosen: dict[str, AuditLedger | None] = dict.fromkeys(sorted(seen_before))
+    chosen |= {row.origin: row for row in rows if row.origin in seen_before}
+    new = [row for row in rows if row.origin not in seen_before]
+    room = max(0, MAX_LEDGERS - len(chosen))
+    chosen |= {row.origin: row for row in new[:room]}
+    return chosen, len(new) > room
 
 
 def _unreadable(name: str, words: str, now: datetime) -> Looked:

@@ -348,6 +348,24 @@ def test_nothing_is_acknowledged_of_what_was_never_seen(small_world: World) -> N
             )
 
 
+def test_a_disagreement_that_comes_back_is_logged_again(
+    small_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the process that logged it before, once each time."""
+    small_world.ledger.grow(3)
+    small_world.look()
+    witness = small_world.witness()
+    for times in (1, 2):
+        small_world.do("UPDATE audit_checkpoints SET size = 30 WHERE size = 3")
+        for _ in range(2):
+            witness.look(small_world.now)
+            assert times == caplog.text.count("witness_disagreement ledger=gateway kind=unsigned")
+        small_world.do("UPDATE audit_checkpoints SET size = 3 WHERE size = 30")
+        # By the command, which is another process.
+        small_world.witness().acknowledge("gateway")
+        witness.look(small_world.now)
+
+
 def test_a_folder_that_was_emptied_is_noticed_by_the_own_cosignature(
     small_world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -433,8 +451,9 @@ def test_a_flood_of_ledgers_is_bounded(small_world: World, monkeypatch: pytest.M
     monkeypatch.setattr("monitor.jobs.witness.MAX_LEDGERS", 3)
     for name in "abcde":
         begin_ledger(small_world.engine, name)
-    origins = [each.origin for each in small_world.look()]
-    assert ["*", "gateway", "a", "b"] == origins
+    looked = {each.origin: [one.kind for one in each.disagreements] for each in small_world.look()}
+    # What was seen sorts behind what came.
+    assert {"*": [DisagreementKind.CHANGED], "gateway": [], "a": [], "b": []} == looked
 
 
 def test_a_damaged_file_is_an_alarm_and_is_kept(small_world: World) -> None:

@@ -24,12 +24,14 @@ from gateway.store.queries.audit import insert_audit_records
 from gateway.store.queries.audit_trees import insert_ledger
 from gateway.store.tables import metadata
 from monitor import tables as _monitor_tables  # noqa: F401  (registers the monitor's tables)
+from monitor.jobs.database import opened_database
 from monitor.jobs.security import SecurityWatch
 from monitor.jobs.security_begin import thresholds_of
 from monitor.metrics import MonitorMetrics
 from monitor.security.rules import Rules
 from monitor.security.seen import SeenRecord
 from monitor.settings import MonitorSettings
+from monitor.tables.security_queries import list_open_findings
 from tests.monitor.security.benign_day import (
     BEGIN,
     SHIPPER,
@@ -74,6 +76,7 @@ def measure(path: Path, day: Day) -> dict[str, Any]:
     records = fill(engine, day)
     engine.dispose()
     first, looked = timed(lambda: watch(settings).look(_DAY_END))
+    findings = count_findings(settings)
     again, _ = timed(lambda: watch(settings).look(_DAY_END + timedelta(minutes=5)))
     parsed = parsed_in_order(day)
     judged, _ = timed(lambda: judge(settings, parsed))
@@ -82,7 +85,7 @@ def measure(path: Path, day: Day) -> dict[str, Any]:
         "records_per_s": round(looked.read / first),
         "judged_per_s": round(records / judged),
         "restart_s": round(again, 2),
-        "findings": len(looked.kept.findings),
+        "findings": findings,
     }
 
 
@@ -96,6 +99,12 @@ def fill(engine: Engine, day: Day) -> int:
             insert_audit_records(connection, records)
         count += len(records)
     return count
+
+
+def count_findings(settings: MonitorSettings) -> int:
+    """Those that are stored: a look stores them batch by batch."""
+    with opened_database(settings.database_url) as engine, engine.connect() as connection:
+        return len(list_open_findings(connection))
 
 
 def parsed_in_order(day: Day) -> list[SeenRecord]:

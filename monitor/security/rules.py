@@ -4,6 +4,7 @@ Rules: what the rules hold is bounded and comes from the records of the longest 
 again after a restart gives the same; whoever feeds says which of them were fed before, and drops what they hit.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.audit.events import Action, Outcome
@@ -40,14 +41,17 @@ class Rules:
         self._tokens = _token_places(thresholds)
         denied = _burst(thresholds, Rule.OPERATOR_REFUSED, thresholds.operator_denials)
         unproven = _burst(thresholds, Rule.OPERATOR_REFUSED, thresholds.operator_unproven)
+        records = _burst(
+            thresholds, Rule.AUDIT_READ, thresholds.audit_records, "records of the ledger read"
+        )
+        extra = (burst for burst in (denied, unproven, records) if burst is not None)
+        self._counted = (*self._bursts.values(), *extra)
         self._refused_operators = RefusedOperators(denied=denied, unproven=unproven)
         self._off_hours = _off_hours(thresholds)
         self._readings = Readings(
             views=self._bursts.get(Rule.SAMPLES_VIEWED),
             reads=self._bursts.get(Rule.AUDIT_READ),
-            records=_burst(
-                thresholds, Rule.AUDIT_READ, thresholds.audit_records, "records of the ledger read"
-            ),
+            records=records,
             exporters=thresholds.exporters,
         )
         self._predictions = self._bursts.get(Rule.PREDICTIONS_MANY)
@@ -90,7 +94,10 @@ class Rules:
 
     def forgotten(self) -> Mapping[Rule, int]:
         """How many keys each rule had to forget for lack of room while they still counted."""
-        counts = {rule: burst.forgotten for rule, burst in self._bursts.items()}
+        # Some rules count in several ways.
+        counts = Counter[Rule]()
+        for burst in self._counted:
+            counts[burst.rule] += burst.forgotten
         if self._tokens is not None:
             counts[Rule.TOKEN_SHARED] = self._tokens.forgotten
         return counts

@@ -174,6 +174,30 @@ def test_what_is_forgotten_is_counted_by_rule() -> None:
     assert {Rule.TOKEN_SHARED: 50} == rules.forgotten()
 
 
+def test_what_is_forgotten_of_a_rule_that_counts_in_several_ways_is_one_number() -> None:
+    """Denied and unproven operators; readings and the records that they brought."""
+    rules = Rules(
+        only(
+            operator_denials=99,
+            operator_unproven=99,
+            audit_reads=99,
+            audit_records=9999,
+            max_keys=100,
+        ),
+        known=(),
+    )
+    refused: dict[str, Any] = {"action": Action.MODELS_SEAL, "outcome": Outcome.REFUSED}
+    for n in range(110):
+        who: dict[str, Any] = {"subject": f"s{n}"}
+        for each in (
+            call(at(n), code=Code.AUTHZ_DENIED, **refused, **who),
+            call(at(n), code=Code.AUTHN_STEP_UP, **refused, **who),
+            call(at(n), action=Action.AUDIT_READ, result_count=7, **who),
+        ):
+            rules.observe(seen(each), now_seconds=0.0, is_learning=False)
+    assert {Rule.OPERATOR_REFUSED: 20, Rule.AUDIT_READ: 20} == rules.forgotten()
+
+
 def _everything_bad(thresholds: Thresholds) -> list[Hit]:
     """One attack of each kind in one ledger."""
     night = 12 * 3600

@@ -1,10 +1,13 @@
 """Measuring a folder of images as the gateway would measure them in traffic: what a drift reference is made of."""
 
+import base64
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -26,13 +29,14 @@ from gateway.models.changes import find_production
 from gateway.models.loading import ProvedVersion, loader_of
 from gateway.sampling.measure import measure
 from gateway.settings import GatewaySettings
+from gateway.store.embeddings import pack_embedding
 
 
 def print_features(settings: GatewaySettings, folder: Path) -> None:
-    """Print one JSON line an image below the folder: features, detections, the model that made them.
+    """Print one JSON line an image below the folder: features, detections, the model that made them, the embedding.
 
-    Images that the gateway would refuse are named on standard error and left out. Raises OperatorError if the folder
-    holds no image.
+    The embedding is packed as samples have it, in base64, and null where the network has none. Images that the gateway
+    would refuse are named on standard error and left out. Raises OperatorError if the folder holds no image.
     """
     protect_process()
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
@@ -80,7 +84,12 @@ def _measure_all(
             "model_name": proved.version.name,
             "model_version": proved.version.version,
             "received_at": utc_now().isoformat(),
+            "embedding": None if result.embedding is None else _packed(result.embedding),
         }
         return json.dumps(content) + "\n"
 
     yield from pool.map(measure_one, files)
+
+
+def _packed(embedding: NDArray[np.float32]) -> str:
+    return base64.b64encode(pack_embedding(embedding)).decode("ascii")

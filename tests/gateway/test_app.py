@@ -29,6 +29,7 @@ from gateway.models.changes import promote
 from gateway.models.loading import worker_count
 from gateway.settings import GatewaySettings, read_settings
 from gateway.store.database import write_transaction
+from gateway.store.embeddings import unpack_embedding
 from gateway.store.queries.audit import load_audit_records
 from gateway.store.tables import model_versions, sample_keys, samples
 from tests.gateway.sealed_versions import conveyor_facts, seal_version
@@ -108,9 +109,11 @@ def ledger(settings: GatewaySettings) -> list[dict[str, Any]]:
 @pytest.mark.anyio
 async def test_an_image_goes_the_whole_way(settings: GatewaySettings, home: Path) -> None:
     """Answered with what the demo model sees, recorded between start and stop, sampled with its features."""
-    async with running(settings) as client:
+    watched = settings.model_copy(update={"source_header": "X-Camera"})
+    async with running(watched) as client:
         assert (await client.get("/readyz")).status_code == 200
-        answer = await client.post("/predict", content=FRAME.read_bytes(), headers=bearer(home))
+        headers = {**bearer(home), "X-Camera": "cam-3"}
+        answer = await client.post("/predict", content=FRAME.read_bytes(), headers=headers)
     assert answer.status_code == 200
     assert answer.json()["metadata"]["model"] == "conveyor@1"
     assert answer.json()["images"][0]["results"]
@@ -125,6 +128,21 @@ async def test_an_image_goes_the_whole_way(settings: GatewaySettings, home: Path
     assert sample.request_id == answer.headers["x-request-id"]
     assert json.loads(sample.features)["brightness"] > 0
     assert len(json.loads(sample.detections)) == len(answer.json()["images"][0]["results"])
+    assert json.loads(sample.features)["candidate_count"] >= len(json.loads(sample.detections))
+    assert "cam-3" == sample.source
+    assert unpack_embedding(sample.embedding).any()
+
+
+@pytest.mark.anyio
+async def test_a_signed_claim_names_the_camera(settings: GatewaySettings, home: Path) -> None:
+    """Whatever the caller's header says."""
+    watched = settings.model_copy(update={"source_header": "X-Camera", "source_claim": "sub"})
+    async with running(watched) as client:
+        headers = {**bearer(home), "X-Camera": "cam-3"}
+        await client.post("/predict", content=FRAME.read_bytes(), headers=headers)
+    with opened_store(settings) as store, store.connect() as connection:
+        (sample,) = connection.execute(select(samples)).all()
+    assert ledger(settings)[-2]["subject"] == sample.source
 
 
 @pytest.mark.anyio

@@ -144,6 +144,10 @@ def test_keks_are_never_shown() -> None:
         ("ADDRESS_FAILURE_RATE", "5/minute", "5/fortnight"),
         ("QUOTA_STORE", "rediss://:secret@host/0", "memcached://host"),
         ("CLIENT_CERTIFICATES", "optional", "perhaps"),
+        ("SOURCE_HEADER", "X-Camera", "X Camera"),
+        ("SOURCE_HEADER", "", "X-Camera:"),
+        ("SOURCE_CLAIM", "https://issuer.example/camera", "the camera"),
+        ("SOURCE_CLAIM", "sub", "a" * 129),
         ("AUDIT_PSEUDONYM_FIELDS", "subject, proof_key_thumbprint", "subject,adress"),
         ("AUDIT_PSEUDONYM_FIELDS", "address", ""),
     ],
@@ -160,6 +164,8 @@ def test_a_text_has_one_form(name: str, good: str, bad: str) -> None:
     [
         ({"CLIENT_CA_FILE": "ca.pem"}, "GATEWAY_CLIENT_CA_FILE is without effect while"),
         ({"JWKS_CA_FILE": "ca.pem"}, "GATEWAY_JWKS_CA_FILE is for keys that are fetched"),
+        ({"SOURCE_HEADER": "authorization"}, "GATEWAY_SOURCE_HEADER names a header that carries"),
+        ({"SOURCE_HEADER": "DPoP"}, "GATEWAY_SOURCE_HEADER names a header that carries"),
     ],
 )
 def test_a_setting_that_another_undoes_is_refused(variables: dict[str, str], said: str) -> None:

@@ -120,6 +120,28 @@ async def test_the_model_is_described(gateway: Gateway, client: httpx.AsyncClien
     assert [(r["action"], r["outcome"]) for r in gateway.records()] == [("models.read", "answered")]
 
 
+async def test_a_header_names_the_camera_where_the_settings_say_which(gateway: Gateway) -> None:
+    """Whatever its case, as HTTP has it; another header, or one where none is set, names nobody."""
+    headers = {**bearer("client"), "x-camera": "cam-3"}
+    for name in ("X-Camera", "X-Other", ""):
+        app = build_app(replace(gateway.edge, source_header=name))
+        async with connected(app) as client:
+            answer = await client.post("/predict", content=b"image", headers=headers)
+            assert 200 == answer.status_code
+    assert ["cam-3", None, None] == [offer.source for offer in gateway.sampler.offers]
+
+
+async def test_a_camera_named_twice_is_nobody(gateway: Gateway) -> None:
+    """The call is answered, the sample has no camera, and the counter says why."""
+    headers = [*bearer("client").items(), ("X-Camera", "cam-3"), ("X-Camera", "cam-4")]
+    async with connected(build_app(replace(gateway.edge, source_header="X-Camera"))) as client:
+        answer = await client.post("/predict", content=b"image", headers=headers)
+    assert 200 == answer.status_code
+    assert [None] == [offer.source for offer in gateway.sampler.offers]
+    counted = gateway.metrics.registry.get_sample_value
+    assert 1 == counted("gateway_sources_ignored_total", {"reason": "header_repeated"})
+
+
 @pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/v1/model")])
 async def test_every_other_route_wants_credentials(
     gateway: Gateway, client: httpx.AsyncClient, method: str, path: str

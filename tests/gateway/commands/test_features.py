@@ -1,5 +1,6 @@
 """Measuring a folder of images."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from gateway.commands.features import print_features
 from gateway.errors import OperatorError
 from gateway.settings import GatewaySettings
+from gateway.store.embeddings import unpack_embedding
 
 FRAME = Path(__file__).resolve().parents[3] / "examples" / "conveyor" / "frame.jpg"
 
@@ -26,7 +28,12 @@ def test_each_image_is_measured_and_the_rest_is_left_out(
     print_features(settings, tmp_path / "photos")
     out, err = capsys.readouterr()
     (line,) = [json.loads(line) for line in out.splitlines()]
-    assert set(line) == {"features", "detections", "model_name", "model_version", "received_at"}
+    assert set(line) == {
+        "features", "detections", "model_name", "model_version", "received_at", "embedding",
+    }  # fmt: skip
+    embedding = unpack_embedding(base64.b64decode(line["embedding"], validate=True))
+    assert embedding.any()
+    assert line["features"]["candidate_count"] >= line["features"]["detection_count"]
     assert (line["model_name"], line["model_version"]) == ("belt", "1")
     assert line["features"]["brightness"] > 0
     assert all(len(row) == 6 for row in line["detections"])

@@ -1,14 +1,17 @@
 """The parser of sample files takes what `gateway features` prints and nothing else."""
 
+import base64
 import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.store.embeddings import pack_embedding
 from monitor.records import Measurement, SampleLine, SampleLineError
 from monitor.windows.sample_lines import MAX_LINE_CHARACTERS, parse_sample_line
 
@@ -32,6 +35,24 @@ def test_a_printed_line_is_parsed() -> None:
         model_version="1",
         received_at=datetime(2030, 1, 1, tzinfo=UTC),
     )
+
+
+def test_an_embedding_is_unpacked() -> None:
+    """As samples have it, in base64; null and its absence, as older gateways print, are a network without."""
+    numbers = np.array([-127, 0, 64], np.float32)
+    text = base64.b64encode(pack_embedding(numbers)).decode("ascii")
+    found = parse_sample_line(json.dumps({**GOOD, "embedding": text}), number=1).measurement
+    assert found.embedding is not None
+    assert [-127.0, 0.0, 64.0] == found.embedding.tolist()
+    without = parse_sample_line(json.dumps({**GOOD, "embedding": None}), number=1)
+    assert parse_sample_line(json.dumps(GOOD), number=1) == without
+
+
+@given(st.text(max_size=24))
+def test_any_text_is_an_embedding_or_refused(unverified: str) -> None:
+    """Nothing but our own error leaves the parser."""
+    with suppress(SampleLineError):
+        parse_sample_line(json.dumps({**GOOD, "embedding": unverified}), number=1)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +82,17 @@ def test_a_printed_line_is_parsed() -> None:
         ({"received_at": "2030-01-01T00:00:00"}, "received_at has no time zone"),
         ({"received_at": 0}, "received_at is not a text"),
         ({"extra": 1}, "members are"),
+        ({"embedding": 1}, "embedding is neither null nor a text"),
+        ({"embedding": ""}, "embedding is not base64 of a packed embedding: not the length"),
+        ({"embedding": "AACAPwE"}, "embedding is not base64"),
+        ({"embedding": "AACAPwF="}, "embedding is not base64"),
+        ({"embedding": "AACA PwE="}, "embedding is not base64"),
+        ({"embedding": "é"}, "embedding is not base64"),
+        ({"embedding": "AADAfwE="}, "embedding is not base64 of a packed embedding: the scale"),
+        (
+            {"embedding": "A" * 8000},
+            "embedding is not base64 of a packed embedding: not the length",
+        ),
     ],
 )
 def test_a_wrong_member_is_refused_with_its_line(change: dict[str, Any], problem: str) -> None:

@@ -5,8 +5,8 @@ about a sample is the same whenever it is asked.
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway.store.records import Sample
@@ -28,14 +28,6 @@ def is_taken(request_id: str, kept_probability: float, base_probability: float) 
     digest = hashlib.sha256(_DRAW + request_id.encode("utf-8", "surrogatepass")).digest()
     draw = int.from_bytes(digest[:8], "big")
     return draw < base_probability / kept_probability * _DRAWS
-
-
-def commonest_probability(probabilities: Iterable[float]) -> float:
-    """The chance that most samples were kept with, the smallest of equally common ones; 1 without samples."""
-    counts = Counter(probabilities)
-    if not counts:
-        return 1.0
-    return min(counts, key=lambda probability: (-counts[probability], probability))
 
 
 def is_too_soon(
@@ -67,8 +59,21 @@ def thin_by_time(samples: Sequence[Sample], seconds: float) -> list[Sample]:
     return taken
 
 
-def choose_samples(samples: Sequence[Sample], *, thin_seconds: float) -> list[Sample]:
-    """Those that stand for the traffic, in their order: by their chances first, then by time."""
-    base = commonest_probability(sample.kept_probability for sample in samples)
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The samples that stand for the traffic, in their order, and how many were left out for what."""
+
+    samples: list[Sample]
+    over_kept: int
+    too_soon: int
+
+
+def choose_samples(samples: Sequence[Sample], *, thin_seconds: float) -> Chosen:
+    """Those that stand for the traffic: by their chances first, then by time.
+
+    The smallest chance of any is that of all that are left. Where many were forced it need not be the commonest.
+    """
+    base = min((sample.kept_probability for sample in samples), default=1.0)
     fair = [s for s in samples if is_taken(s.request_id, s.kept_probability, base)]
-    return thin_by_time(fair, thin_seconds)
+    thinned = thin_by_time(fair, thin_seconds)
+    return Chosen(thinned, len(samples) - len(fair), len(fair) - len(thinned))

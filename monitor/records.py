@@ -139,15 +139,32 @@ class FeatureScore:
 
 
 class Outcome(StrEnum):
-    """How a tick ended for one model; the last three may concern the tick as a whole."""
+    """How a tick ended for one model; the last four may concern the tick as a whole."""
 
     JUDGED = "judged"
     NO_NEW_SAMPLES = "no_new_samples"
     TOO_FEW_SAMPLES = "too_few_samples"
     NO_REFERENCE = "no_reference"
+    UNFIT_REFERENCE = "unfit_reference"
     NO_MODEL = "no_model"
     DATABASE_ERROR = "database_error"
     ERROR = "error"
+    STANDBY = "standby"
+
+
+class Passed(StrEnum):
+    """Why a sample was not judged.
+
+    COVERED: the reference holds samples of its time. TOO_SOON: after another of its camera. OVER_KEPT: it was likelier
+    to be stored than others, and so many are left out that they are as frequent as in the traffic. OTHER_HOURS: the
+    reference knows nothing of its hour. UNREADABLE: its row holds no sample.
+    """
+
+    COVERED = "covered"
+    TOO_SOON = "too_soon"
+    OVER_KEPT = "over_kept"
+    OTHER_HOURS = "other_hours"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)

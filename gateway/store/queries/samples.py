@@ -132,6 +132,17 @@ def list_sample_ids_after(
     return connection.execute(query, _parameters(model_name, model_version)).scalars().all()
 
 
+def count_samples_after(
+    connection: Connection, model_name: str, model_version: str, *, after_id: int, limit: int
+) -> int:
+    """How many rows of a model version have larger ids, counted along the index up to limit."""
+    some = (
+        select(samples.c.id).where(*_IS_OF_MODEL, samples.c.id > after_id).limit(limit).subquery()
+    )
+    query = select(func.count()).select_from(some)
+    return int(connection.execute(query, _parameters(model_name, model_version)).scalar_one())
+
+
 def load_samples_by_ids(
     connection: Connection, ids: Collection[int], *, on_bad_row: OnBadRow = _ignore
 ) -> Sequence[StoredSample]:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError
 
 from gateway.store.embeddings import pack_embedding
 from gateway.store.queries.samples import (
+    count_samples_after,
     find_sealed_image,
     insert_samples,
     latest_sample_id,
@@ -158,6 +159,15 @@ def test_ids_are_listed_whatever_their_rows_hold(filled: Engine) -> None:
     assert list(none) == []
 
 
+def test_rows_after_an_id_are_counted_up_to_a_limit(filled: Engine) -> None:
+    """Of one model version."""
+    with filled.begin() as connection:
+        assert 10 == count_samples_after(connection, "m", "1", after_id=0, limit=100)
+        assert 7 == count_samples_after(connection, "m", "1", after_id=3, limit=100)
+        assert 4 == count_samples_after(connection, "m", "1", after_id=3, limit=4)
+        assert 0 == count_samples_after(connection, "m", "1", after_id=10**9, limit=100)
+
+
 def test_more_ids_than_one_statement_takes_are_read(engine: Engine) -> None:
     """Once each, in order."""
     with engine.begin() as connection:
@@ -189,6 +199,13 @@ def test_samples_of_a_model_are_found_by_the_index(
     assert "INDEX ix_samples_model (model_name=? AND model_version=?" in plan
     assert "SCAN" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_samples_are_counted_along_the_index_alone(sqlite_engine: Engine) -> None:
+    """No row is read, and no more of the index than the limit."""
+    steps = plans(sqlite_engine, lambda c: count_samples_after(c, "m", "1", after_id=2, limit=3))
+    assert any("COVERING INDEX ix_samples_model" in step for step in steps)
+    assert not any("SCAN samples" in step for step in steps)
 
 
 def test_samples_are_found_by_their_ids_alone(sqlite_engine: Engine) -> None:

@@ -41,6 +41,7 @@ from monitor.jobs.printing import (
 from monitor.jobs.recording import record_reference, record_report
 from monitor.jobs.reference import collect_stored
 from monitor.jobs.running import log_to_stderr, run_until_signal
+from monitor.jobs.security_begin import thresholds_of
 from monitor.jobs.security_loop import SecurityLoop
 from monitor.jobs.security_status import describe_ledgers, ledger_lines, read_ledger_status
 from monitor.jobs.status import describe_status, read_status, status_lines
@@ -57,6 +58,7 @@ from monitor.records import (
     Rule,
 )
 from monitor.reports.render import require_report_tools
+from monitor.security.rules import watched_rules
 from monitor.settings import MonitorSettings, read_settings
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_READY, EXIT_ALARM = 1, 2, 3, 4
@@ -300,7 +302,13 @@ def acknowledge(
     settings = _settings()
     with opened_database(settings.database_url) as engine:
         closed = record_acknowledgement(
-            _ledger(settings), engine, rule, key, why=why, now=_utc_now()
+            _ledger(settings),
+            engine,
+            rule,
+            key,
+            watched=watched_rules(thresholds_of(settings)),
+            why=why,
+            now=_utc_now(),
         )
     for finding in closed:
         print(f"{rule.value}: closed {finding.key}: {finding.words}")

@@ -14,11 +14,19 @@ _MAX_WHY_CHARACTERS = 200
 
 
 def record_acknowledgement(
-    ledger: OwnLedger, engine: Engine, rule: Rule, key: str | None, *, why: str, now: datetime
+    ledger: OwnLedger,
+    engine: Engine,
+    rule: Rule,
+    key: str | None,
+    *,
+    watched: frozenset[Rule],
+    why: str,
+    now: datetime,
 ) -> Sequence[Finding]:
     """Close the open findings of a rule, or the one of a key; gives them.
 
-    Raises NotReadyError if there is none, LedgerUnavailableError if it cannot be recorded, and as OwnLedger.check does.
+    watched: the rules that are not switched off. Raises NotReadyError if there is none, LedgerUnavailableError if it
+    cannot be recorded, and as OwnLedger.check does.
     """
     told = printable(why, max_characters=_MAX_WHY_CHARACTERS)
     said = f"acknowledged: {told}" if told else "acknowledged"
@@ -26,7 +34,7 @@ def record_acknowledgement(
         engine, Action.ALARM_CHANGE, model_name=ABOUT_LEDGER, model_version=""
     ) as making:
         making.add(alarm=rule.value, why=told)
-        closed = acknowledge(engine, rule, key, why=said, now=now)
+        closed = acknowledge(engine, rule, key, watched=watched, why=said, now=now)
         # By their numbers: whom they are about stands in the records that they are about.
         making.add(findings=[str(finding.id) for finding in closed])
     return closed

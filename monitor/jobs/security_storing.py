@@ -112,35 +112,39 @@ class SecurityStore:
 
 
 def acknowledge(
-    engine: Engine, rule: Rule, key: str | None, *, why: str, now: datetime
+    engine: Engine,
+    rule: Rule,
+    key: str | None,
+    *,
+    watched: frozenset[Rule],
+    why: str,
+    now: datetime,
 ) -> Sequence[Finding]:
     """Close the open findings of a rule, or the one of a key, and clear its alarm if none is left; gives the closed.
 
-    why: who says so, and why. Raises NotReadyError if there is none.
+    watched: the rules that are not switched off. why: who says so, and why. Raises NotReadyError if there is none.
     """
     with write_transaction(engine) as connection:
         opened = list_open_findings(connection, for_update=True)
-        of_rule = [finding for finding in opened if finding.rule is rule]
         closed = [
             replace(finding, closed_at=now, closed_why=why)
-            for finding in of_rule
-            if key in (None, finding.key)
+            for finding in opened
+            if finding.rule is rule and key in (None, finding.key)
         ]
         if not closed:
             which = rule.value if key is None else f"{rule.value} on {key}"
             raise NotReadyError(f"no finding of {which} is open: see `monitor status`")
         save_findings(connection, closed)
         closed_ids = {finding.id for finding in closed}
-        remaining = [finding for finding in of_rule if finding.id not in closed_ids]
+        remaining = [finding for finding in opened if finding.id not in closed_ids]
         kept = _with_alarms(
             Kept((), closed),
             connection,
             remaining,
-            watched=frozenset({rule}),
+            watched=watched,
             is_current=False,
             now=now,
             why_clear={rule: why},
-            only=rule,
         )
         _save_alarms(connection, kept)
     return closed
@@ -165,7 +169,6 @@ def _with_alarms(
     is_current: bool,
     now: datetime,
     why_clear: dict[Rule, str],
-    only: Rule | None = None,
 ) -> Kept:
     stored = {
         alarm.name: alarm for alarm in list_alarms(connection) if alarm.model_name == ABOUT_LEDGER
@@ -173,7 +176,7 @@ def _with_alarms(
     alarms: list[Alarm] = []
     changed: list[Alarm] = []
     transitions: list[AlarmTransition] = []
-    for rule in Rule if only is None else (only,):
+    for rule in Rule:
         last = stored.get(rule.value)
         if rule in watched:
             of_rule = [finding for finding in findings if finding.rule is rule]

@@ -14,6 +14,7 @@ from tests.monitor.jobs.security_world import World, add, add_ledgers
 from tests.monitor.security.ledger_events import at, call
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+EVERY = frozenset(Rule)
 Recorded = Callable[[], list[dict[str, Any]]]
 
 
@@ -32,7 +33,13 @@ def test_it_is_on_record_by_whom_and_why(
 ) -> None:
     """With the findings' numbers and nobody's name."""
     closed = record_acknowledgement(
-        own_ledger(begun), world.engine, Rule.TOKEN_SHARED, None, why="moved", now=world.now
+        own_ledger(begun),
+        world.engine,
+        Rule.TOKEN_SHARED,
+        None,
+        watched=EVERY,
+        why="moved",
+        now=world.now,
     )
     assert ["acknowledged: moved"] == [finding.closed_why for finding in closed]
     assert [] == world.found()
@@ -48,7 +55,13 @@ def test_what_is_not_open_is_on_record_as_failed(
     """Somebody tried."""
     with pytest.raises(NotReadyError):
         record_acknowledgement(
-            own_ledger(begun), world.engine, Rule.KEY_NEW, None, why="", now=world.now
+            own_ledger(begun),
+            world.engine,
+            Rule.KEY_NEW,
+            None,
+            watched=EVERY,
+            why="",
+            now=world.now,
         )
     assert "failed" == recorded()[-1]["outcome"]
 
@@ -57,6 +70,12 @@ def test_without_a_ledger_nothing_is_acknowledged(world: World, settings: Monito
     """It has to be begun first."""
     with pytest.raises(NotReadyError, match="monitor ledger create"):
         record_acknowledgement(
-            own_ledger(settings), world.engine, Rule.TOKEN_SHARED, None, why="", now=world.now
+            own_ledger(settings),
+            world.engine,
+            Rule.TOKEN_SHARED,
+            None,
+            watched=EVERY,
+            why="",
+            now=world.now,
         )
     assert 1 == len(world.found())

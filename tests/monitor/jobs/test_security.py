@@ -20,6 +20,7 @@ from tests.monitor.security.benign_day import moment as moment_of_day
 from tests.monitor.security.ledger_events import ISSUER, at, call, command, event, stranger
 
 ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+EVERY = frozenset(Rule)
 HOURS = {
     "security_working_hours": "mon-sun 07:00-19:00",
     "security_time_zone": "Europe/Berlin",
@@ -522,7 +523,9 @@ def test_keys_that_are_forgotten_are_counted(engine: Engine) -> None:
 
 def acknowledged(world: World, rule: Rule) -> None:
     """As the command does."""
-    acknowledge(world.engine, rule, None, why="acknowledged by a test", now=world.now)
+    acknowledge(
+        world.engine, rule, None, watched=EVERY, why="acknowledged by a test", now=world.now
+    )
 
 
 def _change(engine: Engine, what: str, *, position: int) -> None:

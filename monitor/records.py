@@ -44,7 +44,7 @@ class LeaseLostError(MonitorError):
 
 
 class LedgerUnavailableError(MonitorError):
-    """The monitor's own ledger cannot be written; what would have to be on record was not made."""
+    """The monitor's own ledger cannot be written; the message says whether what had to be on record was made."""
 
 
 class ReportError(MonitorError):

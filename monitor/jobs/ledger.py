@@ -118,10 +118,15 @@ class OwnLedger:
     ) -> Iterator[Making]:
         """Make something between two durable records: that it was begun, and how it ended.
 
-        Raises LedgerUnavailableError if it cannot be recorded, and as check does; nothing is made then.
+        Raises LedgerUnavailableError if it cannot be recorded, and as check does: nothing is made then, unless the
+        message says that it was, and only its end is not on record.
         """
         event = replace(self._event(action), model_name=model_name, model_version=model_version)
-        self._write(engine, [event])
+        try:
+            self._write(engine, [event])
+        except LedgerUnavailableError as exc:
+            message = f"{exc}, then repeat: what is not on record is not made"
+            raise LedgerUnavailableError(message) from exc
         making = Making(event)
         try:
             yield making
@@ -133,7 +138,14 @@ class OwnLedger:
             self._write_quietly(engine, [replace(failed, recorded_at=self._clock())])
             raise
         ended = replace(making.event, outcome=Outcome.ANSWERED, recorded_at=self._clock())
-        self._write(engine, [ended])
+        try:
+            self._write(engine, [ended])
+        except MonitorError as exc:
+            message = (
+                f"{action.value} was done, and its end could not be recorded: its beginning stands in the ledger "
+                f"alone. Do not repeat it; {exc}"
+            )
+            raise LedgerUnavailableError(message) from exc
 
     def note(self, action: Action, **pairs: DetailValue) -> None:
         """Have settle record that something happened by now."""
@@ -162,6 +174,10 @@ class OwnLedger:
 
     def _settle(self, engine: Engine) -> None:
         changes = self._changes(engine)
+        if changes:
+            # Another process may have recorded them since this one read the ledger.
+            self._recorded = None
+            changes = self._changes(engine)
         events = [
             *self._waiting,
             *(self._change_event(number, change) for number, change in changes),
@@ -269,10 +285,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except AuditUnavailableError as exc:
-        message = (
-            f"the monitor's ledger cannot be written ({exc.reason}), and what is not on record is not made: "
-            "mend the database, then repeat"
-        )
+        message = f"the monitor's ledger cannot be written ({exc.reason}): mend the database"
         raise LedgerUnavailableError(message) from exc
     except LedgerError as exc:
         if exc.reason == "missing":

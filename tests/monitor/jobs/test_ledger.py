@@ -140,6 +140,41 @@ def test_what_cannot_be_recorded_is_not_made(engine: Engine, begun: MonitorSetti
     assert [] == made
 
 
+def test_what_was_made_and_cannot_be_recorded_as_made_is_told_as_that(
+    engine: Engine, begun: MonitorSettings, recorded: Recorded
+) -> None:
+    """Whoever repeats it would make it twice."""
+
+    def make_while_the_database_fails() -> None:
+        ledger = own_ledger(begun)
+        with (
+            ledger.made(engine, Action.REPORT_MAKE, model_name="conveyor", model_version="1"),
+            write_transaction(engine) as connection,
+        ):
+            connection.execute(text("ALTER TABLE audit_records RENAME TO away"))
+
+    with pytest.raises(LedgerUnavailableError, match=r"report\.make was done.*Do not repeat"):
+        make_while_the_database_fails()
+    with write_transaction(engine) as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO audit_records"))
+    assert ["admitted"] == [body["outcome"] for body in recorded()]
+
+
+def test_two_monitors_record_a_change_once(
+    engine: Engine, begun: MonitorSettings, recorded: Recorded
+) -> None:
+    """Each has read the ledger before the other wrote to it."""
+    ledgers = [own_ledger(begun) for _ in range(2)]
+    for number in range(3):
+        for ledger in ledgers:
+            ledger.settle()
+        change(engine)
+        for ledger in ledgers[:: 1 if number % 2 else -1]:
+            ledger.settle()
+    numbers = [parse_detail(body["detail"])["transition"] for body in recorded()]
+    assert [("1",), ("2",), ("3",)] == numbers
+
+
 def test_each_change_of_an_alarm_is_recorded_once(
     engine: Engine, begun: MonitorSettings, recorded: Recorded
 ) -> None:

@@ -78,14 +78,18 @@ def _measure_all(
             encoded_bytes=len(body),
             image_shape=result.image_shape,
         )
-        content = {
+        content: dict[str, object] = {
             "features": measured.features,
             "detections": measured.detections,
             "model_name": proved.version.name,
             "model_version": proved.version.version,
             "received_at": utc_now().isoformat(),
-            "embedding": None if result.embedding is None else _packed(result.embedding),
+            "embedding": None,
         }
+        try:
+            content["embedding"] = None if result.embedding is None else _packed(result.embedding)
+        except ValueError as exc:
+            console.print(f"without embedding {file}: {exc}", markup=False)
         return json.dumps(content) + "\n"
 
     yield from pool.map(measure_one, files)

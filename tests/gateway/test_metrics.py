@@ -49,6 +49,7 @@ def test_the_names_and_labels(metrics: GatewayMetrics) -> None:
         "gateway_samples": {"outcome"},
         "gateway_sample_images_kept": set(),
         "gateway_sample_lag_seconds": set(),
+        "gateway_sources_ignored": {"reason"},
         "gateway_ready": set(),
         "gateway_model_info": {"model", "version", "precision", "engine"},
         "gateway_model_loads": {"outcome"},

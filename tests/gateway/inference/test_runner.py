@@ -85,7 +85,8 @@ class FakeRequest:
         engine.seen.append((self.pixels.shape[0], shade))
         if engine.failure is not None:
             raise engine.failure
-        return Outputs(np.array([[[1, 1, 20, 20, shade / 256, 0]]], np.float32), None)
+        raw_head = np.array([[[10.5], [10.5], [19], [19], [shade / 256]]], np.float32)
+        return Outputs(raw_head, np.array([[shade, 1]], np.float32))
 
 
 @asynccontextmanager
@@ -160,6 +161,9 @@ def test_an_image_becomes_detections() -> None:
         assert result.detections.boxes_xyxy.tolist() == [[0.25, 0.25, 5.0, 5.0]]
         assert result.image_shape == (8, 8)
         assert (result.image == 200).all()
+        assert result.embedding is not None
+        assert [200.0, 1.0] == result.embedding.tolist()
+        assert 1 == result.detections.candidate_count
         assert result.decode_milliseconds > 0
         assert result.preprocess_milliseconds > 0
         assert result.inference_milliseconds > 0

@@ -1,9 +1,8 @@
 """References and streams drawn from a pool: rows of measurements become bets, and what each row does to them.
 
-Rules: a reference is a draw with replacement from the pool's clean rows, and made as the monitor makes one:
-what it defines itself is fitted on its even samples and ranked on its odd ones. A stream is a row of indices. Because
-all its samples are among a pool's few rows, what a row multiplies the bets by is looked up; the numbers are those of
-monitor.drift.evidence to the last bit, which `same_as_monitor` checks.
+Rules: a reference is a draw with replacement from the pool's clean rows, and made by the monitor's own hand. A stream
+is a row of indices. Because all its samples are among a pool's few rows, what each multiplies the bets by is looked up;
+the numbers are those of monitor.drift.evidence to the last bit, which `same_as_monitor` checks.
 """
 
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 
 from monitor.drift.bets import Bets
 from monitor.drift.evidence import no_evidence, observe, start_shares
-from monitor.ranks import RankedValues, Values, rank_values
+from monitor.ranks import Values
 from monitor.records import Measurement
-from monitor.summaries import ALL_SAMPLES, HOURS_OF_DAY, Fit, SliceSummary, Stratum
-from monitor.windows.fitting import columns, feature_names, fit_reference, is_fitted
+from monitor.summaries import ReferenceSummary
+from monitor.windows.fitting import columns
+from monitor.windows.summarise import ReferenceSample, summarise
 
-RANK_LIMIT = 256
 Picks = NDArray[np.int64]
 Numbers = NDArray[np.float64]
 
@@ -30,31 +29,23 @@ class DrawnReference:
     """A reference made of rows of a pool. picks: which, int64 (n,)."""
 
     picks: Picks
-    fit: Fit
-    names: tuple[str, ...]
-    summary: SliceSummary
+    summary: ReferenceSummary
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its features, in the order of columns."""
+        return tuple(self.summary.slices[0].strata[0].features)
 
 
 def draw_reference(rows: Sequence[Measurement], picks: Picks) -> DrawnReference:
     """The reference of the picked rows, in their order."""
-    fit = fit_reference([rows[index] for index in picks[::2].tolist()])
-    names = feature_names([rows[index] for index in np.unique(picks).tolist()], fit=fit)
-    table = columns(rows, fit=fit, names=names)
-    ranked = {
-        name: _ranked(table[:, column], picks[1::2] if is_fitted(name) else picks)
-        for column, name in enumerate(names)
-    }
-    stratum = Stratum(HOURS_OF_DAY, ranked)
-    return DrawnReference(picks, fit, names, SliceSummary(ALL_SAMPLES, (stratum,)))
-
-
-def _ranked(values: Values, picks: Picks) -> RankedValues:
-    return rank_values(values[picks], limit=RANK_LIMIT)
+    samples = [ReferenceSample(rows[index]) for index in picks.tolist()]
+    return DrawnReference(picks, summarise(samples))
 
 
 def table_of(reference: DrawnReference, rows: Sequence[Measurement]) -> Values:
     """The rows as the reference's columns: float32 (rows, F)."""
-    return columns(rows, fit=reference.fit, names=reference.names)
+    return columns(rows, fit=reference.summary.fit, names=reference.names)
 
 
 def factors_of(bets: Bets, table: Values) -> Numbers:

@@ -192,9 +192,8 @@ def _watch_clean(
 
 def bets_of(reference: DrawnReference, level: Level) -> Bets:
     """The bets that the monitor makes against the reference."""
-    return plan_bets(
-        reference.summary, features=reference.names, alpha_reference=level.alpha_reference
-    )
+    of_all = reference.summary.slices[0]
+    return plan_bets(of_all, features=reference.names, alpha_reference=level.alpha_reference)
 
 
 class _Watch:

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
+
+from gateway.store.embeddings import unpack_embedding
 
 pytestmark = pytest.mark.system
 
@@ -22,5 +25,12 @@ def test_the_shipped_reference_is_up_to_date(tmp_path: Path) -> None:
     measured = out.read_text(encoding="utf-8").splitlines()
     assert FRAMES == len(measured)
     for expected, actual in zip(map(json.loads, shipped), map(json.loads, measured), strict=True):
+        counts = [line["features"].pop("candidate_count") for line in (expected, actual)]
+        # A place whose confidence is within the last digits of the threshold counts on one processor only.
+        assert abs(counts[0] - counts[1]) <= 2
         assert expected["features"] == pytest.approx(actual["features"], rel=1e-3, abs=1e-3)
+        first, second = (
+            unpack_embedding(b64decode(line["embedding"])) for line in (expected, actual)
+        )
+        assert abs(first - second).max() <= abs(first).max() / 50
         assert len(expected["detections"]) == len(actual["detections"])

@@ -125,7 +125,7 @@ class Witness:
             return self._folder.forget(origin, now=now)
 
     def _look_at_all(self, engine: Engine, now: datetime) -> list[Looked]:
-        seen_before = {seen.origin for seen in self._folder.list_seen()}
+        seen_before, damaged = self._folder.list_all()
         try:
             with engine.connect() as connection:
                 rows = list_ledgers(connection)
@@ -137,7 +137,6 @@ class Witness:
             words = f"the database has more than {MAX_LEDGERS} ledgers"
             looked.append(_unreadable(_DATABASE, words, now))
         looked += [self._look_at(engine, origin, row, now) for origin, row in known.items()]
-        damaged = self._folder.list_damaged()
         return looked + [
             _unreadable(name, f"the witness's own file: {why}", now) for name, why in damaged
         ]
@@ -276,7 +275,7 @@ class Witness:
 
 
 def _chosen(
-    rows: Sequence[AuditLedger], seen_before: set[str]
+    rows: Sequence[AuditLedger], seen_before: Mapping[str, Seen]
 ) -> tuple[dict[str, AuditLedger | None], bool]:
     """By name the ledgers to look at, with their rows, and whether there are too many to look at all."""
     chosen: dict[str, AuditLedger | None] = dict.fromkeys(sorted(seen_before))

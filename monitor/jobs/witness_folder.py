@@ -61,29 +61,24 @@ class WitnessFolder:
         except OSError as exc:
             raise self._failed(exc) from exc
 
-    def list_seen(self) -> list[Seen]:
-        """What was seen of every ledger, without the files that are damaged: whoever loads those by name is told."""
-        if not self._path.is_dir():
-            return []
-        found = []
-        for file in sorted(self._path.glob("*.json")):
-            try:
-                seen = self._load(file)
-            except StateInvalidError:
-                continue
-            if seen is not None and file == self._file(seen.origin):
-                found.append(seen)
-        return found
+    def list_all(self) -> tuple[dict[str, Seen], list[tuple[str, str]]]:
+        """What was seen, by ledger; and the names of files that cannot be understood or are misnamed, and why.
 
-    def list_damaged(self) -> list[tuple[str, str]]:
-        """The names of files that cannot be understood, and why."""
-        found = []
+        Raises WitnessFolderError.
+        """
+        found: dict[str, Seen] = {}
+        damaged = []
         for file in sorted(self._path.glob("*.json")) if self._path.is_dir() else ():
             try:
-                self._load(file)
+                seen = self._load(file)
             except StateInvalidError as exc:
-                found.append((file.name, str(exc)))
-        return found
+                damaged.append((file.name, str(exc)))
+                continue
+            if seen is not None and file == self._file(seen.origin):
+                found[seen.origin] = seen
+            elif seen is not None:
+                damaged.append((file.name, f"it is about {seen.origin}"))
+        return found, damaged
 
     def forget(self, origin: str, *, now: datetime) -> Path | None:
         """Put what was seen of a ledger aside, damaged or not; where it is then, None if there was nothing.

@@ -32,7 +32,13 @@ from monitor.records import (
 )
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import find_alarm, list_transitions, save_alarm
-from monitor.witness import DisagreementKind, state_file_name
+from monitor.witness import (
+    DisagreementKind,
+    Seen,
+    StateInvalidError,
+    parse_seen,
+    state_file_name,
+)
 from tests.gateway.audit.sample_log import STRANGER
 from tests.gateway.audit.witness_world import GrowingLedger, copy_database
 from tests.gateway.ledgers import begin_ledger, signer_of
@@ -468,6 +474,23 @@ def test_a_damaged_file_is_an_alarm_and_is_kept(small_world: World) -> None:
         small_world.witness().acknowledge("gateway")
 
 
+def test_a_look_reads_each_file_once_and_once_more_under_its_lock(
+    small_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time its signatures are verified."""
+    begin_ledger(small_world.engine, "second")
+    small_world.look()
+    read: list[bytes] = []
+
+    def counted(content: bytes) -> Seen:
+        read.append(content)
+        return parse_seen(content)
+
+    monkeypatch.setattr("monitor.jobs.witness_folder.parse_seen", counted)
+    small_world.look()
+    assert 4 == len(read)
+
+
 def test_a_file_of_another_ledger_is_not_taken(small_world: World) -> None:
     """Somebody copied it."""
     begin_ledger(small_world.engine, "second")
@@ -475,8 +498,11 @@ def test_a_file_of_another_ledger_is_not_taken(small_world: World) -> None:
     other = small_world.settings.witness_folder / state_file_name("second")
     other.write_bytes(small_world.state_file.read_bytes())
     folder = WitnessFolder(small_world.settings.witness_folder)
-    with pytest.raises(Exception, match="is about gateway"):
+    with pytest.raises(StateInvalidError, match="is about gateway"):
         folder.load("second")
+    looked = {each.origin: [one.words for one in each.disagreements] for each in small_world.look()}
+    told = ["the witness's own file: it is about gateway"]
+    assert {"gateway": [], "second": [], other.name: told} == looked
 
 
 class FaultyDisk(Disk):

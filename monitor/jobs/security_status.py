@@ -114,7 +114,7 @@ def evidence_command(finding: Finding) -> str:
 
 
 def _who(finding: Finding) -> list[str]:
-    if finding.rule is Rule.ADDRESS_FAILURES and not finding.key.endswith(("/64", "*")):
+    if _is_about_address(finding):
         return ["--address", finding.key]
     if finding.rule is Rule.TOKEN_SHARED:
         # Issuer and token id; a token id may hold the separator, an issuer's address does not.
@@ -123,6 +123,16 @@ def _who(finding: Finding) -> list[str]:
         issuer, _, subject = finding.key.partition("|")
         return ["--issuer", issuer, "--subject", subject]
     return []
+
+
+def _is_about_address(finding: Finding) -> bool:
+    """Whether its key is one address; the command takes no network."""
+    if finding.key.endswith(("/64", "*")):
+        return False
+    if finding.rule is Rule.OPERATOR_REFUSED:
+        # Before anybody is known it counts by address, and without one by ledger.
+        return "|" not in finding.key and finding.key not in {p.origin for p in finding.evidence}
+    return finding.rule is Rule.ADDRESS_FAILURES
 
 
 def _described(finding: Finding) -> dict[str, Any]:

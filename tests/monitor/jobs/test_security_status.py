@@ -49,6 +49,12 @@ SPAN = "--since 2030-04-01T12:00:00Z --until 2030-04-01T12:00:03Z --oldest-first
             finding(Rule.OPERATOR_REFUSED, "https://a.test|auth0|7"),
             f"--issuer https://a.test --subject 'auth0|7' --origin gateway {SPAN}",
         ),
+        (
+            finding(Rule.OPERATOR_REFUSED, "192.0.2.1"),
+            f"--address 192.0.2.1 --origin gateway {SPAN}",
+        ),
+        (finding(Rule.OPERATOR_REFUSED, "2001:db8::/64"), f"--origin gateway {SPAN}"),
+        (finding(Rule.OPERATOR_REFUSED, "gateway"), f"--origin gateway {SPAN}"),
         (finding(Rule.TOKEN_SHARED, "i|t", "a", "b"), f"--token t {SPAN}"),
         (
             finding(Rule.CLOCK_JUMPED, "gateway"),

@@ -74,15 +74,17 @@ def insert_transition(connection: Connection, transition: AlarmTransition) -> in
 
 def list_transitions(
     connection: Connection,
-    model_name: str,
+    model_name: str | None,
     *,
     newest: int,
     name: str | None = None,
     slice: str | None = None,  # noqa: A002
 ) -> list[AlarmTransition]:
-    """The newest changes of a model's alarms, or of some of them, oldest first."""
+    """The newest changes of a model's alarms, or of some of them, oldest first. None stands for all."""
     table = alarm_transitions
-    query = select(table).where(table.c.model_name == model_name)
+    query = select(table)
+    if model_name is not None:
+        query = query.where(table.c.model_name == model_name)
     if name is not None:
         query = query.where(table.c.name == name)
     if slice is not None:

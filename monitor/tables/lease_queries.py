@@ -42,6 +42,14 @@ def lock_lease(connection: Connection, name: str) -> Lease:
     )
 
 
+def find_renewed_at(connection: Connection, name: str) -> datetime | None:
+    """When a lease was last taken, renewed or given back; None if it never was."""
+    renewed_at = connection.execute(
+        select(leases.c.renewed_at).where(leases.c.name == name)
+    ).scalar_one_or_none()
+    return None if renewed_at == _at(0.0) else renewed_at
+
+
 def save_lease(connection: Connection, lease: Lease, *, now_seconds: float) -> None:
     """Store who holds a lease that is locked. now_seconds: the database's time."""
     connection.execute(

@@ -1,0 +1,327 @@
+"""What is done to alarms: acknowledging and silencing by a person, and the simple alarms about what the monitor lacks.
+
+Rules: what a person does is on record in the monitor's own ledger before it is done and after, with why; the alarms
+`samples` and `stale` are looked at beside the ticks, so that they ring also where those fail or hang.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from gateway.audit.events import Action, printable
+from gateway.audit.operators import account_name
+from gateway.store.database import write_transaction
+from gateway.store.queries.models import list_model_versions
+from gateway.store.records import Stage
+from monitor.alarms import (
+    ABOUT_MONITOR,
+    DRIFT_ALARM,
+    SAMPLES_ALARM,
+    STALE_ALARM,
+    Supply,
+    SupplyRule,
+    Switch,
+    acknowledge_alarm,
+    stale_switch,
+    supply_switch,
+    switch_alarm,
+)
+from monitor.jobs.acknowledging import record_acknowledgement
+from monitor.jobs.lease import DRIFT_LEASE
+from monitor.jobs.ledger import OwnLedger
+from monitor.metrics import MonitorMetrics
+from monitor.records import (
+    LEDGER_ALARM,
+    Alarm,
+    AlarmState,
+    AlarmTransition,
+    InputError,
+    NotReadyError,
+    Rule,
+    Silence,
+)
+from monitor.settings import MonitorSettings
+from monitor.summaries import parse_slice
+from monitor.tables.alarm_queries import (
+    end_silence,
+    find_alarm,
+    insert_silence,
+    insert_transition,
+    list_alarms,
+    save_alarm,
+)
+from monitor.tables.drift_queries import find_cursor
+from monitor.tables.lease_queries import find_renewed_at
+
+logger = logging.getLogger(__name__)
+
+ALARM_NAMES = frozenset({DRIFT_ALARM, SAMPLES_ALARM, STALE_ALARM, LEDGER_ALARM, *Rule})
+MAX_SILENCE = timedelta(days=30)
+_MAX_WHY_CHARACTERS = 200
+_DURATION = re.compile(r"(?:([0-9]{1,3})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?")
+
+
+def acknowledge(
+    ledger: OwnLedger,
+    engine: Engine,
+    *,
+    name: str,
+    model_name: str | None,
+    slice_text: str,
+    watched: frozenset[Rule],
+    why: str,
+    now: datetime,
+) -> list[str]:
+    """Take an alarm as known, whichever it is; gives what was done, in words.
+
+    A rule on the ledgers has its findings closed; watched: those that are not switched off. Raises InputError for a name that no alarm has or that several
+    models have, NotReadyError if it does not ring, and as OwnLedger.made does.
+    """
+    require_alarm_name(name)
+    if name == LEDGER_ALARM:
+        raise InputError(
+            "what is wrong with a ledger is acknowledged for that ledger: monitor witness --acknowledge LEDGER"
+        )
+    if name in set(Rule):
+        closed = record_acknowledgement(
+            ledger, engine, Rule(name), None, watched=watched, why=why, now=now
+        )
+        return [f"{name}: closed {finding.key}: {finding.words}" for finding in closed]
+    alarm = _find_ringing(engine, name, model_name, require_slice(slice_text))
+    told = printable(why, max_characters=_MAX_WHY_CHARACTERS)
+    with ledger.made(
+        engine,
+        Action.ALARM_CHANGE,
+        model_name=alarm.model_name,
+        model_version=alarm.model_version,
+    ) as making:
+        making.add(alarm=name, slice=alarm.slice, why=told)
+        with write_transaction(engine) as connection:
+            last = _find(connection, alarm.model_name, name, alarm.slice)
+            known, transition = acknowledge_alarm(last, by=account_name(), why=told, now=now)
+            save_alarm(connection, known)
+            insert_transition(connection, transition)
+    return [f"{name} of {alarm.model_name}{_of_slice(alarm.slice)}: acknowledged"]
+
+
+def silence(
+    ledger: OwnLedger,
+    engine: Engine,
+    *,
+    name: str | None,
+    model_name: str | None,
+    slice_text: str | None,
+    duration: timedelta,
+    why: str,
+    now: datetime,
+) -> int:
+    """Have nobody told of some alarms for a while; gives the silence's id. None stands for all.
+
+    Raises InputError for a name that no alarm has, and as OwnLedger.made does.
+    """
+    if name is not None:
+        require_alarm_name(name)
+    if slice_text is not None:
+        require_slice(slice_text)
+    told = printable(why, max_characters=_MAX_WHY_CHARACTERS)
+    made = Silence(
+        model_name=model_name,
+        name=name,
+        slice=slice_text,
+        created_at=now,
+        created_by=account_name(),
+        why=told,
+        ends_at=now + duration,
+    )
+    with ledger.made(
+        engine, Action.ALARM_CHANGE, model_name=model_name or "", model_version=""
+    ) as making:
+        making.add(alarm=name or "*", slice="*" if slice_text is None else slice_text, why=told)
+        with write_transaction(engine) as connection:
+            silence_id = insert_silence(connection, made)
+        making.add(silence=silence_id, until=made.ends_at.isoformat(timespec="seconds"))
+    return silence_id
+
+
+def unsilence(ledger: OwnLedger, engine: Engine, silence_id: int, *, now: datetime) -> None:
+    """Let a silence end now. Raises NotReadyError if there is none, and as OwnLedger.made does."""
+    with ledger.made(engine, Action.ALARM_CHANGE, model_name="", model_version="") as making:
+        making.add(silence=silence_id, ended=now.isoformat(timespec="seconds"))
+        with write_transaction(engine) as connection:
+            if not end_silence(connection, silence_id, now=now):
+                raise NotReadyError(
+                    f"there is no silence {silence_id} that goes on: see `monitor alarms list`"
+                )
+
+
+def parse_duration(text: str) -> timedelta:
+    """A time as 30m, 2h, 1d or 1d12h; a minute to MAX_SILENCE. Raises InputError."""
+    found = _DURATION.fullmatch(text)
+    days, hours, minutes = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    duration = timedelta(days=days, hours=hours, minutes=minutes)
+    if not timedelta(minutes=1) <= duration <= MAX_SILENCE:
+        raise InputError(
+            f"--for {text[:20]}: write a time of 1m to {MAX_SILENCE.days}d, as 30m, 2h or 1d12h"
+        )
+    return duration
+
+
+def require_alarm_name(name: str) -> None:
+    """Raises InputError unless an alarm can have this name."""
+    if name not in ALARM_NAMES:
+        raise InputError(
+            f"no alarm is called {printable(name, max_characters=40)}: one of {', '.join(sorted(ALARM_NAMES))}"
+        )
+
+
+def require_slice(text: str) -> str:
+    """The text of a slice. Raises InputError if it is none."""
+    try:
+        return parse_slice(text).text
+    except ValueError as exc:
+        raise InputError(f"--slice: {exc}") from exc
+
+
+class LackWatch:
+    """The alarms on what the monitor lacks: samples of a model in production, ticks of any monitor."""
+
+    def __init__(self, *, settings: MonitorSettings, metrics: MonitorMetrics) -> None:
+        """Nothing is read yet."""
+        self._settings = settings
+        self._metrics = metrics
+
+    def look(self, engine: Engine, now: datetime) -> None:
+        """Look once, as of now. Raises SQLAlchemyError; what was stored before it stays."""
+        self.look_at_ticks(engine, now)
+        self._look_at_supply(engine, now)
+
+    def look_at_ticks(self, engine: Engine, now: datetime) -> None:
+        """Ring if no monitor ticked for STALE_TICKS ticks. Raises SQLAlchemyError."""
+        with engine.connect() as connection:
+            switch = current_stale(connection, self._settings, now=now)
+        self._switch(engine, ABOUT_MONITOR, STALE_ALARM, _always(switch), now)
+
+    def _look_at_supply(self, engine: Engine, now: datetime) -> None:
+        settings = self._settings
+        rule = SupplyRule(hours=settings.starved_hours, min_samples=settings.min_window_samples)
+        with engine.connect() as connection:
+            supplies = _supplies(connection, settings) if settings.starved_hours else []
+            starved = _ringing_models(connection)
+            in_production = _versions_in_production(connection).keys()
+        for supply in supplies:
+            self._switch(
+                engine,
+                supply.model_name,
+                SAMPLES_ALARM,
+                _supply_judge(supply, rule, now),
+                now,
+            )
+        gone = starved if not settings.starved_hours else starved - in_production
+        for model_name in gone:
+            over = Switch(model_name, SAMPLES_ALARM, is_on=False, why="it is no longer looked at")
+            self._switch(engine, model_name, SAMPLES_ALARM, _always(over), now)
+
+    def _switch(
+        self,
+        engine: Engine,
+        model_name: str,
+        name: str,
+        judge: Callable[[Alarm | None], Switch],
+        now: datetime,
+    ) -> None:
+        with engine.connect() as connection:
+            last = find_alarm(connection, model_name, name)
+        alarm, transition = switch_alarm(last, judge(last), now=now)
+        if alarm != last:
+            with write_transaction(engine) as connection:
+                last = find_alarm(connection, model_name, name, for_update=True)
+                alarm, transition = switch_alarm(last, judge(last), now=now)
+                save_alarm(connection, alarm)
+                if transition is not None:
+                    insert_transition(connection, transition)
+        if transition is not None:
+            log_change(transition)
+        self._metrics.set_alarm(alarm, is_judged=True)
+
+
+def log_change(transition: AlarmTransition) -> None:
+    """One line on a change of an alarm; a warning where it begins to ring."""
+    is_ringing = transition.after is AlarmState.FIRING
+    logger.log(
+        logging.WARNING if is_ringing else logging.INFO,
+        "alarm_changed model=%s alarm=%s slice=%s before=%s after=%s: %s",
+        transition.model_name,
+        transition.name,
+        transition.slice,
+        transition.before,
+        transition.after,
+        transition.diagnosis,
+    )
+
+
+def current_stale(connection: Connection, settings: MonitorSettings, *, now: datetime) -> Switch:
+    """Whether no monitor ticks now."""
+    ticked_at = find_renewed_at(connection, DRIFT_LEASE)
+    return stale_switch(ticked_at, tick_seconds=settings.tick_seconds, now=now)
+
+
+def _always(switch: Switch) -> Callable[[Alarm | None], Switch]:
+    return lambda _: switch
+
+
+def _supply_judge(
+    supply: Supply, rule: SupplyRule, now: datetime
+) -> Callable[[Alarm | None], Switch]:
+    return lambda last: supply_switch(last, supply, rule=rule, now=now)
+
+
+def _supplies(connection: Connection, settings: MonitorSettings) -> list[Supply]:
+    supplies = []
+    for name, version in _versions_in_production(connection).items():
+        if settings.model_name in ("", name):
+            cursor = find_cursor(connection, name, version)
+            judged_samples = 0 if cursor is None else cursor.judged_samples
+            supplies.append(Supply(name, version, judged_samples))
+    return supplies
+
+
+def _versions_in_production(connection: Connection) -> dict[str, str]:
+    versions = list_model_versions(connection, name=None)
+    return {each.name: each.version for each in versions if each.stage is Stage.PRODUCTION}
+
+
+def _ringing_models(connection: Connection) -> set[str]:
+    alarms = list_alarms(connection)
+    return {a.model_name for a in alarms if a.name == SAMPLES_ALARM and a.state.is_active}
+
+
+def _find_ringing(engine: Engine, name: str, model_name: str | None, slice_text: str) -> Alarm:
+    with engine.connect() as connection:
+        if model_name is not None:
+            return _find(connection, model_name, name, slice_text)
+        alarms = [a for a in list_alarms(connection) if (a.name, a.slice) == (name, slice_text)]
+    ringing = [a for a in alarms if a.state is AlarmState.FIRING]
+    if len(ringing) > 1:
+        models = ", ".join(a.model_name for a in ringing)
+        raise InputError(f"{name} is firing for several models ({models}): name one with --model")
+    if not ringing:
+        raise NotReadyError(
+            f"no alarm {name}{_of_slice(slice_text)} is firing: see `monitor alarms list`"
+        )
+    return ringing[0]
+
+
+def _find(connection: Connection, model_name: str, name: str, slice_text: str) -> Alarm:
+    alarm = find_alarm(connection, model_name, name, slice=slice_text, for_update=True)
+    if alarm is None:
+        raise NotReadyError(
+            f"{model_name} has no alarm {name}{_of_slice(slice_text)}: see `monitor alarms list --all`"
+        )
+    return alarm
+
+
+def _of_slice(slice_text: str) -> str:
+    return f", {slice_text}" if slice_text else ""

@@ -9,18 +9,21 @@ import logging
 import os
 import sys
 import threading
-from datetime import UTC, datetime
-from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
 
-from gateway.store.environment import EnvironmentInvalidError, read_environment
+from monitor.command_line.references import reference, references
+from monitor.command_line.shared import (
+    AsJson,
+    ModelName,
+    new_metrics,
+    own_ledger,
+    settings_of_process,
+    utc_now,
+)
 from monitor.jobs.acknowledging import record_acknowledgement
-from monitor.jobs.collecting import collect_dataset
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import (
     ReferenceCache,
@@ -33,13 +36,11 @@ from monitor.jobs.loop import Loop
 from monitor.jobs.printing import (
     describe_tick,
     print_json,
-    print_reference,
     print_report,
     progress,
     tick_line,
 )
-from monitor.jobs.recording import record_reference, record_report
-from monitor.jobs.reference import collect_stored
+from monitor.jobs.recording import record_report
 from monitor.jobs.running import log_to_stderr, run_until_signal
 from monitor.jobs.security_begin import thresholds_of
 from monitor.jobs.security_loop import SecurityLoop
@@ -48,7 +49,6 @@ from monitor.jobs.status import describe_status, read_status, status_lines
 from monitor.jobs.tick import Watch
 from monitor.jobs.witness import Witness
 from monitor.jobs.witness_loop import WitnessLoop, look_once, print_looked
-from monitor.metrics import MonitorMetrics
 from monitor.records import (
     AlarmState,
     DatabaseUnavailableError,
@@ -59,7 +59,7 @@ from monitor.records import (
 )
 from monitor.reports.render import require_report_tools
 from monitor.security.rules import watched_rules
-from monitor.settings import MonitorSettings, read_settings
+from monitor.settings import MonitorSettings
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_READY, EXIT_ALARM = 1, 2, 3, 4
 
@@ -75,17 +75,6 @@ app = typer.Typer(
 )
 ledger_commands = typer.Typer(no_args_is_help=True, help="Begin the monitor's own ledger.")
 app.add_typer(ledger_commands, name="ledger")
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
-ModelName = Annotated[
-    str | None, typer.Option("--model", help="Which model; instead of MONITOR_MODEL_NAME.")
-]
-
-
-class Origin(StrEnum):
-    """Where a reference comes from."""
-
-    DATASET = "dataset"
-    SAMPLES = "samples"
 
 
 def main() -> None:
@@ -110,14 +99,14 @@ def run(
 
     Example: `MONITOR_TICK_SECONDS=10 monitor run`
     """
-    settings = _settings()
+    settings = settings_of_process()
     log_to_stderr()
     stop = threading.Event()
     registry = CollectorRegistry()
-    metrics = _metrics(registry)
-    ledger = OwnLedger(settings=settings, metrics=metrics, clock=_utc_now)
+    metrics = new_metrics(registry)
+    ledger = OwnLedger(settings=settings, metrics=metrics, clock=utc_now)
     _check_database(settings, ledger)
-    witness = WitnessLoop(settings=settings, metrics=metrics, clock=_utc_now, stop=stop)
+    witness = WitnessLoop(settings=settings, metrics=metrics, clock=utc_now, stop=stop)
     try:
         server, server_thread = start_http_server(
             settings.metrics_port, addr=settings.metrics_host, registry=registry
@@ -137,11 +126,11 @@ def run(
         settings=settings,
         metrics=metrics,
         environment=os.environ,
-        clock=_utc_now,
+        clock=utc_now,
         stop=stop,
         ledger=ledger,
     )
-    security = SecurityLoop(settings=settings, metrics=metrics, clock=_utc_now, stop=stop)
+    security = SecurityLoop(settings=settings, metrics=metrics, clock=utc_now, stop=stop)
     loops = {
         "monitor-loop": loop.run,
         "monitor-witness": witness.run,
@@ -170,11 +159,11 @@ def tick(
 
     Example: `monitor tick --json`
     """
-    settings = _settings()
+    settings = settings_of_process()
     log_to_stderr()
-    watch = Watch(settings=settings, metrics=_metrics(CollectorRegistry()))
-    ticked = watch.tick(_utc_now())
-    _ledger(settings).settle()
+    watch = Watch(settings=settings, metrics=new_metrics(CollectorRegistry()))
+    ticked = watch.tick(utc_now())
+    own_ledger(settings).settle()
     if not ticked:
         raise NotReadyError(why_none_is_watched(settings))
     if as_json:
@@ -189,50 +178,8 @@ def tick(
         raise typer.Exit(EXIT_ALARM)
 
 
-@app.command()
-def reference(
-    path: Annotated[
-        str | None,
-        typer.Argument(help="A folder of images, a file that `gateway features` wrote, or -."),
-    ] = None,
-    *,
-    origin: Annotated[Origin, typer.Option("--from", help="What to make it of.")],
-    newest: Annotated[
-        int, typer.Option("--newest", help="With samples: how many of the newest to take.")
-    ] = 1000,
-    force: Annotated[
-        bool, typer.Option("--force", help="With samples: even while the drift alarm is raised.")
-    ] = False,
-    model: ModelName = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make the reference that a model version is judged by: what normal looks like.
-
-    Needs 100 images or samples. Samples taken while the alarm is raised would make the drift normal.
-
-    Examples:
-
-    `monitor reference --from dataset images/train`
-
-    `gateway features images/train > train.jsonl; monitor reference --from dataset train.jsonl`
-
-    `monitor reference --from samples --newest 2000`
-    """
-    settings = _settings(model)
-    if (path is None) is (origin is Origin.DATASET):
-        raise InputError("`--from dataset` takes a PATH, `--from samples` takes none")
-    ledger = _ledger(settings)
-    with opened_database(settings.database_url) as engine:
-        # Before minutes go into measuring a folder.
-        ledger.check(engine)
-        if path is None:
-            collected = collect_stored(
-                engine, find_watched_model(engine, settings), newest=newest, force=force
-            )
-        else:
-            collected = collect_dataset(path, settings)
-        stored = record_reference(ledger, engine, collected, now=_utc_now())
-    print_reference(stored, as_json=as_json)
+app.command()(reference)
+app.command()(references)
 
 
 @app.command()
@@ -243,7 +190,7 @@ def report(*, model: ModelName = None, as_json: AsJson = False) -> None:
 
     Example: `monitor report --json`
     """
-    settings = _settings(model)
+    settings = settings_of_process(model)
     require_report_tools()
     with opened_database(settings.database_url) as engine:
         watched = find_watched_model(engine, settings)
@@ -253,12 +200,12 @@ def report(*, model: ModelName = None, as_json: AsJson = False) -> None:
             )
         with progress("drawing the report"):
             published = record_report(
-                _ledger(settings),
+                own_ledger(settings),
                 engine,
                 judgement,
                 settings=settings,
                 environment=os.environ,
-                now=_utc_now(),
+                now=utc_now(),
                 should_stop=lambda: False,
             )
     print_report(published, settings.reports_folder, as_json=as_json)
@@ -270,7 +217,7 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
 
     Example: `monitor status --json | jq '.models[].alarm.state'`
     """
-    settings = _settings(model)
+    settings = settings_of_process(model)
     with opened_database(settings.database_url) as engine:
         statuses = read_status(engine, settings)
         ledgers = read_ledger_status(engine)
@@ -279,7 +226,7 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(describe_status(statuses) | {"ledgers": describe_ledgers(ledgers)})
         return
-    lines = status_lines(statuses, settings=settings, now=_utc_now())
+    lines = status_lines(statuses, settings=settings, now=utc_now())
     lines = lines or [why_none_is_watched(settings)]
     print("\n".join([*lines, *ledger_lines(ledgers)]))
 
@@ -299,16 +246,16 @@ def acknowledge(
 
     Example: `monitor acknowledge key_new --why "the issuer changed its keys"`
     """
-    settings = _settings()
+    settings = settings_of_process()
     with opened_database(settings.database_url) as engine:
         closed = record_acknowledgement(
-            _ledger(settings),
+            own_ledger(settings),
             engine,
             rule,
             key,
             watched=watched_rules(thresholds_of(settings)),
             why=why,
-            now=_utc_now(),
+            now=utc_now(),
         )
     for finding in closed:
         print(f"{rule.value}: closed {finding.key}: {finding.words}")
@@ -322,7 +269,7 @@ def ledger_create() -> None:
 
     Example: `monitor ledger create`
     """
-    ledger = _ledger(_settings())
+    ledger = own_ledger(settings_of_process())
     is_new = ledger.begin()
     name, public_key = ledger.public_key().partition("+")[0], ledger.public_key()
     print(f"{name}: {'begun' if is_new else 'it was begun before'}")
@@ -350,26 +297,13 @@ def witness(
 
     Example: `monitor witness --acknowledge gateway`
     """
-    settings = _settings()
+    settings = settings_of_process()
     log_to_stderr()
-    job = Witness(settings=settings, metrics=_metrics(CollectorRegistry()))
-    looked, alarm = look_once(job, acknowledged=acknowledge, forgotten=forget, now=_utc_now())
+    job = Witness(settings=settings, metrics=new_metrics(CollectorRegistry()))
+    looked, alarm = look_once(job, acknowledged=acknowledge, forgotten=forget, now=utc_now())
     print_looked(looked, alarm, as_json=as_json, witness=job.verifier)
     if fail_on_alarm and alarm.state is AlarmState.FIRING:
         raise typer.Exit(EXIT_ALARM)
-
-
-def _settings(model: str | None = None) -> MonitorSettings:
-    try:
-        environment = read_environment(os.environ, dotenv_file=Path(".env"))
-    except EnvironmentInvalidError as exc:
-        raise InputError(f"the configuration is wrong:\n{exc}") from exc
-    overrides = {} if model is None else {"model_name": model}
-    return read_settings(environment, **overrides)
-
-
-def _ledger(settings: MonitorSettings) -> OwnLedger:
-    return OwnLedger(settings=settings, metrics=_metrics(CollectorRegistry()), clock=_utc_now)
 
 
 def _check_database(settings: MonitorSettings, ledger: OwnLedger) -> None:
@@ -383,23 +317,10 @@ def _check_database(settings: MonitorSettings, ledger: OwnLedger) -> None:
         logging.getLogger("monitor").warning("waiting for the database: %s", exc)
 
 
-def _metrics(registry: CollectorRegistry) -> MonitorMetrics:
-    metrics = MonitorMetrics(registry)
-    try:
-        metrics.build_info.labels(version("gatewatch")).set(1)
-    except PackageNotFoundError:  # run from a source tree that was not installed
-        metrics.build_info.labels("unknown").set(1)
-    return metrics
-
-
 def _exit_code(exc: MonitorError) -> int:
     if isinstance(exc, InputError):
         return EXIT_USAGE
     return EXIT_NOT_READY if isinstance(exc, NotReadyError) else EXIT_FAILED
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

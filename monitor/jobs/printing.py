@@ -1,7 +1,6 @@
 """What the commands print: results on standard output, as JSON values or lines of text; progress on standard error."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from monitor.jobs.reference import StoredReference
 from monitor.jobs.tick import Ticked
 from monitor.records import Report
 
@@ -34,28 +32,6 @@ def tick_line(each: Ticked) -> str:
     found = each.judgement.diagnosis if each.judgement is not None else ""
     why = f": {found}" if found else ""
     return f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}"
-
-
-def print_reference(stored: StoredReference, *, as_json: bool) -> None:
-    """What was stored; on standard error how many samples were thinned out."""
-    if stored.seen > stored.sample_count:
-        print(f"monitor: kept {stored.sample_count} of {stored.seen} samples", file=sys.stderr)
-    if as_json:
-        print_json(
-            {
-                "id": stored.id,
-                "model": stored.model_name,
-                "version": stored.model_version,
-                "samples": stored.sample_count,
-                "features": list(stored.features),
-                "source": stored.source,
-            }
-        )
-        return
-    print(
-        f"reference {stored.id} for {stored.model_name} {stored.model_version}: "
-        f"{stored.sample_count} samples, {len(stored.features)} features, from {stored.source}"
-    )
 
 
 def print_report(published: Report, folder: Path, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 Rules: the caller owns the transaction; nothing here commits.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +59,16 @@ def read_reference_row(connection: Connection, reference_id: int) -> Row[Any]:
     return connection.execute(
         select(drift_references).where(drift_references.c.id == reference_id)
     ).one()
+
+
+def list_references(
+    connection: Connection, *, model_name: str | None = None, newest: int
+) -> Iterator[Row[Any]]:
+    """The rows of the newest references, of all models or of one, newest first; one at a time, they may be large."""
+    query = select(drift_references).order_by(drift_references.c.id.desc()).limit(newest)
+    if model_name is not None:
+        query = query.where(drift_references.c.model_name == model_name)
+    yield from connection.execute(query)
 
 
 def insert_report(connection: Connection, report: Report) -> None:

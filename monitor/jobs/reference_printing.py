@@ -1,0 +1,42 @@
+"""What the commands about references print."""
+
+import sys
+
+from monitor.jobs.printing import print_json
+from monitor.jobs.reference import StoredReference
+
+
+def print_reference(stored: StoredReference, *, as_json: bool) -> None:
+    """What was stored; on standard error what was left out of it."""
+    if stored.seen > stored.sample_count:
+        print(f"monitor: kept {stored.sample_count} of {stored.seen} samples", file=sys.stderr)
+    for note in stored.notes:
+        print(f"monitor: {note}", file=sys.stderr)
+    if as_json:
+        print_json(
+            {
+                "id": stored.id,
+                "model": stored.model_name,
+                "version": stored.model_version,
+                "samples": stored.sample_count,
+                "features": list(stored.features),
+                "slices": list(stored.slices),
+                "hours": list(stored.hours),
+                "source": stored.source,
+                "bytes": stored.size_bytes,
+                "notes": list(stored.notes),
+            }
+        )
+    else:
+        print(reference_line(stored))
+
+
+def reference_line(stored: StoredReference) -> str:
+    """The same as one line for people."""
+    slices = f", {len(stored.slices)} slices" if stored.slices else ""
+    hours = "" if len(stored.hours) < 2 else f", hours {' and '.join(stored.hours)}"
+    return (
+        f"reference {stored.id} for {stored.model_name} {stored.model_version}: "
+        f"{stored.sample_count} samples, {len(stored.features)} features{slices}{hours}, "
+        f"from {stored.source}"
+    )

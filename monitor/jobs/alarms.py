@@ -77,8 +77,8 @@ def acknowledge(
 ) -> list[str]:
     """Take an alarm as known, whichever it is; gives what was done, in words.
 
-    A rule on the ledgers has its findings closed; watched: those that are not switched off. Raises InputError for a name that no alarm has or that several
-    models have, NotReadyError if it does not ring, and as OwnLedger.made does.
+    A rule on the ledgers has its findings closed. watched: the rules that are not switched off. Raises InputError for a
+    name that no alarm has or that several models have, NotReadyError if it does not ring, and as OwnLedger.made does.
     """
     require_alarm_name(name)
     if name == LEDGER_ALARM:

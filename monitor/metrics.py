@@ -1,8 +1,9 @@
 """All metrics of the monitor, on a registry that is passed in.
 
 Rules: base units, `_total` on counters, labels from closed sets: models in production, features of their
-references, their slices (MONITOR_MAX_SLICES at most), the enums of monitor.records. A label set that no longer means
-anything is removed: a stale score would keep an alert alive.
+references, their slices (MONITOR_MAX_SLICES at most), ledgers that a witness saw (monitor.jobs.witness.MAX_LEDGERS at
+most), the enums of monitor.records. A label set that no longer means anything is removed: a stale score would keep an
+alert alive.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -1,7 +1,8 @@
 """What the monitor says as a witness of a ledger: whether it still goes on from what was seen of it. Pure.
 
 Rules: a ledger is known by the key that was given for it, or else by the one that it had at first sight; what was seen
-only ever grows; what was found wrong once stays so until somebody acknowledges it, whatever the ledger shows later.
+only ever grows; what was found wrong with a ledger that was seen stays so until somebody acknowledges it, whatever the
+ledger shows later.
 """
 
 import hashlib

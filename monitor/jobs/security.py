@@ -1,9 +1,9 @@
 """One look at what is new in all ledgers: feed the rules, keep what they find, show it.
 
-Rules: what a look stores is stored with the cursors in one transaction, or read again. What the rules hold is stored
-nowhere: after a start, or a look that failed, the records of their longest window are read again, and what they hit is
-dropped, for it was stored then. A look takes at most the time between two, so that it is shown how far it came; what
-is left over is the lag.
+Rules: what a look stores is stored with the cursors in one transaction, or read again. Of what the rules hold only the
+known issuers and keys are stored: after a start, or a look that failed, the records of their longest window are read
+again with the orders of all time, and what they hit is dropped, for it was stored then. A look takes at most the time
+between two, so that it is shown how far it came; what is left over is the lag.
 """
 
 import logging

@@ -35,7 +35,7 @@ class SecurityLoop(Repeating):
         self._clock = clock
 
     def look(self) -> bool:
-        """The next page of every ledger; the next look may wait once everything is read."""
+        """What is new in every ledger, for tick_seconds at most; the next look may wait once everything is read."""
         return self._watch.look(self._clock(), should_stop=self._stop.is_set).lag == 0
 
     def warn(self, outcome: Outcome, exc: MonitorError) -> None:

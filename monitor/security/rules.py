@@ -1,7 +1,9 @@
 """All rules over all ledgers, fed one record at a time.
 
-Rules: what the rules hold is bounded and comes from the records of the longest window alone, so that feeding those
-again after a restart gives the same; whoever feeds says which of them were fed before, and drops what they hit.
+Rules: what the rules hold is bounded and comes from the records of the longest window, so that feeding those again
+after a restart gives the same, but for two things: issuers and keys that are known, which are stored, and orders and
+learnt loads of all time, which are taught first; whoever feeds says which records were fed before, and drops what they
+hit.
 """
 
 from collections import Counter

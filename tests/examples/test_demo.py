@@ -13,3 +13,13 @@ def test_the_drift_alarm_is_looked_at_whichever_stands_last() -> None:
     for lines in (ALARMS, ALARMS[::-1]):
         head = "# TYPE monitor_alarm_active gauge\n"
         assert read_watched(head + "\n".join(lines) + "\n").is_alarm_on
+
+
+def test_an_alarm_about_the_ledgers_is_not_the_drift_alarm() -> None:
+    """The story would go on before anything has drifted."""
+    others = [
+        line.replace("1.0", "0.0") if "drift" in line else line[:-3] + "1.0" for line in ALARMS
+    ]
+    for lines in (others, others[::-1]):
+        head = "# TYPE monitor_alarm_active gauge\n"
+        assert not read_watched(head + "\n".join(lines) + "\n").is_alarm_on

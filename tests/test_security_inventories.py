@@ -184,7 +184,7 @@ def test_every_log_event_that_is_named_exists() -> None:
         if call.args and isinstance(call.args[0], ast.Constant)
     }
     named = re.findall(r"`(\w+)`", events)
-    assert 26 == len(named)
+    assert 29 == len(named)
     assert [] == [name for name in named if name not in written]
     registry = CollectorRegistry()
     GatewayMetrics(registry)

@@ -27,7 +27,7 @@ BLOCK_PIXELS = 8
 DARK_BELOW = 16  # of 255: crushed shadows
 BRIGHT_FROM = 240  # of 255: blown highlights
 LOW_CONFIDENCE = 0.5
-OVERLAP_ROWS = 32
+OVERLAP_ROWS = 64
 
 
 class FeatureKind(StrEnum):

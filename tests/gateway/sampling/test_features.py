@@ -297,7 +297,7 @@ def test_boxes_without_area_overlap_nothing() -> None:
     assert 0.0 == overlap_of(point, [0.0, 0, 20, 10])
 
 
-@given(any_detections(), st.integers(2, 20))
+@given(any_detections(), st.integers(2, 30))
 def test_overlap_is_what_pairs_one_by_one_give(found: Detections, times: int) -> None:
     """However many boxes are looked at together."""
     boxes = [[n + b for b in box] for n in range(times) for box in found.boxes_xyxy.tolist()]

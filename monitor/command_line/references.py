@@ -121,7 +121,7 @@ def reference(
         ledger.check(engine)
         if path is not None:
             collected = collect_dataset(path, settings)
-        elif merge is not None:
+        elif merge:
             collected = collect_merged(engine, merge, settings=settings, force=force)
         else:
             collected = _collect_samples(engine, settings, newest, selection, layout, force=force)

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -17,12 +17,16 @@ from monitor.reports.files import report_stem, write_atomically
 from monitor.reports.render import render_html
 from monitor.reports.timeline import timeline_svg
 from monitor.settings import MonitorSettings
+from monitor.summaries import ALL_SAMPLES
 from monitor.tables.alarm_queries import find_alarm, list_transitions
 from monitor.tables.drift_queries import list_drift_results
 from monitor.tables.queries import find_last_report, insert_report
+from monitor.windows.sides import reference_window
 
 TIMELINE_SPAN = timedelta(days=7)
 SHOWN_TRANSITIONS = 50
+# Of the reference; its stored form keeps hardly more of each feature.
+DRAWN_VALUES = 1000
 
 
 def publish_report(
@@ -94,6 +98,12 @@ def _read_content(
         model_name=name,
         model_version=judgement.model.version,
         reference=judgement.reference,
+        before=reference_window(
+            judgement.reference.summary,
+            ALL_SAMPLES,
+            count=DRAWN_VALUES,
+            hours={at.astimezone(UTC).hour for at in judgement.window.received_at},
+        ),
         window=judgement.window,
         alpha=settings.alpha,
         scores=judgement.scores,

@@ -14,14 +14,16 @@ FORMAT = 1
 class ReportContent:
     """Everything one report tells.
 
-    scores: of the watched features. not_drawn: features the HTML leaves out because a side has no values.
-    transitions: the alarm's latest changes, oldest first. alpha: the false-alarm rate the thresholds hold.
+    before: values that stand for the reference. scores: of the watched features. not_drawn: features the HTML leaves
+    out because a side has no values. transitions: the alarm's latest changes, oldest first. alpha: the false-alarm rate
+    the thresholds hold.
     """
 
     created_at: datetime
     model_name: str
     model_version: str
     reference: Reference
+    before: Window
     window: Window
     alpha: float
     scores: tuple[FeatureScore, ...]
@@ -43,7 +45,7 @@ def report_document(
             "id": content.reference.id,
             "source": content.reference.source,
             "created_at": content.reference.created_at.isoformat(),
-            "samples": content.reference.window.sample_count,
+            "samples": content.reference.summary.sample_count,
         },
         "window": {
             "samples": content.window.sample_count,

@@ -52,7 +52,8 @@ def draw(job: dict[str, Any]) -> Any:
     definition = DataDefinition(numerical_columns=names)
     reference, current = (
         Dataset.from_pandas(
-            pd.DataFrame({name: columns[name][side] for name in names}, dtype="float64"),
+            # A reference ranks some features on fewer samples: series fill up with missing values.
+            pd.DataFrame({name: pd.Series(columns[name][side], dtype="float64") for name in names}),
             data_definition=definition,
         )
         for side in ("reference", "current")

@@ -36,7 +36,7 @@ def drawable_features(content: ReportContent) -> tuple[str, ...]:
         score.feature
         for score in content.scores
         if FEATURE_NAME.fullmatch(score.feature)
-        and np.isfinite(content.reference.window.features[score.feature]).any()
+        and np.isfinite(content.before.features[score.feature]).any()
         and np.isfinite(content.window.features[score.feature]).any()
     )
 
@@ -95,7 +95,7 @@ def _job(content: ReportContent) -> dict[str, object]:
         "alpha": content.alpha,
         "columns": {
             name: {
-                "reference": _values(content.reference.window.features[name]),
+                "reference": _values(content.before.features[name]),
                 "current": _values(content.window.features[name]),
             }
             for name in names

@@ -1,6 +1,6 @@
 """The two sides of a comparison for people: current samples, and values that stand for a reference. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -22,13 +22,18 @@ def window_of(measurements: Sequence[Measurement], *, fit: Fit, names: Sequence[
     )
 
 
-def reference_window(summary: ReferenceSummary, of: Slice, *, count: int) -> Window:
-    """Values that stand for one slice of a reference, all its hours together: at most `count` of each feature.
+def reference_window(
+    summary: ReferenceSummary, of: Slice, *, count: int, hours: Collection[int] | None = None
+) -> Window:
+    """Values that stand for one slice of a reference, at most `count` of each feature.
 
-    Arrays are as long as there were samples to rank, at most count, and hold no samples: values at one place belong to
-    different ones. sample_count: of the slice. Raises KeyError if the reference does not tell the slice apart.
+    hours: UTC hours of what it is shown beside; strata of none of them are left out, unless all are. Arrays are as long
+    as there were samples to rank, at most count, and hold no samples: values at one place belong to different ones.
+    sample_count: of these strata. Raises KeyError if the reference does not tell the slice apart.
     """
     strata = {each.slice: each.strata for each in summary.slices}[of]
+    if hours is not None:
+        strata = tuple(s for s in strata if not s.hours.isdisjoint(hours)) or strata
     return Window(
         features={name: _likely(strata, name, count) for name in strata[0].features},
         sample_count=sum(_stratum_count(stratum) for stratum in strata),

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.drift.ks import score_features
+from monitor.drift.scores import score_window
+from monitor.ranks import rank_values
 from monitor.records import (
     FeatureArray,
     Reference,
@@ -18,6 +19,15 @@ from monitor.records import (
 )
 from monitor.reports.document import ReportContent
 from monitor.reports.render import Rendered, _child_environment, _job, render_html
+from monitor.summaries import (
+    ALL_SAMPLES,
+    HOURS_OF_DAY,
+    Fit,
+    ReferenceSummary,
+    SliceSummary,
+    Stratum,
+)
+from monitor.windows.fitting import to_values
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MISSING = -np.inf
@@ -37,6 +47,7 @@ def test_awkward_columns_do_not_break_the_report(tmp_path: Path) -> None:
             "half": (rng.normal(size=120), half),
             "gone": (rng.normal(size=120), np.full(40, MISSING)),
             "never": (np.full(120, MISSING), np.full(40, MISSING)),
+            "shorter": (rng.normal(size=60), rng.normal(size=40)),
             "one_left": (rng.normal(size=120), np.array([1.0, *[MISSING] * 39])),
             "class_count_other": (np.zeros(120), rng.poisson(1.0, size=40).astype(np.float64)),
             "huge": (np.full(120, 1e300), rng.normal(size=40) * 1e300),
@@ -46,7 +57,7 @@ def test_awkward_columns_do_not_break_the_report(tmp_path: Path) -> None:
     html = rendered.html_file.read_text(encoding="utf-8")
     assert "<html" in html
     assert rendered.drawn == (
-        *("brightness", "constant", "changed", "half", "one_left"),
+        *("brightness", "constant", "changed", "half", "shorter", "one_left"),
         "class_count_other",
     )
 
@@ -135,6 +146,18 @@ def _render(
     )
 
 
+def _summary(before: Window) -> ReferenceSummary:
+    ranked = {
+        name: rank_values(to_values(values), limit=200) for name, values in before.features.items()
+    }
+    stratum = Stratum(HOURS_OF_DAY, ranked)
+    return ReferenceSummary(
+        sample_count=before.sample_count,
+        fit=Fit(class_shares={}),
+        slices=(SliceSummary(ALL_SAMPLES, (stratum,)),),
+    )
+
+
 def _content(columns: dict[str, tuple[FeatureArray, FeatureArray]]) -> ReportContent:
     before = Window(features={n: c[0] for n, c in columns.items()}, sample_count=120)
     after = Window(features={n: c[1] for n, c in columns.items()}, sample_count=40)
@@ -149,11 +172,17 @@ def _content(columns: dict[str, tuple[FeatureArray, FeatureArray]]) -> ReportCon
             created_at=NOW,
             source="images/train",
             covers_until=None,
-            window=before,
+            summary=_summary(before),
         ),
+        before=before,
         window=after,
         alpha=0.001,
-        scores=score_features(before, after, features=tuple(columns), alpha=0.001),
+        scores=score_window(
+            _summary(before).slices[0].strata[0].features,
+            after,
+            features=tuple(columns),
+            alpha=0.001,
+        ),
         drifted=(),
         diagnosis="",
         alarm=None,

@@ -154,7 +154,9 @@ def _teach(
             rows += load_bodies_of_actions(connection, loads, limit=_MAX_LOADS, span=span)
     except ValueError:
         # The feed tells which record it is when it comes there; `gateway audit verify` for those before.
-        logger.warning("orders_not_read: a record of an operator's change cannot be read")
+        logger.warning(
+            "orders_not_read error=ValueError: a record of an operator's change cannot be read"
+        )
         return
     records = []
     for origin, position, body in rows:

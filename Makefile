@@ -1,6 +1,6 @@
 # Two commands: `make run` starts everything on this machine, `make test` installs everything and runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-export bench-path bench-runner bench-security bench-obfuscation \
+.PHONY: help run demo test lint unit constraints openapi clean bench-audit bench-auth bench-drift bench-export bench-path bench-runner bench-security bench-obfuscation \
 	tamper-audit torture-audit torture-edge torture-images torture-promotion torture-tls installed
 
 EVERYTHING = reports seal postgres onnxruntime pkcs11 redis dev
@@ -11,6 +11,7 @@ help:
 	@echo 'make test        installs everything and runs every check and test'
 	@echo 'make bench-audit  what appending to the ledger, verifying and proving cost'
 	@echo 'make bench-auth  what authentication, authorisation and limits add to a request'
+	@echo 'make bench-drift  false alarms, power and delay of the drift alarm on real images; its costs'
 	@echo 'make bench-export  exporting a million records, and that its memory is bounded'
 	@echo 'make bench-path  images per second through the whole path against the bare engine'
 	@echo 'make bench-runner  the detector in each precision against Ultralytics; cold start, memory'
@@ -55,6 +56,9 @@ bench-audit: installed
 
 bench-auth: installed
 	@.venv/bin/python benchmarks/authentication.py
+
+bench-drift: installed
+	@.venv/bin/python benchmarks/drift.py
 
 bench-export: installed
 	@.venv/bin/python benchmarks/export.py

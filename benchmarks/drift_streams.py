@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -94,23 +94,37 @@ class Trial:
     is_same: bool | None = None
 
 
-def run_orders(
-    pools: Sequence[Pool],
-    orders: Sequence[Order],
-    *,
-    trying: Callable[[Pool, Order], Tried],
-    workers: int | None = None,
-) -> Iterator[Tried]:
-    """What `trying`, a function of a module, makes of each order, in their order, on all cores."""
-    count = workers or len(os.sched_getaffinity(0))
-    # A worker a core: the libraries' own threads would only be in each other's way.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    # The detector's threads are running: forked, its locks could be held for ever.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        count, mp_context=context, initializer=_remember, initargs=(tuple(pools),)
-    ) as executor:
-        yield from executor.map(partial(_try_remembered, trying), orders)
+class Workers:
+    """A process a core, each with the pools and one thread for the libraries."""
+
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        # Read when they start: more threads would only be in each other's way.
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        self._executor = ProcessPoolExecutor(
+            len(os.sched_getaffinity(0)),
+            # The detector's threads are running: forked, its locks could be held for ever.
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_remember,
+            initargs=(tuple(pools),),
+        )
+
+    def __enter__(self) -> Self:
+        """Use them."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """End them."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def try_all(
+        self, trying: Callable[[Pool, Order], Tried], orders: Sequence[Order]
+    ) -> Iterator[Tried]:
+        """What `trying`, a function of a module, makes of each order, in their order."""
+        return self._executor.map(partial(_try_remembered, trying), orders)
+
+    def call(self, work: Callable[..., Tried], *arguments: Any, **options: Any) -> Tried:
+        """The result of a function of a module, with nothing else going on."""
+        return self._executor.submit(work, *arguments, **options).result()
 
 
 _POOLS: list[Pool] = []  # of a worker process, sent once

@@ -31,6 +31,7 @@ from monitor.jobs.judging import (
     judge,
     why_none_is_watched,
 )
+from monitor.jobs.lease import new_keeper
 from monitor.jobs.ledger import OwnLedger
 from monitor.jobs.loop import Loop
 from monitor.jobs.printing import (
@@ -155,15 +156,25 @@ def tick(
 ) -> None:
     """Judge every watched model once, store the result and print it; for cron and systemd timers.
 
-    Exit codes: 0 judged, 1 a model could not be judged, 3 no model in production, 4 see `--fail-on-alarm`.
+    Exit codes: 0 judged, or another monitor does, 1 a model could not be judged, 3 no model in production, 4 see
+    `--fail-on-alarm`.
 
     Example: `monitor tick --json`
     """
     settings = settings_of_process()
     log_to_stderr()
-    watch = Watch(settings=settings, metrics=new_metrics(CollectorRegistry()))
-    ticked = watch.tick(utc_now())
+    lease = new_keeper(tick_seconds=settings.tick_seconds)
+    watch = Watch(settings=settings, metrics=new_metrics(CollectorRegistry()), lease=lease)
+    try:
+        ticked = watch.tick(utc_now())
+    finally:
+        watch.release()
     own_ledger(settings).settle()
+    if watch.standby is not None:
+        print(f"monitor: nothing was judged: {watch.standby.why_not()}", file=sys.stderr)
+        if as_json:
+            print_json({"models": [], "standby_until": watch.standby.until.isoformat()})
+        return
     if not ticked:
         raise NotReadyError(why_none_is_watched(settings))
     if as_json:
@@ -173,8 +184,7 @@ def tick(
             print(tick_line(each))
     if any(each.judgement is None for each in ticked):
         raise MonitorError("a model could not be judged: see the log line above")
-    is_raised = any(t.alarm is not None and t.alarm.state is AlarmState.FIRING for t in ticked)
-    if fail_on_alarm and is_raised:
+    if fail_on_alarm and any(each.is_firing for each in ticked):
         raise typer.Exit(EXIT_ALARM)
 
 

@@ -6,7 +6,7 @@ most), the enums of monitor.records. A label set that no longer means anything i
 alert alive.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from threading import Lock
 
@@ -18,6 +18,7 @@ from monitor.records import (
     AlarmState,
     FeatureScore,
     Outcome,
+    Passed,
     Rule,
     Window,
 )
@@ -35,7 +36,9 @@ class MonitorMetrics:
         # Of the alarms that are shown; several threads show some.
         self._alarms: set[tuple[str, str, str]] = set()
         self._alarms_lock = Lock()
+        self._slices: dict[str, frozenset[str]] = {}
         self._add_what_is_watched(registry)
+        self._add_evidence(registry)
         self._add_alarms(registry)
         self._add_what_ledgers_show(registry)
         self._add_what_the_witness_saw(registry)
@@ -54,22 +57,58 @@ class MonitorMetrics:
             ["model", "feature"],
             registry=registry,
         )
+        self.drift_effect = Gauge(
+            "monitor_drift_effect",
+            "How much likelier a value is larger than in the reference, less how much likelier smaller; -1 to 1.",
+            ["model", "feature"],
+            registry=registry,
+        )
         self.window_samples = Gauge(
             "monitor_window_samples",
             "Samples on each side of the comparison; 0 without a reference.",
             ["model", "window"],
             registry=registry,
         )
-        self.bad_samples = Gauge(
-            "monitor_window_bad_samples",
-            "Rows among the newest that hold no sample and were left out.",
-            ["model"],
-            registry=registry,
-        )
         self.window_age = Gauge(
             "monitor_window_age_seconds",
             "Age of the newest sample at the last tick.",
             ["model"],
+            registry=registry,
+        )
+
+    def _add_evidence(self, registry: CollectorRegistry) -> None:
+        self.drift_evidence = Gauge(
+            "monitor_drift_evidence_ratio",
+            "log10 of the evidence of a change over what ringing needs: it rings at 0.",
+            ["model", "slice"],
+            registry=registry,
+        )
+        self.drift_lag = Gauge(
+            "monitor_drift_lag_samples",
+            "Samples that the last tick left unread.",
+            ["model"],
+            registry=registry,
+        )
+        self.drift_state_bytes = Gauge(
+            "monitor_drift_state_bytes",
+            "Size of the evidence that is kept between ticks.",
+            ["model"],
+            registry=registry,
+        )
+        self.drift_judged = Counter(
+            "monitor_drift_judged_samples", "Samples that were judged.", registry=registry
+        )
+        self.drift_passed = Counter(
+            "monitor_drift_passed_samples",
+            "Samples that were looked at and not judged, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in Passed:
+            self.drift_passed.labels(reason.value)
+        self.lease_held = Gauge(
+            "monitor_lease_held",
+            "1 while this monitor judges, 0 while another does.",
             registry=registry,
         )
 
@@ -231,11 +270,26 @@ class MonitorMetrics:
         for score in scores:
             self.drift_score.labels(model, score.feature).set(score.score)
             self.drift_threshold.labels(model, score.feature).set(score.threshold)
+            self.drift_effect.labels(model, score.feature).set(score.effect)
         shown = frozenset(score.feature for score in scores)
         for feature in self._features.get(model, frozenset()) - shown:
             self.drift_score.remove(model, feature)
             self.drift_threshold.remove(model, feature)
+            self.drift_effect.remove(model, feature)
         self._features[model] = shown
+
+    def set_evidence(self, model: str, ratios: Mapping[str, float]) -> None:
+        """Show how far the slices of one model are from ringing, and no others of it. ratios: log10, by slice."""
+        for slice_text, ratio in ratios.items():
+            self.drift_evidence.labels(model, slice_text).set(ratio)
+        for slice_text in self._slices.get(model, frozenset()) - ratios.keys():
+            self.drift_evidence.remove(model, slice_text)
+        self._slices[model] = frozenset(ratios)
+
+    def set_progress(self, model: str, *, lag: int, state_bytes: int) -> None:
+        """Show what a look at one model left unread, and what it keeps."""
+        self.drift_lag.labels(model).set(lag)
+        self.drift_state_bytes.labels(model).set(state_bytes)
 
     def set_windows(
         self, model: str, *, reference_count: int, current: Window, now: datetime
@@ -243,7 +297,6 @@ class MonitorMetrics:
         """Show how much data stands behind the scores, and how old it is."""
         self.window_samples.labels(model, "reference").set(reference_count)
         self.window_samples.labels(model, "current").set(current.sample_count)
-        self.bad_samples.labels(model).set(current.bad_count)
         if current.newest_received_at is not None:
             age = now - current.newest_received_at
             self.window_age.labels(model).set(age.total_seconds())
@@ -294,14 +347,16 @@ class MonitorMetrics:
         """Remove every gauge of models that are no longer watched."""
         for model in self._features.keys() - set(watched):
             self.set_scores(model, ())
-            del self._features[model]
+            self.set_evidence(model, {})
+            del self._features[model], self._slices[model]
+            self.drift_lag.remove(model)
+            self.drift_state_bytes.remove(model)
             # One that was never judged shows alone that it is unknown.
             self.alarm_unknown.remove(model, alarm, "")
             for labels in self._shown(model):
                 self._forget_alarm(labels)
             self.window_samples.remove(model, "reference")
             self.window_samples.remove(model, "current")
-            self.bad_samples.remove(model)
             self.window_age.remove(model)
 
     def _shown(self, model: str, alarm: str | None = None) -> list[tuple[str, str, str]]:

@@ -4,13 +4,9 @@ Constant features (the width of a fixed camera) stay in: as long as they keep th
 change that is drift. Features that the window has but the reference lacks cannot be judged and are left out.
 """
 
-from collections.abc import Collection, Mapping
-
-from monitor.records import FeatureArray
+from collections.abc import Collection, Iterable
 
 
-def watched_features(
-    reference: Mapping[str, FeatureArray], *, ignored: Collection[str]
-) -> tuple[str, ...]:
-    """The names to judge, sorted, so that scores, metrics and reports agree on the order."""
+def watched_features(reference: Iterable[str], *, ignored: Collection[str]) -> tuple[str, ...]:
+    """The names to judge, of those in a reference, sorted, so that scores, metrics and reports agree on the order."""
     return tuple(sorted(name for name in reference if name not in ignored))

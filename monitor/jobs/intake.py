@@ -148,6 +148,14 @@ def read_intake(
     return Intake(after, taken, passed, lag)
 
 
+def unknown_sources(cursor: DriftCursor) -> dict[str, int]:
+    """How many samples of each source were judged that the reference does not tell apart; further ones under "".
+
+    Raises MonitorError if what the cursor remembers is broken.
+    """
+    return _parse(cursor).unknown_sources
+
+
 def dump_memory(memory: Memory) -> dict[str, Any]:
     """As JSON values."""
     return {

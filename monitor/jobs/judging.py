@@ -1,52 +1,108 @@
-"""Judging one model: reference and window in, scores and diagnosis out. Reads the database, writes nothing."""
+"""What is known about one model now: its reference, the evidence, its newest judged samples beside what is normal.
 
-from dataclasses import dataclass, replace
+Rules: reads the database and writes nothing.
+"""
+
+import logging
+from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite, log10
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 
 from gateway.store.queries.models import list_model_versions
-from gateway.store.records import ModelVersion, Stage
-from monitor.alarms import Observation
-from monitor.drift.diagnosis import diagnose, drifted_features
-from monitor.drift.features import watched_features
-from monitor.drift.ks import score_features
-from monitor.records import FeatureScore, InputError, NotReadyError, Reference, Window
+from gateway.store.queries.samples import load_samples_by_ids
+from gateway.store.records import ModelVersion, Sample, Stage
+from monitor.drift.evidence import dump_evidence, log10_by_feature, log10_total, parse_evidence
+from monitor.jobs.comparing import Compared, compare, leading_features
+from monitor.jobs.plans import Plans, make_plans
+from monitor.jobs.weighing import (
+    Plan,
+    Weighed,
+    dump_remembered,
+    nothing_weighed,
+    parse_remembered,
+)
+from monitor.records import (
+    DriftCursor,
+    DriftState,
+    FeatureScore,
+    InputError,
+    NotReadyError,
+    Reference,
+    Window,
+)
 from monitor.settings import MonitorSettings
-from monitor.tables.queries import find_last_judged, find_reference_id, read_reference_row
+from monitor.tables.drift_queries import find_cursor, list_states
+from monitor.tables.queries import find_reference_id, read_reference_row
+from monitor.windows.binding import why_unfit
 from monitor.windows.content import parse_reference
-from monitor.windows.stored import read_window
+from monitor.windows.stored import read_samples
+from monitor.windows.thinning import choose_samples
+
+logger = logging.getLogger(__name__)
+
+NOTHING_COMPARED = Compared(Window(features={}, sample_count=0))
+_DIGEST = "bets"
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEvidence:
+    """How far one slice is from ringing: log10 of the evidence over what it needs, at most 0 between ticks.
+
+    None before the first sample. judged_samples: since the reference is in use. leading: the features that most of it
+    comes from.
+    """
+
+    slice_text: str
+    judged_samples: int
+    log10_ratio: float | None
+    leading: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the data say about one model now; scores are empty unless is_enough.
+    """What the data say about one model now.
 
-    last_judged_at: when scores of this model version were last stored. is_new_reference: see Observation.
+    unfit: why its samples cannot be compared with the reference, in words; empty if they can. compared: the newest
+    judged samples. judged_samples: by this reference. is_enough: whether there is a fit reference and samples enough.
+    cursor: None while nothing was judged by this reference. slices: all samples first.
     """
 
     model: ModelVersion
     reference: Reference | None
-    window: Window
-    is_enough: bool
-    scores: tuple[FeatureScore, ...] = ()
-    drifted: tuple[str, ...] = ()
-    diagnosis: str = ""
-    last_judged_at: datetime | None = None
-    is_new_reference: bool = False
+    unfit: str = ""
+    compared: Compared = NOTHING_COMPARED
+    judged_samples: int = 0
+    is_enough: bool = False
+    cursor: DriftCursor | None = None
+    slices: tuple[SliceEvidence, ...] = ()
 
-    def observation(self) -> Observation:
-        """The same as the alarm rules take it."""
-        return Observation(
-            model_name=self.model.name,
-            model_version=self.model.version,
-            is_enough=self.is_enough,
-            newest_request_id=self.window.newest_request_id,
-            drifted=self.drifted,
-            diagnosis=self.diagnosis,
-            is_new_reference=self.is_new_reference,
-        )
+    @property
+    def window(self) -> Window:
+        """The newest judged samples."""
+        return self.compared.window
+
+    @property
+    def scores(self) -> tuple[FeatureScore, ...]:
+        """Of the window; empty unless there are samples enough."""
+        return self.compared.scores if self.is_enough else ()
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """The features above their thresholds, worst first."""
+        return self.compared.drifted if self.is_enough else ()
+
+    @property
+    def diagnosis(self) -> str:
+        """How the window differs, in words; empty if it does not."""
+        return self.compared.diagnosis if self.is_enough else ""
+
+    @property
+    def last_judged_at(self) -> datetime | None:
+        """When a tick last saw new samples."""
+        return None if self.cursor is None else self.cursor.updated_at
 
 
 class FindReference(Protocol):
@@ -57,9 +113,10 @@ class FindReference(Protocol):
 
 
 class ReferenceCache:
-    """Parsed references by id: one is megabytes of text, never changes, and is needed every tick."""
+    """Parsed references by id: one never changes, and is needed every tick."""
 
     def __init__(self) -> None:
+        """Nothing is read yet."""
         self._references: dict[tuple[str, str], Reference] = {}
 
     def __call__(self, connection: Connection, model: ModelVersion) -> Reference | None:
@@ -107,43 +164,138 @@ def judge(
     settings: MonitorSettings,
     find_reference: FindReference,
 ) -> Judgement:
-    """Compare the current window of one model with its reference.
+    """What is known now, by what ticks stored; where none judged by this reference yet, by the newest samples.
 
-    Raises MonitorError if the stored reference is broken.
+    Raises MonitorError if the stored reference, or what was stored beside it, is broken.
     """
     reference = find_reference(connection, model)
-    window = read_window(
+    if reference is None:
+        return Judgement(model=model, reference=None)
+    unfit = why_unfit(reference, model)
+    if unfit is not None:
+        return Judgement(model=model, reference=reference, unfit=unfit)
+    plans = make_plans(reference, settings)
+    cursor = find_cursor(connection, model.name, model.version)
+    if cursor is None or cursor.reference_id != reference.id:
+        samples = _newest(connection, model, reference, settings)
+        compared = _compare_all(samples, plans, model, reference, settings, evidence=None)
+        count = len(samples)
+        is_enough = count >= settings.min_window_samples
+        return Judgement(
+            model=model,
+            reference=reference,
+            compared=compared,
+            judged_samples=count,
+            is_enough=is_enough,
+        )
+    weighed = load_weighed(connection, model, plans)
+    of_all, (plan, _) = weighed[""], plans.slices[""]
+    stored = load_samples_by_ids(connection, of_all.remembered.window)
+    compared = _compare_all(
+        [each.sample for each in stored],
+        plans,
+        model,
+        reference,
+        settings,
+        evidence=log10_by_feature(plan.bets, of_all.evidence),
+    )
+    return Judgement(
+        model=model,
+        reference=reference,
+        compared=compared,
+        judged_samples=of_all.judged_samples,
+        is_enough=of_all.judged_samples >= settings.min_window_samples,
+        cursor=cursor,
+        slices=tuple(evidence_of(plan, weighed[plan.slice_text]) for plan, _ in plans),
+    )
+
+
+def load_weighed(connection: Connection, model: ModelVersion, plans: Plans) -> dict[str, Weighed]:
+    """What was stored of each slice, by text; nothing weighed where there is none, or evidence of other bets.
+
+    Raises MonitorError if what is stored is broken.
+    """
+    states = {each.slice: each for each in list_states(connection, model.name, model.version)}
+    return {plan.slice_text: _parse(plan, states.get(plan.slice_text)) for plan, _ in plans}
+
+
+def state_of(plan: Plan, weighed: Weighed, *, model: ModelVersion, now: datetime) -> DriftState:
+    """A slice as it is stored."""
+    return DriftState(
+        model_name=model.name,
+        model_version=model.version,
+        slice=plan.slice_text,
+        judged_samples=weighed.judged_samples,
+        evidence=dump_evidence(weighed.evidence),
+        memory={**dump_remembered(weighed.remembered), _DIGEST: plan.digest},
+        updated_at=now,
+    )
+
+
+def evidence_of(plan: Plan, weighed: Weighed) -> SliceEvidence:
+    """How far a slice is from ringing, as its evidence stands."""
+    total = log10_total(weighed.evidence)
+    return SliceEvidence(
+        slice_text=plan.slice_text,
+        judged_samples=weighed.judged_samples,
+        log10_ratio=total - log10(plan.level.firing) if isfinite(total) else None,
+        leading=leading_features(log10_by_feature(plan.bets, weighed.evidence)),
+    )
+
+
+def _parse(plan: Plan, state: DriftState | None) -> Weighed:
+    if state is None:
+        return nothing_weighed(plan)
+    try:
+        if state.memory[_DIGEST] != plan.digest:
+            raise ValueError("other features are watched now")  # noqa: TRY301
+        return Weighed(
+            slice_text=plan.slice_text,
+            evidence=parse_evidence(state.evidence, bets=plan.bets),
+            remembered=parse_remembered(state.memory),
+            judged_samples=state.judged_samples,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as exc:
+        logger.warning(
+            "evidence_begins_anew model=%s version=%s slice=%s: %s",
+            state.model_name,
+            state.model_version,
+            plan.slice_text or "(all)",
+            exc,
+        )
+        return nothing_weighed(plan)
+
+
+def _newest(
+    connection: Connection, model: ModelVersion, reference: Reference, settings: MonitorSettings
+) -> list[Sample]:
+    samples = read_samples(
         connection,
         model_name=model.name,
         model_version=model.version,
         newest=settings.window_samples,
-        after=None if reference is None else reference.covers_until,
-        names=() if reference is None else reference.window.features,
+        after=reference.covers_until,
+        on_bad_row=lambda _id: None,
     )
-    if reference is None or window.sample_count < settings.min_window_samples:
-        judgement = Judgement(model=model, reference=reference, window=window, is_enough=False)
-    else:
-        judgement = _compare(model, reference, window, settings)
-    last = find_last_judged(connection, model.name, model.version)
-    if last is None:
-        return judgement
-    judged_at, judged_by = last
-    is_new = reference is not None and reference.id != judged_by
-    return replace(judgement, last_judged_at=judged_at, is_new_reference=is_new)
+    return choose_samples(samples, thin_seconds=settings.thin_seconds).samples
 
 
-def _compare(
-    model: ModelVersion, reference: Reference, window: Window, settings: MonitorSettings
-) -> Judgement:
-    features = watched_features(reference.window.features, ignored=settings.ignored_feature_names())
-    scores = score_features(reference.window, window, features=features, alpha=settings.alpha)
-    drifted = drifted_features(scores)
-    return Judgement(
+def _compare_all(
+    samples: list[Sample],
+    plans: Plans,
+    model: ModelVersion,
+    reference: Reference,
+    settings: MonitorSettings,
+    *,
+    evidence: dict[str, float] | None,
+) -> Compared:
+    _, summary = plans.slices[""]
+    return compare(
+        samples,
+        summary,
         model=model,
         reference=reference,
-        window=window,
-        is_enough=True,
-        scores=scores,
-        drifted=drifted,
-        diagnosis=diagnose(drifted, reference.window, window, class_names=model.class_names),
+        features=plans.features,
+        settings=settings,
+        evidence=evidence,
     )

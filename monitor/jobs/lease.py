@@ -25,10 +25,14 @@ _MAX_HOST_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether the lease is held after asking for it, and until when by the database's clock, by whoever holds it."""
+    """Whether the lease is held after asking for it, and until when by the database's clock, by whoever holds it.
+
+    left_seconds: from then on until its end, > 0.
+    """
 
     is_held: bool
     until: datetime
+    left_seconds: float
 
     def why_not(self) -> str:
         """What to tell while another monitor holds it."""
@@ -45,6 +49,11 @@ class LeaseKeeper:
         self._duration_seconds = duration_seconds
         self._fence: int | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was, when it was last asked for or checked."""
+        return self._fence is not None
+
     def ask(self, engine: Engine) -> Standing:
         """Renew the lease, or take it if nobody holds it or its time is over. Raises SQLAlchemyError."""
         with write_transaction(engine) as connection:
@@ -53,7 +62,7 @@ class LeaseKeeper:
             is_mine = self._is_mine(lease)
             if not is_mine and lease.holder and now_seconds < lease.expires_at_seconds:
                 self._fence = None
-                return Standing(is_held=False, until=_at(lease.expires_at_seconds))
+                return _standing(lease, now_seconds, is_held=False)
             lease = replace(
                 lease,
                 holder=self._holder,
@@ -62,7 +71,7 @@ class LeaseKeeper:
             )
             save_lease(connection, lease, now_seconds=now_seconds)
         self._fence = lease.fence
-        return Standing(is_held=True, until=_at(lease.expires_at_seconds))
+        return _standing(lease, now_seconds, is_held=True)
 
     def check(self, connection: Connection) -> None:
         """Hold the lease's lock until the transaction ends.
@@ -96,11 +105,20 @@ def lease_seconds(tick_seconds: float) -> float:
     return max(LEASE_TICKS * tick_seconds, MIN_LEASE_SECONDS)
 
 
+def new_keeper(*, tick_seconds: float) -> LeaseKeeper:
+    """What takes the lease of the drift alarms for this process, renewed with every tick."""
+    return LeaseKeeper(holder=new_holder(), duration_seconds=lease_seconds(tick_seconds))
+
+
 def new_holder() -> str:
     """A name for this process that no other has: host and process for people, and something random."""
     host = socket.gethostname()[:_MAX_HOST_CHARACTERS]
     return f"{host}:{os.getpid()}:{secrets.token_hex(8)}"
 
 
-def _at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def _standing(lease: Lease, now_seconds: float, *, is_held: bool) -> Standing:
+    return Standing(
+        is_held=is_held,
+        until=datetime.fromtimestamp(lease.expires_at_seconds, UTC),
+        left_seconds=lease.expires_at_seconds - now_seconds,
+    )

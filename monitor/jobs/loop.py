@@ -1,9 +1,11 @@
 """The endless loop: tick, report where one is due, wait. Stops at once when asked.
 
-Rules: nothing that fails in a tick ends the loop; it is counted, logged and tried again with the next tick.
+Rules: nothing that fails in a tick ends the loop; it is counted, logged and tried again with the next tick; while
+samples are left unread one tick follows the other.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from threading import Event
@@ -11,6 +13,7 @@ from threading import Event
 from gateway.audit.events import Action
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import Judgement
+from monitor.jobs.lease import new_keeper
 from monitor.jobs.ledger import OwnLedger
 from monitor.jobs.recording import record_report, start_facts
 from monitor.jobs.report import is_report_due
@@ -43,17 +46,20 @@ class Loop:
         self._environment = environment
         self._clock = clock
         self._stop = stop
-        self._watch = Watch(settings=settings, metrics=metrics)
+        lease = new_keeper(tick_seconds=settings.tick_seconds)
+        self._watch = Watch(settings=settings, metrics=metrics, lease=lease)
         self._ledger = ledger
         self._tried: dict[str, datetime] = {}
 
     def run(self) -> None:
-        """Tick, wait tick_seconds, and again, until `stop` is set; start, stop and alarms are put on record."""
+        """Tick, wait, and again, until `stop` is set; start, stop and alarms are put on record."""
         self._ledger.note(Action.MONITOR_START, **start_facts(self._settings))
         while not self._stop.is_set():
-            self.step()
+            ticked = self.step()
             self._ledger.settle()
-            self._stop.wait(self._settings.tick_seconds)
+            if not any(each.lag for each in ticked):
+                self._stop.wait(self._wait_seconds())
+        self._release()
         self._ledger.note(Action.MONITOR_STOP)
         self._ledger.settle()
 
@@ -71,6 +77,18 @@ class Loop:
         else:
             return ticked
         return []
+
+    def _wait_seconds(self) -> float:
+        """A tick; less where the lease of another monitor, which may be dead, ends sooner."""
+        standby = self._watch.standby
+        left_seconds = math.inf if standby is None else standby.left_seconds
+        return min(self._settings.tick_seconds, left_seconds)
+
+    def _release(self) -> None:
+        try:
+            self._watch.release()
+        except MonitorError as exc:
+            logger.warning("lease_not_given_back, another monitor waits for its end: %s", exc)
 
     def _report_due(self, ticked: Sequence[Ticked]) -> None:
         every = timedelta(hours=self._settings.report_every_hours)

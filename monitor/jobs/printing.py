@@ -14,24 +14,42 @@ from monitor.records import Report
 
 def describe_tick(each: Ticked) -> dict[str, object]:
     """What a tick did for one model, as JSON values."""
-    alarm, judgement = each.alarm, each.judgement
+    alarm, judgement, look = each.alarm, each.judgement, each.look
     return {
         "model": each.model.name,
         "version": each.model.version,
         "outcome": each.outcome.value,
         "alarm": None if alarm is None else alarm.state.value,
+        "slices": {a.slice: a.state.value for a in each.alarms if a.slice},
         "drifted": [] if judgement is None else list(judgement.drifted),
-        "diagnosis": "" if judgement is None else judgement.diagnosis,
+        "diagnosis": "" if judgement is None else _found(each),
+        "harm": None if alarm is None else alarm.harm.value,
+        "evidence": {}
+        if judgement is None
+        else {part.slice_text: part.log10_ratio for part in judgement.slices},
         "window_samples": None if judgement is None else judgement.window.sample_count,
+        "judged_samples": 0 if look is None else look.judged,
+        "passed_samples": {}
+        if look is None
+        else {why.value: count for why, count in look.passed.items()},
+        "lag_samples": each.lag,
     }
 
 
 def tick_line(each: Ticked) -> str:
     """The same as one line for people."""
     state = "failed" if each.alarm is None else each.alarm.state.value
-    found = each.judgement.diagnosis if each.judgement is not None else ""
+    found = _found(each)
     why = f": {found}" if found else ""
-    return f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}"
+    lag = f", {each.lag} samples left for the next" if each.lag else ""
+    return f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}{lag}"
+
+
+def _found(each: Ticked) -> str:
+    """What the alarm is about, else what the window shows, else why there is nothing to show."""
+    if each.alarm is not None and each.alarm.diagnosis:
+        return each.alarm.diagnosis
+    return "" if each.judgement is None else each.judgement.diagnosis or each.judgement.unfit
 
 
 def print_report(published: Report, folder: Path, *, as_json: bool) -> None:

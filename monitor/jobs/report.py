@@ -123,8 +123,10 @@ def why_not_ready(judgement: Judgement, settings: MonitorSettings) -> str:
             f"cannot be judged now: no reference for {model.name} {model.version}: make one with "
             "`monitor reference --from dataset FOLDER` or `monitor reference --from samples`"
         )
+    if judgement.unfit:
+        return f"cannot be judged now: {judgement.unfit}"
     return (
-        f"cannot be judged now: {judgement.window.sample_count} of {settings.min_window_samples} "
+        f"cannot be judged now: {judgement.judged_samples} of {settings.min_window_samples} "
         f"samples of {model.name} {model.version} (MONITOR_MIN_WINDOW_SAMPLES): send more traffic"
     )
 

@@ -7,31 +7,50 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from gateway.store.queries.samples import count_samples_after
 from gateway.store.records import ModelVersion
 from monitor.alarms import DRIFT_ALARM
-from monitor.jobs.judging import Judgement, ReferenceCache, judge, read_watched_models
+from monitor.jobs.intake import MAX_COUNTED_LAG, unknown_sources
+from monitor.jobs.judging import (
+    Judgement,
+    ReferenceCache,
+    SliceEvidence,
+    judge,
+    read_watched_models,
+)
+from monitor.jobs.lease import DRIFT_LEASE
 from monitor.jobs.report import why_not_ready
-from monitor.records import Alarm, AlarmState, AlarmTransition, FeatureScore, Report
+from monitor.records import Alarm, AlarmState, AlarmTransition, FeatureScore, Harm, Report
 from monitor.reports.document import worst_first
 from monitor.settings import MonitorSettings
-from monitor.tables.alarm_queries import find_alarm, list_transitions
+from monitor.tables.alarm_queries import list_alarms, list_transitions
+from monitor.tables.lease_queries import find_renewed_at
 from monitor.tables.queries import find_last_report
 
 SHOWN_SCORES = 8
+SHOWN_SOURCES = 8
 LATE_TICKS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One watched model: what its data say now, what the last tick stored, the last report.
+    """One watched model: what its data say now, what ticks stored, the last report.
 
-    last_transition: the alarm's latest change of state.
+    alarms: of drift, by slice. last_transition: the latest change of the one about all samples. ticked_at: when any
+    monitor last looked. waiting: samples that no tick looked at yet, up to a million.
     """
 
     judgement: Judgement
-    alarm: Alarm | None
+    alarms: tuple[Alarm, ...]
     last_report: Report | None
     last_transition: AlarmTransition | None
+    ticked_at: datetime | None
+    waiting: int
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """The one about all samples."""
+        return next((alarm for alarm in self.alarms if not alarm.slice), None)
 
 
 def read_status(engine: Engine, settings: MonitorSettings) -> list[ModelStatus]:
@@ -56,91 +75,131 @@ def status_lines(
 def _read_model(
     connection: Connection, model: ModelVersion, settings: MonitorSettings
 ) -> ModelStatus:
-    transitions = list_transitions(connection, model.name, newest=1)
+    judgement = judge(connection, model, settings=settings, find_reference=ReferenceCache())
+    transitions = list_transitions(connection, model.name, newest=1, name=DRIFT_ALARM, slice="")
+    alarms = list_alarms(connection, model_name=model.name)
+    waiting = 0
+    if judgement.cursor is not None:
+        waiting = count_samples_after(
+            connection,
+            model.name,
+            model.version,
+            after_id=judgement.cursor.last_sample_id,
+            limit=MAX_COUNTED_LAG,
+        )
     return ModelStatus(
-        judgement=judge(connection, model, settings=settings, find_reference=ReferenceCache()),
-        alarm=find_alarm(connection, model.name, DRIFT_ALARM),
+        judgement=judgement,
+        alarms=tuple(alarm for alarm in alarms if alarm.name == DRIFT_ALARM),
         last_report=find_last_report(connection, model.name),
         last_transition=transitions[-1] if transitions else None,
+        ticked_at=find_renewed_at(connection, DRIFT_LEASE),
+        waiting=waiting,
     )
 
 
 def _describe(status: ModelStatus) -> dict[str, Any]:
-    judgement, alarm = status.judgement, status.alarm
-    reference, newest = judgement.reference, judgement.window.newest_received_at
-    ticked_at, changed = judgement.last_judged_at, status.last_transition
+    judgement = status.judgement
+    changed = status.last_transition
+    reason = "" if changed is None else changed.diagnosis
+    alarm = status.alarm
     return {
         "model": judgement.model.name,
         "version": judgement.model.version,
-        "reference": None
-        if reference is None
-        else {
-            "id": reference.id,
-            "samples": reference.window.sample_count,
-            "source": reference.source,
-            "created_at": reference.created_at.isoformat(),
-        },
+        "reference": _describe_reference(judgement),
+        "judged_samples": judgement.judged_samples,
+        "passed_samples": 0 if judgement.cursor is None else judgement.cursor.passed_samples,
+        "waiting_samples": status.waiting,
+        "unknown_sources": _unknown_sources(judgement),
         "window_samples": judgement.window.sample_count,
-        "newest_received_at": None if newest is None else newest.isoformat(),
-        "bad_samples": judgement.window.bad_count,
-        "last_tick_at": None if ticked_at is None else ticked_at.isoformat(),
+        "newest_received_at": _iso(judgement.window.newest_received_at),
+        "last_judged_at": _iso(judgement.last_judged_at),
+        "last_tick_at": _iso(status.ticked_at),
         "is_enough": judgement.is_enough,
         "drifted": list(judgement.drifted),
         "diagnosis": judgement.diagnosis,
-        "scores": [
-            {"feature": s.feature, "score": s.score, "threshold": s.threshold}
-            for s in worst_first(judgement.scores)
-        ],
-        "alarm": None
-        if alarm is None
-        else {
-            "name": alarm.name,
-            "state": alarm.state.value,
-            "since": alarm.since.isoformat(),
-            "model_version": alarm.model_version,
-            "features": list(alarm.features),
-            "diagnosis": alarm.diagnosis,
-            "reason": "" if changed is None else changed.diagnosis,
-        },
+        "scores": [_describe_score(score) for score in worst_first(judgement.scores)],
+        "evidence": [_describe_evidence(each) for each in judgement.slices],
+        "alarm": None if alarm is None else _describe_alarm(alarm) | {"reason": reason},
+        "slices": [_describe_alarm(each) for each in status.alarms if each.slice],
         "last_report": None if status.last_report is None else status.last_report.html_file,
     }
 
 
+def _describe_reference(judgement: Judgement) -> dict[str, Any] | None:
+    reference = judgement.reference
+    if reference is None:
+        return None
+    return {
+        "id": reference.id,
+        "samples": reference.summary.sample_count,
+        "source": reference.source,
+        "created_at": reference.created_at.isoformat(),
+        "slices": [each.slice.text for each in reference.summary.slices[1:]],
+        "unfit": judgement.unfit,
+    }
+
+
+def _describe_score(score: FeatureScore) -> dict[str, Any]:
+    return {
+        "feature": score.feature,
+        "score": score.score,
+        "threshold": score.threshold,
+        "effect": score.effect,
+        "evidence": score.evidence,
+    }
+
+
+def _describe_evidence(each: SliceEvidence) -> dict[str, Any]:
+    return {
+        "slice": each.slice_text,
+        "judged_samples": each.judged_samples,
+        "log10_ratio": each.log10_ratio,
+        "leading": list(each.leading),
+    }
+
+
+def _describe_alarm(alarm: Alarm) -> dict[str, Any]:
+    return {
+        "name": alarm.name,
+        "slice": alarm.slice,
+        "state": alarm.state.value,
+        "since": alarm.since.isoformat(),
+        "model_version": alarm.model_version,
+        "features": list(alarm.features),
+        "diagnosis": alarm.diagnosis,
+        "harm": alarm.harm.value,
+        "details": dict(alarm.details),
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _unknown_sources(judgement: Judgement) -> dict[str, int]:
+    return {} if judgement.cursor is None else unknown_sources(judgement.cursor)
+
+
 def _lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> list[str]:
     judgement = status.judgement
-    lines = [f"{judgement.model.name} {judgement.model.version}", _alarm_line(status)]
-    lines.extend(_last_tick_lines(status, settings, now))
+    lines = [
+        f"{judgement.model.name} {judgement.model.version}",
+        _alarm_line(status),
+        *_slice_lines(status),
+        *_tick_lines(status, settings, now),
+    ]
     if judgement.reference is not None:
         reference = judgement.reference
-        lines.append(f"  reference  {reference.window.sample_count} samples: {reference.source}")
-    newest = judgement.window.newest_received_at
-    age = "" if newest is None else f", newest {(now - newest).total_seconds():.0f} s ago"
-    bad_count = judgement.window.bad_count
-    bad = f", {bad_count} more cannot be read" if bad_count else ""
-    lines.append(f"  window     {judgement.window.sample_count} samples{age}{bad}")
+        lines.append(f"  reference  {reference.summary.sample_count} samples: {reference.source}")
+        lines.append(_judged_line(status))
+        lines.extend(_source_lines(judgement))
+    lines.append(_window_line(judgement, now))
     if not judgement.is_enough:
         return [*lines, f"  {why_not_ready(judgement, settings)}"]
     if judgement.diagnosis:
         lines.append(f"  now        {judgement.diagnosis}")
-    lines.append(f"  {'feature':<28} {'score':>6} {'limit':>6}")
+    lines.append(f"  {'feature':<28} {'score':>6} {'limit':>6} {'effect':>6}")
     return lines + [_score_line(score) for score in worst_first(judgement.scores)[:SHOWN_SCORES]]
-
-
-def _last_tick_lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> list[str]:
-    """The last tick that saw a new sample, and a warning if samples wait for the next one too long."""
-    judgement, alarm = status.judgement, status.alarm
-    ticked_at, newest = judgement.last_judged_at, judgement.window.newest_received_at
-    if alarm is None or ticked_at is None:
-        return []
-    line = f"  last tick  {ticked_at:%Y-%m-%d %H:%M:%S} UTC with new samples"
-    # A quiet tick stores nothing: only a sample that nobody judged tells that nobody is watching.
-    is_waiting = judgement.window.newest_request_id != alarm.newest_request_id
-    patience = timedelta(seconds=LATE_TICKS * settings.tick_seconds)
-    if newest is None or not judgement.is_enough or not is_waiting or now - newest < patience:
-        return [line]
-    if now - ticked_at < patience:
-        return [line]
-    return [f"{line}, newer ones wait: is `monitor run` running?"]
 
 
 def _alarm_line(status: ModelStatus) -> str:
@@ -150,16 +209,57 @@ def _alarm_line(status: ModelStatus) -> str:
     why = f": {alarm.diagnosis}" if alarm.diagnosis else ""
     if alarm.state is AlarmState.UNKNOWN:
         is_told = changed is not None and changed.after is AlarmState.UNKNOWN
-        why = (
-            f": {changed.diagnosis}"
-            if changed is not None and is_told
-            else ": not judged often enough yet"
-        )
-    elif changed is not None and changed.diagnosis not in ("", alarm.diagnosis) and why:
-        why += f" (when it rang: {changed.diagnosis})"
-    return f"  {alarm.name:<10} {alarm.state.value} since {alarm.since:%Y-%m-%d %H:%M:%S} UTC{why}"
+        why = f": {changed.diagnosis}" if changed is not None and is_told else ""
+    harm = f" ({alarm.harm.value})" if why and alarm.harm is not Harm.UNKNOWN else ""
+    return f"  {alarm.name:<10} {alarm.state.value} since {alarm.since:%Y-%m-%d %H:%M:%S} UTC{why}{harm}"
+
+
+def _slice_lines(status: ModelStatus) -> list[str]:
+    """Those slices of which there is anything to say, and how far all samples are from ringing."""
+    lines = [
+        f"  {alarm.slice:<10} {alarm.state.value} since {alarm.since:%Y-%m-%d %H:%M:%S} UTC: {alarm.diagnosis}"
+        for alarm in status.alarms
+        if alarm.slice and (alarm.state.is_active or alarm.state is AlarmState.PENDING)
+    ]
+    of_all = status.judgement.slices[0] if status.judgement.slices else None
+    if of_all is not None and of_all.log10_ratio is not None:
+        lines.append(f"  evidence   10^{of_all.log10_ratio:.1f} of what ringing needs")
+    return lines
+
+
+def _tick_lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> list[str]:
+    """The last tick of any monitor, and a warning if it was too long ago."""
+    if status.ticked_at is None:
+        return []
+    line = f"  last tick  {status.ticked_at:%Y-%m-%d %H:%M:%S} UTC"
+    patience = timedelta(seconds=LATE_TICKS * settings.tick_seconds)
+    if now - status.ticked_at < patience:
+        return [line]
+    return [f"{line}: is `monitor run` running?"]
+
+
+def _judged_line(status: ModelStatus) -> str:
+    judgement = status.judgement
+    passed = 0 if judgement.cursor is None else judgement.cursor.passed_samples
+    waiting = f", {status.waiting} wait" if status.waiting else ""
+    return f"  judged     {judgement.judged_samples} samples, {passed} passed over{waiting}"
+
+
+def _source_lines(judgement: Judgement) -> list[str]:
+    sources = _unknown_sources(judgement)
+    if not sources:
+        return []
+    most = sorted(sources, key=lambda name: (-sources[name], name))[:SHOWN_SOURCES]
+    told = ", ".join(f"{name or '(others)'} ({sources[name]})" for name in most)
+    return [f"  sources    that the reference does not tell apart: {told}"]
+
+
+def _window_line(judgement: Judgement, now: datetime) -> str:
+    newest = judgement.window.newest_received_at
+    age = "" if newest is None else f", newest {(now - newest).total_seconds():.0f} s ago"
+    return f"  window     {judgement.window.sample_count} samples{age}"
 
 
 def _score_line(score: FeatureScore) -> str:
     mark = "  drifted" if score.is_drifted else ""
-    return f"  {score.feature:<28} {score.score:>6.3f} {score.threshold:>6.3f}{mark}"
+    return f"  {score.feature:<28} {score.score:>6.3f} {score.threshold:>6.3f} {score.effect:>6.2f}{mark}"

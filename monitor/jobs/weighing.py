@@ -60,12 +60,17 @@ class Arrivals:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one slice is judged by. window_samples: how many of its newest judged samples are remembered."""
+    """What one slice is judged by.
+
+    window_samples: how many of its newest judged samples are remembered. digest: of what the bets are on; evidence that
+    was stored with another one is of other bets.
+    """
 
     slice_text: str
     bets: Bets
     level: Level
     window_samples: int
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

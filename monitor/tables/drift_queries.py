@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from monitor.records import DriftCursor, DriftResult, DriftState, FeatureScore, MonitorError
 from monitor.tables import drift_cursors, drift_results, drift_states
@@ -22,10 +22,7 @@ def find_cursor(
     for_update: hold the row until the transaction ends (SQLite holds the whole database already). Raises MonitorError
     if what it remembers cannot be read.
     """
-    table = drift_cursors
-    query = select(table).where(
-        table.c.model_name == model_name, table.c.model_version == model_version
-    )
+    query = select(drift_cursors).where(*_is_of(drift_cursors, model_name, model_version))
     if for_update:
         query = query.with_for_update()
     row = connection.execute(query).one_or_none()
@@ -34,7 +31,6 @@ def find_cursor(
 
 def save_cursor(connection: Connection, cursor: DriftCursor) -> None:
     """Store how far a model version was judged in place of what was there."""
-    table = drift_cursors
     values = {
         "model_name": cursor.model_name,
         "model_version": cursor.model_version,
@@ -45,11 +41,9 @@ def save_cursor(connection: Connection, cursor: DriftCursor) -> None:
         "memory": _dump(cursor.memory),
         "updated_at": cursor.updated_at,
     }
-    is_it = (table.c.model_name == cursor.model_name) & (
-        table.c.model_version == cursor.model_version
-    )
-    if connection.execute(update(table).where(is_it).values(values)).rowcount == 0:
-        connection.execute(insert(table).values(values))
+    is_it = _is_of(drift_cursors, cursor.model_name, cursor.model_version)
+    if connection.execute(update(drift_cursors).where(*is_it).values(values)).rowcount == 0:
+        connection.execute(insert(drift_cursors).values(values))
 
 
 def list_states(connection: Connection, model_name: str, model_version: str) -> list[DriftState]:
@@ -58,38 +52,33 @@ def list_states(connection: Connection, model_name: str, model_version: str) -> 
     Raises MonitorError if what one remembers cannot be read.
     """
     table = drift_states
-    query = (
-        select(table)
-        .where(table.c.model_name == model_name, table.c.model_version == model_version)
-        .order_by(table.c.slice)
-    )
+    query = select(table).where(*_is_of(table, model_name, model_version)).order_by(table.c.slice)
     return [_state(row) for row in connection.execute(query)]
 
 
-def replace_states(
-    connection: Connection, model_name: str, model_version: str, states: Iterable[DriftState]
-) -> None:
-    """Store the evidence of every slice of a model version; what was there is gone."""
-    table = drift_states
-    connection.execute(
-        delete(table).where(
-            table.c.model_name == model_name, table.c.model_version == model_version
+def save_states(connection: Connection, states: Iterable[DriftState]) -> None:
+    """Store the evidence of slices, each in place of what was there."""
+    for state in states:
+        is_it = (
+            *_is_of(drift_states, state.model_name, state.model_version),
+            drift_states.c.slice == state.slice,
         )
-    )
-    rows = [
-        {
-            "model_name": model_name,
-            "model_version": model_version,
+        values = {
+            "model_name": state.model_name,
+            "model_version": state.model_version,
             "slice": state.slice,
             "judged_samples": state.judged_samples,
             "evidence": state.evidence,
             "memory": _dump(state.memory),
             "updated_at": state.updated_at,
         }
-        for state in states
-    ]
-    if rows:
-        connection.execute(insert(table), rows)
+        if connection.execute(update(drift_states).where(*is_it).values(values)).rowcount == 0:
+            connection.execute(insert(drift_states).values(values))
+
+
+def forget_states(connection: Connection, model_name: str, model_version: str) -> None:
+    """Remove the evidence of every slice of a model version."""
+    connection.execute(delete(drift_states).where(*_is_of(drift_states, model_name, model_version)))
 
 
 def insert_drift_results(connection: Connection, results: Sequence[DriftResult]) -> None:
@@ -120,6 +109,10 @@ def list_drift_results(
         .order_by(table.c.ticked_at, table.c.id)
     )
     return [_result(row) for row in connection.execute(query)]
+
+
+def _is_of(table: Table, model_name: str, model_version: str) -> tuple[Any, ...]:
+    return table.c.model_name == model_name, table.c.model_version == model_version
 
 
 def _dump(memory: Mapping[str, Any]) -> str:

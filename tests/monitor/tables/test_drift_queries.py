@@ -9,12 +9,13 @@ from sqlalchemy import Engine, text
 from monitor.records import DriftCursor, DriftResult, DriftState, FeatureScore, MonitorError
 from monitor.tables.drift_queries import (
     find_cursor,
+    forget_states,
     insert_drift_results,
     list_drift_results,
     list_states,
     prune_drift_results,
-    replace_states,
     save_cursor,
+    save_states,
 )
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -60,17 +61,17 @@ def test_a_cursor_is_stored_in_place(engine: Engine) -> None:
         assert moved == find_cursor(connection, "conveyor", "1")
 
 
-def test_the_evidence_of_a_version_is_replaced_as_a_whole(engine: Engine) -> None:
-    """What a new reference does not know any more is gone; other versions keep theirs."""
+def test_the_evidence_of_a_slice_is_stored_in_place(engine: Engine) -> None:
+    """What another reference left is forgotten as a whole; other versions keep theirs."""
     of_all = replace(STATE, slice="", evidence=b"")
     other = replace(STATE, model_version="2")
+    more = replace(STATE, evidence=b"more", judged_samples=6)
     with engine.begin() as connection:
-        replace_states(connection, "conveyor", "1", [STATE, of_all])
-        replace_states(connection, "conveyor", "2", [other])
+        save_states(connection, [STATE, of_all, other])
         assert [of_all, STATE] == list_states(connection, "conveyor", "1")
-        replace_states(connection, "conveyor", "1", [of_all])
-        assert [of_all] == list_states(connection, "conveyor", "1")
-        replace_states(connection, "conveyor", "1", [])
+        save_states(connection, [more])
+        assert [of_all, more] == list_states(connection, "conveyor", "1")
+        forget_states(connection, "conveyor", "1")
         assert [] == list_states(connection, "conveyor", "1")
         assert [other] == list_states(connection, "conveyor", "2")
 
@@ -80,7 +81,7 @@ def test_a_memory_that_cannot_be_read_is_named(engine: Engine, broken: str) -> N
     """It is the model's own trouble, and the others go on."""
     with engine.begin() as connection:
         save_cursor(connection, CURSOR)
-        replace_states(connection, "conveyor", "1", [STATE])
+        save_states(connection, [STATE])
         for table in ("drift_cursors", "drift_states"):
             connection.execute(text(f"UPDATE {table} SET memory = :broken"), {"broken": broken})
         with pytest.raises(MonitorError, match="conveyor 1 cannot be read"):

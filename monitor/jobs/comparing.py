@@ -1,0 +1,102 @@
+"""The newest judged samples of a slice beside its reference, for people: scores, words, harm, examples. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from math import isfinite
+
+import numpy as np
+
+from gateway.store.records import ModelVersion, Sample
+from monitor.drift.diagnosis import diagnose, drifted_features
+from monitor.drift.harm import HarmVerdict, judge_harm
+from monitor.drift.scores import comparable, placements, score_window
+from monitor.records import FeatureScore, Harm, Reference, Window
+from monitor.settings import MonitorSettings
+from monitor.summaries import SliceSummary, Stratum
+from monitor.windows.sides import reference_window
+from monitor.windows.stored import sample_window
+
+# The features that evidence comes from: those within so many powers of ten of the strongest.
+_LEADING_DECADES = 1.0
+MAX_LEADING = 6
+EXAMPLES = 3
+# Values that stand for a reference; more change no word.
+_REFERENCE_VALUES = 400
+_NO_VERDICT = HarmVerdict(Harm.UNKNOWN, "no sample is of an hour that the reference knows")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a window shows. drifted: features above their thresholds, worst first. diagnosis: of the leading ones."""
+
+    window: Window
+    scores: tuple[FeatureScore, ...] = ()
+    drifted: tuple[str, ...] = ()
+    diagnosis: str = ""
+    verdict: HarmVerdict = _NO_VERDICT
+    furthest: tuple[str, ...] = ()
+
+    def effects(self, features: Sequence[str]) -> dict[str, float]:
+        """The effect size of some features."""
+        known = {score.feature: score.effect for score in self.scores}
+        return {name: round(known[name], 3) for name in features if name in known}
+
+
+def compare(
+    samples: Sequence[Sample],
+    summary: SliceSummary,
+    *,
+    model: ModelVersion,
+    reference: Reference,
+    features: Sequence[str],
+    settings: MonitorSettings,
+    evidence: Mapping[str, float] | None = None,
+    leading: Sequence[str] = (),
+) -> Compared:
+    """What some samples of a slice show beside what is normal there.
+
+    samples: in the order of judging. evidence: see score_window. leading: the features that the words are about; those
+    above their thresholds where none are named.
+    """
+    window = sample_window(samples, fit=reference.summary.fit, names=features)
+    found = comparable(summary, window) if samples else None
+    if found is None:
+        return Compared(window)
+    stratum, chosen = found
+    known = {name: value for name, value in (evidence or {}).items() if isfinite(value)}
+    scores = score_window(
+        stratum.features, chosen, features=features, alpha=settings.alpha, evidence=known
+    )
+    drifted = drifted_features(scores)
+    told = leading or drifted
+    values = reference_window(reference.summary, summary.slice, count=_REFERENCE_VALUES)
+    return Compared(
+        window=window,
+        scores=scores,
+        drifted=drifted,
+        diagnosis=diagnose(told, values, chosen, class_names=model.class_names),
+        verdict=judge_harm(stratum.features, chosen),
+        furthest=_furthest(samples, stratum, chosen, told),
+    )
+
+
+def leading_features(by_feature: Mapping[str, float]) -> tuple[str, ...]:
+    """The features that most of the evidence comes from, the strongest first. by_feature: log10 of what each adds."""
+    ordered = sorted(by_feature, key=lambda name: (-by_feature[name], name))
+    if not ordered or not isfinite(by_feature[ordered[0]]):
+        return ()
+    least = by_feature[ordered[0]] - _LEADING_DECADES
+    return tuple(name for name in ordered if by_feature[name] >= least)[:MAX_LEADING]
+
+
+def _furthest(
+    samples: Sequence[Sample], stratum: Stratum, chosen: Window, features: Sequence[str]
+) -> tuple[str, ...]:
+    """The request ids of the samples that lie furthest out in some features, the furthest first."""
+    compared = [s for s in samples if s.received_at.astimezone(UTC).hour in stratum.hours]
+    distance = np.zeros(len(compared))
+    for name in features:
+        distance += np.abs(placements(stratum.features[name], chosen.features[name]))
+    order = np.argsort(-distance, kind="stable")[:EXAMPLES]
+    return tuple(compared[row].request_id for row in order)

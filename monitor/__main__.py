@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from monitor.command_line.alarms import alarms
 from monitor.command_line.references import reference, references
 from monitor.command_line.shared import (
     AsJson,
@@ -23,6 +24,7 @@ from monitor.command_line.shared import (
     settings_of_process,
     utc_now,
 )
+from monitor.command_line.webhooks import new_delivery_loop, webhook_commands
 from monitor.jobs.acknowledging import record_acknowledgement
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import (
@@ -76,6 +78,8 @@ app = typer.Typer(
 )
 ledger_commands = typer.Typer(no_args_is_help=True, help="Begin the monitor's own ledger.")
 app.add_typer(ledger_commands, name="ledger")
+app.add_typer(alarms, name="alarms")
+app.add_typer(webhook_commands, name="webhook")
 
 
 def main() -> None:
@@ -108,6 +112,7 @@ def run(
     ledger = OwnLedger(settings=settings, metrics=metrics, clock=utc_now)
     _check_database(settings, ledger)
     witness = WitnessLoop(settings=settings, metrics=metrics, clock=utc_now, stop=stop)
+    alarm_loop = new_delivery_loop(settings, metrics, stop)
     try:
         server, server_thread = start_http_server(
             settings.metrics_port, addr=settings.metrics_host, registry=registry
@@ -136,8 +141,11 @@ def run(
         "monitor-loop": loop.run,
         "monitor-witness": witness.run,
         "monitor-security": security.run,
+        "monitor-alarms": alarm_loop.run,
     }
     try:
+        # Before the first tick, which would be taken for one that was never missed.
+        alarm_loop.begin()
         run_until_signal(loops, stop)
     finally:
         server.shutdown()
@@ -163,13 +171,17 @@ def tick(
     """
     settings = settings_of_process()
     log_to_stderr()
+    metrics = new_metrics(CollectorRegistry())
+    # Before the tick: what is wrong with webhooks is told at once.
+    alarm_loop = new_delivery_loop(settings, metrics, threading.Event())
     lease = new_keeper(tick_seconds=settings.tick_seconds)
-    watch = Watch(settings=settings, metrics=new_metrics(CollectorRegistry()), lease=lease)
+    watch = Watch(settings=settings, metrics=metrics, lease=lease)
     try:
         ticked = watch.tick(utc_now())
     finally:
         watch.release()
     own_ledger(settings).settle()
+    alarm_loop.step()
     if watch.standby is not None:
         print(f"monitor: nothing was judged: {watch.standby.why_not()}", file=sys.stderr)
         if as_json:

@@ -25,6 +25,7 @@ from monitor.metrics import MonitorMetrics
 from monitor.records import (
     AlarmState,
     AlarmTransition,
+    DatabaseUnavailableError,
     Delivery,
     MonitorError,
     Outcome,
@@ -219,9 +220,12 @@ class DeliveryLoop(Repeating):
         self._clock = clock
 
     def begin(self) -> None:
-        """Before the first tick: ring if none was made for too long. Raises DatabaseUnavailableError."""
-        with opened_database(self._settings.database_url) as engine:
-            self._lacks.look_at_ticks(engine, self._clock())
+        """Before the first tick: ring if none was made for too long. A database that is not there is waited for."""
+        try:
+            with opened_database(self._settings.database_url) as engine:
+                self._lacks.look_at_ticks(engine, self._clock())
+        except DatabaseUnavailableError as exc:
+            self.warn(Outcome.DATABASE_ERROR, exc)
 
     def look(self) -> bool:
         """One look; the next may wait."""

@@ -55,7 +55,7 @@ _SIGNATURES = (
     # A low-pass takes away detail, and with it bits, steps between blocks and the darkest and lightest specks.
     _Signature(
         "blur",
-        "blur: out of focus, motion or lost resolution",
+        "blur (out of focus, motion or lost resolution)",
         {
             "sharpness": -1, "noise": -1, "bits_per_pixel": -0.9, "blockiness": -0.4, "dark_share": -0.3,
             "contrast": -0.2, "bright_share": -0.2, "entropy": -0.2,
@@ -100,7 +100,7 @@ _SIGNATURES = (
     # A veil of grey light over all: low contrast that takes the colours as well and is not dark anywhere.
     _Signature(
         "fog",
-        "fog, or something on the lens",
+        "fog or a dirty lens",
         {
             "contrast": -0.9, "dark_share": -1, "bright_share": -0.8, "entropy": -0.8, "saturation": -0.9,
             "sharpness": -0.8, "noise": -0.6, "bits_per_pixel": -0.7, "brightness": 0.3,
@@ -139,7 +139,7 @@ _SIGNATURES = (
         "class_mix",
         "another mix of objects",
         {},
-        {(_CLASS_COUNTS,): 1, ("class_surprise",): 0.6, (_DIRECTIONS,): 0.5},
+        {(_CLASS_COUNTS,): 1, ("class_surprise",): 0.5, (_DIRECTIONS,): 0.4},
     ),
     # The same objects elsewhere, or nearer.
     _Signature(
@@ -147,8 +147,8 @@ _SIGNATURES = (
         "a camera that was moved",
         {},
         {
-            ("mean_box_x", "mean_box_y"): 1, ("mean_box_area",): 0.6, ("mean_box_aspect",): 0.3,
-            (_DIRECTIONS,): 0.4,
+            ("mean_box_x", "mean_box_y"): 1, ("mean_box_area",): 0.5, ("mean_box_aspect",): 0.2,
+            (_DIRECTIONS,): 0.3,
         },
     ),
 )  # fmt: skip

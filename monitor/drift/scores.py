@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from itertools import compress
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,15 @@ def effect_of(reference: RankedValues, values: NDArray[np.floating]) -> float:
     values: (m,), m >= 1, no NaN. Source: N. Cliff, Dominance statistics, Psychological Bulletin 114, 1993.
     """
     return float(placements(reference, values).mean())
+
+
+def chance_effect(reference_count: int, window_count: int) -> float:
+    """The size below which an effect says nothing: two of its standard deviations without drift; counts are >= 1.
+
+    With ties the deviation is less. Source: H. B. Mann and D. R. Whitney, Annals of Mathematical Statistics 18, 1947.
+    """
+    pairs = reference_count * window_count
+    return 2 * sqrt((reference_count + window_count + 1) / (3 * pairs))
 
 
 def placements(reference: RankedValues, values: NDArray[np.floating]) -> NDArray[np.float64]:

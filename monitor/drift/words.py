@@ -1,4 +1,8 @@
-"""Plain words for the gateway's features: what it means when one is higher, and when it is lower."""
+"""Plain words for the features: what it means when one is higher, and when it is lower.
+
+Rules: words for the features that the gateway is known to send and those that a reference defines; any other is named
+as it is, so a new feature needs no change here.
+"""
 
 from collections.abc import Mapping
 
@@ -41,4 +45,60 @@ OUTPUT_WORDS: Mapping[str, tuple[str, str]] = {
         "the model takes more places for objects",
         "the model takes fewer places for objects",
     ),
+}
+
+# Whole clauses about what a reference defines. Along a direction of the embedding, neither way has a meaning.
+FITTED_WORDS: Mapping[str, tuple[str, str]] = {
+    "class_surprise": ("rarer classes are found", "commoner classes are found"),
+    "embedding_distance": (
+        "scenes are farther from the reference's",
+        "scenes are nearer to the middle of the reference's",
+    ),
+    "embedding_residual": (
+        "scenes hold what the reference's do not",
+        "scenes are more alike than the reference's",
+    ),
+}
+DIRECTION_WORDS = "scenes differ from the reference's in kind"
+
+# What has no value only because no object was found.
+NEEDS_OBJECTS = frozenset(
+    {
+        "mean_confidence",
+        "max_confidence",
+        "confidence_spread",
+        "low_confidence_share",
+        "mean_box_area",
+        "mean_box_x",
+        "mean_box_y",
+        "mean_box_aspect",
+        "mean_overlap",
+        "class_surprise",
+    }
+)
+
+# Whole numbers that are mostly equal: their mean moves where their median does not.
+COUNTS = frozenset({"detection_count", "class_variety", "candidate_count"})
+
+# Subjects of a clause with numbers, and what the numbers are of, where the feature's own name says it badly.
+NOUNS: Mapping[str, str] = {
+    "dark_share": "the share of dark pixels",
+    "bright_share": "the share of overexposed pixels",
+    "detection_count": "the count of objects",
+    "class_variety": "the count of kinds of objects",
+    "low_confidence_share": "the share of unsure boxes",
+    "mean_box_area": "the mean area of boxes",
+    "mean_box_x": "the middle of boxes, from the left,",
+    "mean_box_y": "the middle of boxes, from the top,",
+    "candidate_count": "the count of candidates",
+}
+UNITS: Mapping[str, str] = {
+    "width": "pixels",
+    "height": "pixels",
+    "bits_per_pixel": "bits",
+    "entropy": "bits",
+    "noise": "grey levels",
+    "detection_count": "an image",
+    "class_variety": "an image",
+    "candidate_count": "an image",
 }

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.drift.ks import smirnov_threshold
-from monitor.drift.scores import comparable, effect_of, placements, score_window
+from monitor.drift.scores import (
+    chance_effect,
+    comparable,
+    effect_of,
+    placements,
+    score_window,
+)
 from monitor.ranks import RankedValues, merge_ranked, rank_values
 from monitor.records import FeatureArray, FeatureScore, Window
 from monitor.summaries import ALL_SAMPLES, SliceSummary, Stratum
@@ -149,6 +155,17 @@ def test_samples_of_unknown_hours_cannot_be_compared() -> None:
     window = replace(_window({"a": np.zeros(2)}), received_at=_at(4, 5))
     assert comparable(summary, window) is None
     assert comparable(summary, Window({"a": np.zeros(0)}, 0)) is None
+
+
+def test_effects_of_chance_are_mostly_below_their_size() -> None:
+    """Two standard deviations: about one in twenty is above; seeded."""
+    rng = np.random.default_rng(2)
+    limit = chance_effect(200, 50)
+    effects = [
+        effect_of(rank_values(rng.normal(size=200), limit=LIMIT), rng.normal(size=50))
+        for _ in range(300)
+    ]
+    assert 0.01 <= np.mean(np.abs(effects) > limit) <= 0.10
 
 
 def _reference(columns: dict[str, FeatureArray]) -> dict[str, RankedValues]:

@@ -74,13 +74,14 @@ def create_ledger(engine: Engine, signer: NoteSigner, *, now: datetime) -> int:
 
 def _adopt(connection: Connection, origin: str) -> Frontier:
     frontier = EMPTY_FRONTIER
-    while page := load_audit_records(
-        connection, origin, after_position=frontier.size - 1, limit=_PAGE_RECORDS
-    ):
+    # None first, or a record hidden below position 0 would be passed by.
+    after: int | None = None
+    while page := load_audit_records(connection, origin, after_position=after, limit=_PAGE_RECORDS):
         frontier, nodes = append_leaves(frontier, _leaf_hashes(page, frontier.size))
         insert_nodes(
             connection, [StoredNode(origin, n.level, n.number, n.node_hash) for n in nodes]
         )
+        after = frontier.size - 1
     return frontier
 
 

@@ -94,6 +94,19 @@ def test_records_with_a_gap_are_not_taken_over(engine: Engine, damage: str) -> N
     assert verifier_of_ledger(engine, ORIGIN) is None
 
 
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_record_hidden_below_the_first_is_not_taken_over(engine: Engine, size: int) -> None:
+    """Nor passed by, which would begin a ledger that its own verification refuses."""
+    leave(engine, size + 1)
+    with engine.begin() as connection:
+        # From the last place to before the first one.
+        moved = f"UPDATE audit_records SET position = -1 WHERE position = {size}"
+        connection.execute(text(moved))
+    with pytest.raises(LedgerError, match="cannot be taken over: "):
+        create_ledger(engine, SIGNER, now=NOW)
+    assert verifier_of_ledger(engine, ORIGIN) is None
+
+
 def test_a_leaf_hash_that_is_not_the_bodys_is_not_taken_over(engine: Engine) -> None:
     """The same."""
     leave(engine, 5)

@@ -146,6 +146,8 @@ def test_who_gave_up_on_a_checkpoint_does_not_end_the_writer(
         with pytest.raises(AuditUnavailableError) as caught:
             ask()
         assert caught.value.reason == "the database took too long"
+    # Nobody who is gone is signed for: the first was taken up already, the second waits.
+    assert [True] == [wanted.cancelled() for wanted in log._wanted]
     gate.opened.set()
     log._timeout_seconds = 20
     assert log.append_blocking(make_event()) == 0

@@ -18,12 +18,16 @@ from gateway.audit.replaced_files import (
 def test_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     """The name holds the new content; readable by everybody, for it is public."""
     path = tmp_path / "file"
-    for content in (b"old", b"new"):
-        with lock_beside(path):
-            replace_file(path, content, disk=Disk())
+    before = os.umask(0o022)
+    try:
+        for content in (b"old", b"new"):
+            with lock_beside(path):
+                replace_file(path, content, disk=Disk())
+    finally:
+        os.umask(before)
     assert b"new" == read_small_file(path, max_bytes=3)
     assert {"file", "file.lock"} == {each.name for each in tmp_path.iterdir()}
-    assert 0o644 == stat.S_IMODE(path.stat().st_mode) | 0o044
+    assert 0o644 == stat.S_IMODE(path.stat().st_mode)
 
 
 def test_a_file_that_was_never_there_is_none_and_a_missing_folder_is_an_error(

@@ -133,15 +133,17 @@ def curve(pool: Pool, trials: Sequence[Trial]) -> dict[str, Any]:
 def missed(figures: dict[str, Any]) -> list[str]:
     """What does not meet its target, in words; a median that is none misses it."""
     found = []
-    for name, limit in _AT_MOST.items():
-        for where, value in _leaves(figures.get(name), name):
+    for name in figures.keys() & _AT_MOST.keys():
+        limit = _AT_MOST[name]
+        for where, value in _leaves(figures[name], name):
             if value is None or value > limit:
                 found.append(f"{where}: {value}, at most {limit}")
-    for name, limit in _AT_LEAST.items():
-        for where, value in _leaves(figures.get(name), name):
+    for name in figures.keys() & _AT_LEAST.keys():
+        limit = _AT_LEAST[name]
+        for where, value in _leaves(figures[name], name):
             if value is not None and value < limit:
                 found.append(f"{where}: {value}, at least {limit}")
-    return found
+    return sorted(found)
 
 
 def _leaves(value: Any, where: str) -> Iterable[tuple[str, float | None]]:

@@ -172,10 +172,11 @@ class AuditLog:
         try:
             return future.result(self._timeout_seconds)
         except TimeoutError as exc:
-            # Or the writer would sign later for somebody who is gone. Signed at this moment, it is good all the same.
-            if not future.cancel() and future.done():
-                return future.result()
-            raise took_too_long() from exc
+            # Or the writer would sign later for somebody who is gone.
+            if future.cancel():
+                raise took_too_long() from exc
+            # It was signed at this moment.
+            return future.result()
 
     async def checkpoint(self) -> SignedCheckpoint:
         """The same for an event loop."""

@@ -99,7 +99,8 @@ def walk_records(
     on_progress: called after each page with the count of records so far.
     """
     comparison = CopyComparison()
-    after = walk.frontier.size - 1 if walk.frontier.size == 0 else walk.frontier.size
+    # Checkpoints after this size come with the next page: from the start also that of the empty tree.
+    after = -1 if walk.frontier.size == 0 else walk.frontier.size
     while walk.finding is None and (walk.frontier.size < end or after < 0):
         start = walk.frontier.size
         page_end = min((start // PAGE_RECORDS + 1) * PAGE_RECORDS, end)

@@ -43,10 +43,10 @@ def list_command(
 
     `monitor alarms list --json | jq '.alarms[] | select(.state == "firing")'`
     """
-    settings = settings_of_process(model)
+    settings = settings_of_process()
     now = utc_now()
     with opened_database(settings.database_url) as engine:
-        view = read_alarms(engine, settings, newest=history, now=now)
+        view = read_alarms(engine, settings, model_name=model, newest=history, now=now)
     if as_json:
         print_json(describe_alarms(view, now=now))
     else:

@@ -33,14 +33,18 @@ class AlarmsView:
 
 
 def read_alarms(
-    engine: Engine, settings: MonitorSettings, *, newest: int, now: datetime
+    engine: Engine,
+    settings: MonitorSettings,
+    *,
+    model_name: str | None,
+    newest: int,
+    now: datetime,
 ) -> AlarmsView:
-    """What is stored now, of settings.model_name or of all. newest: how many changes to show.
+    """What is stored now, of one model or of all. newest: how many changes to show.
 
     Raises SQLAlchemyError, InputError for addresses of webhooks that cannot be used.
     """
     webhooks = parse_webhooks(settings.webhook_urls)
-    model_name = settings.model_name or None
     with engine.connect() as connection:
         return AlarmsView(
             alarms=list_alarms(connection, model_name=model_name),

@@ -95,7 +95,6 @@ NOUNS: Mapping[str, str] = {
 UNITS: Mapping[str, str] = {
     "width": "pixels",
     "height": "pixels",
-    "bits_per_pixel": "bits",
     "entropy": "bits",
     "noise": "grey levels",
     "detection_count": "an image",

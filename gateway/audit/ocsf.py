@@ -272,7 +272,8 @@ def _authentication(body: Members, _activity: Activity, origin: str) -> dict[str
 
 
 def _account_change(body: Members, _activity: Activity, _origin: str) -> dict[str, Any]:
-    return {"user": _denied(body), **_who_and_whence(body)}
+    # The token of such a record is the one that is denied, and not that of whoever denies it.
+    return {"user": _denied(body), **_who_and_whence({**body, "token_id": None})}
 
 
 _SHAPES = MappingProxyType(
@@ -357,8 +358,12 @@ def _unmapped(body: Members, event: Members) -> dict[str, Any]:
         placed |= {"model_name", "model_version"}
     if "src_endpoint" in event:
         placed.add("address")
-    if body.get("subject") is not None or body.get("token_id") is not None:
+    if body.get("subject") is not None or "session" in event["actor"]:
         placed.add("issuer")
+    if event["class_uid"] == ACCOUNT_CHANGE.uid and event["user"].get("uid") != body.get(
+        "token_id"
+    ):
+        placed.remove("token_id")
     if "http_request" in event:
         placed |= {"route", "input_bytes"}
         placed |= {"method"} if body.get("method") in _METHODS else set()

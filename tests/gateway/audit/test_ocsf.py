@@ -258,6 +258,27 @@ def test_a_denial_names_whom_it_is_about(fields: dict[str, Any], expected: Any) 
     assert (300105, expected) == (event["type_uid"], event["user"])
 
 
+def test_whoever_denies_a_token_has_no_session_by_it() -> None:
+    """The token is the denied one, and is named once."""
+    fields = {"issuer": "operating-system", "subject": "ops", "client_id": "gateway-cli"}
+    event = event_of(Action.TOKENS_REVOKE, Outcome.ANSWERED, token_id="jti-1", **fields)
+    user = {"uid": "ops", "domain": "operating-system"}
+    assert {"app_uid": "gateway-cli", "user": user} == event["actor"]
+    assert "jti-1" == event["user"]["uid"]
+    assert set() == {"token_id", "issuer"} & event["unmapped"].keys()
+
+
+def test_a_denied_principals_token_stands_beside_it() -> None:
+    """A user has one name."""
+    detail = format_detail(issuer="https://i", subject="bob")
+    event = event_of(
+        Action.TOKENS_RESTORE, Outcome.ANSWERED, token_id="jti-1", issuer="i", detail=detail
+    )
+    assert "bob" == event["user"]["uid"]
+    assert {"app_name": "Gatewatch"} == event["actor"]
+    assert ("jti-1", "i") == (event["unmapped"]["token_id"], event["unmapped"]["issuer"])
+
+
 @pytest.mark.parametrize("address", ["k1:c0ffee", "not an address", "1" * 64])
 def test_what_is_no_address_is_no_ip(address: str) -> None:
     """A pseudonym stands in its place."""

@@ -8,39 +8,36 @@ from math import isfinite
 import numpy as np
 
 from gateway.store.records import ModelVersion, Sample
-from monitor.drift.diagnosis import diagnose, drifted_features
+from monitor.drift.diagnosis import Diagnosis, drifted_features, explain
 from monitor.drift.harm import HarmVerdict, judge_harm
 from monitor.drift.scores import comparable, placements, score_window
 from monitor.records import FeatureScore, Harm, Reference, Window
 from monitor.settings import MonitorSettings
 from monitor.summaries import SliceSummary, Stratum
-from monitor.windows.sides import reference_window
 from monitor.windows.stored import sample_window
 
 # The features that evidence comes from: those within so many powers of ten of the strongest.
 _LEADING_DECADES = 1.0
 MAX_LEADING = 6
 EXAMPLES = 3
-# Values that stand for a reference; more change no word.
-_REFERENCE_VALUES = 400
+_NOTHING_TOLD = Diagnosis("")
 _NO_VERDICT = HarmVerdict(Harm.UNKNOWN, "no sample is of an hour that the reference knows")
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a window shows. drifted: features above their thresholds, worst first. diagnosis: of the leading ones."""
+    """What a window shows.
+
+    drifted: features above their thresholds, worst first. explained: of the leading features, in words. furthest:
+    request ids of the samples that lie furthest out in them.
+    """
 
     window: Window
     scores: tuple[FeatureScore, ...] = ()
     drifted: tuple[str, ...] = ()
-    diagnosis: str = ""
+    explained: Diagnosis = _NOTHING_TOLD
     verdict: HarmVerdict = _NO_VERDICT
     furthest: tuple[str, ...] = ()
-
-    def effects(self, features: Sequence[str]) -> dict[str, float]:
-        """The effect size of some features."""
-        known = {score.feature: score.effect for score in self.scores}
-        return {name: round(known[name], 3) for name in features if name in known}
 
 
 def compare(
@@ -70,12 +67,11 @@ def compare(
     )
     drifted = drifted_features(scores)
     told = leading or drifted
-    values = reference_window(reference.summary, summary.slice, count=_REFERENCE_VALUES)
     return Compared(
         window=window,
         scores=scores,
         drifted=drifted,
-        diagnosis=diagnose(told, values, chosen, class_names=model.class_names),
+        explained=explain(told, stratum.features, chosen, class_names=model.class_names),
         verdict=judge_harm(stratum.features, chosen),
         furthest=_furthest(samples, stratum, chosen, told),
     )

@@ -97,7 +97,7 @@ class Judgement:
     @property
     def diagnosis(self) -> str:
         """How the window differs, in words; empty if it does not."""
-        return self.compared.diagnosis if self.is_enough else ""
+        return self.compared.explained.sentence if self.is_enough else ""
 
     @property
     def last_judged_at(self) -> datetime | None:

@@ -79,7 +79,7 @@ def tell(
         features=leading,
         diagnosis=_words(shown, leading),
         harm=Harm.UNKNOWN if shown is None else shown.told.verdict.harm,
-        details={} if shown is None else _details(weighed, shown, leading, alarm, examples),
+        details={} if shown is None else _details(weighed, shown, alarm, examples),
         is_new_reference=is_new_reference,
     )
 
@@ -114,15 +114,13 @@ def _then(weighed: Weighed) -> Remembered:
 def _words(shown: Shown | None, leading: Sequence[str]) -> str:
     if shown is None or not leading:
         return ""
-    return shown.told.diagnosis or f"{', '.join(leading)}: differently than in the reference"
+    return (
+        shown.told.explained.sentence or f"{', '.join(leading)}: differently than in the reference"
+    )
 
 
 def _details(
-    weighed: Weighed,
-    shown: Shown,
-    leading: Sequence[str],
-    alarm: Alarm | None,
-    examples: Sequence[str],
+    weighed: Weighed, shown: Shown, alarm: Alarm | None, examples: Sequence[str]
 ) -> dict[str, Any]:
     then = _then(weighed)
     since = None if then.low_at is None else then.low_at.isoformat()
@@ -134,7 +132,7 @@ def _details(
     return {
         "since": since,
         "samples": shown.told.window.sample_count,
-        "effects": shown.told.effects(leading),
+        **shown.told.explained.describe(),
         "harm": shown.told.verdict.describe(),
         "examples": {"before": before, "after": list(shown.told.furthest)},
     }

@@ -109,7 +109,7 @@ class Weighed:
     """One slice after a tick.
 
     judged_samples: since the reference is in use. judged: in this tick. largest: of the evidence in this tick, or as it
-    stood if nothing was judged. fired: the last time that it was enough, if it was in this tick.
+    stood if nothing was judged. fired: the first time that it was enough, if it was in this tick.
     """
 
     slice_text: str
@@ -206,7 +206,9 @@ def _rearmed(plan: Plan, after: Weighed) -> Weighed:
     then = after.remembered
     fired = Fired(by_feature=log10_by_feature(plan.bets, after.evidence), then=then)
     fresh = Remembered(window=then.window, newest_request_id=then.newest_request_id)
-    return replace(after, evidence=no_evidence(plan.bets), remembered=fresh, fired=fired)
+    return replace(
+        after, evidence=no_evidence(plan.bets), remembered=fresh, fired=after.fired or fired
+    )
 
 
 def _looked(after: Weighed, arrivals: Arrivals, seen: slice) -> Remembered:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from gateway.store.queries.audit import load_audit_records
 from gateway.store.queries.models import insert_model_version, promote_version
 from gateway.store.queries.samples import insert_samples
 from gateway.store.records import ModelVersion, Sample, Stage
+from monitor.jobs.lease import new_keeper
 from monitor.jobs.ledger import OwnLedger
+from monitor.jobs.tick import Watch
 from monitor.metrics import MonitorMetrics
 from monitor.settings import MonitorSettings
 
@@ -41,6 +44,13 @@ def begun(settings: MonitorSettings) -> MonitorSettings:
     """The same with the monitor's ledger begun."""
     own_ledger(settings).begin()
     return settings
+
+
+def new_watch(settings: MonitorSettings, metrics: MonitorMetrics | None = None) -> Watch:
+    """A watch as one process has it, with a name of its own in the lease."""
+    metrics = metrics or MonitorMetrics(CollectorRegistry())
+    lease = new_keeper(tick_seconds=settings.tick_seconds)
+    return Watch(settings=settings, metrics=metrics, lease=lease)
 
 
 def own_ledger(settings: MonitorSettings, metrics: MonitorMetrics | None = None) -> OwnLedger:
@@ -77,16 +87,27 @@ def promote(engine: Engine) -> Callable[[str], None]:
 
 @pytest.fixture
 def add_samples(engine: Engine) -> AddSamples:
-    """Stores samples of `conveyor`, a second apart; drift shifts brightness and sharpness. Gives the newest time."""
+    """Stores samples of `conveyor`, a second apart; drift shifts brightness and sharpness. Gives the newest time.
+
+    fields: of each sample.
+    """
     rng = np.random.default_rng(11)
     stored = 0
 
-    def add(count: int, *, version: str = "1", drift: float = 0.0) -> datetime:
+    def add(
+        count: int,
+        *,
+        version: str = "1",
+        drift: float = 0.0,
+        source: str | None = None,
+        **fields: Any,
+    ) -> datetime:
         nonlocal stored
         rows: list[Sample] = []
         for _ in range(count):
             stored += 1
-            rows.append(_sample(stored, version, _features(rng, drift)))
+            sample = _sample(stored, version, _features(rng, drift))
+            rows.append(replace(sample, source=source, **fields))
         with write_transaction(engine) as connection:
             insert_samples(connection, rows)
         return START + timedelta(seconds=stored)

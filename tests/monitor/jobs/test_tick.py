@@ -1,6 +1,6 @@
 """One tick against both databases: what it stores, what it shows, and that doing it again is harmless."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,16 +8,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, Engine, text
 
+from gateway.store.database import write_transaction
 from gateway.store.records import ModelVersion
 from gateway.store.tables import metadata
-from monitor.jobs.judging import Judgement, judge, read_watched_models
+from monitor.alarms import acknowledge_alarm
+from monitor.jobs.judging import read_watched_models
+from monitor.jobs.looking import Look, Looker
 from monitor.jobs.reference import collect_stored, store_reference
-from monitor.jobs.tick import Ticked, Watch
+from monitor.jobs.tick import Ticked
 from monitor.metrics import MonitorMetrics
-from monitor.records import AlarmState, DatabaseUnavailableError, Outcome
+from monitor.records import DatabaseUnavailableError, DriftState, Harm, Outcome
 from monitor.settings import MonitorSettings
-from monitor.tables.alarm_queries import list_alarms, list_transitions
-from monitor.tables.drift_queries import list_drift_results
+from monitor.tables.alarm_queries import find_alarm, list_alarms, list_transitions, save_alarm
+from monitor.tables.drift_queries import find_cursor, list_drift_results, list_states
+from tests.monitor.conftest import new_watch
 
 Promote = Callable[[str], None]
 AddSamples = Callable[..., datetime]
@@ -29,7 +33,7 @@ class Watched:
 
     def __init__(self, settings: MonitorSettings) -> None:
         self.registry = CollectorRegistry()
-        self.watch = Watch(settings=settings, metrics=MonitorMetrics(self.registry))
+        self.watch = new_watch(settings, MonitorMetrics(self.registry))
 
     def tick(self, now: datetime) -> Ticked:
         """One tick over the one model."""
@@ -39,6 +43,10 @@ class Watched:
     def value(self, name: str, **labels: str) -> float | None:
         """What the exposition says."""
         return self.registry.get_sample_value(name, labels)
+
+    def alarm(self, name: str, slice_text: str = "") -> float | None:
+        """What a gauge of the drift alarm says."""
+        return self.value(name, model="conveyor", alarm="drift", slice=slice_text)
 
 
 @pytest.fixture
@@ -68,21 +76,34 @@ def make_reference(engine: Engine, settings: MonitorSettings, now: datetime) -> 
 
 def test_without_a_model_in_production_nothing_is_judged(watched: Watched) -> None:
     """Counted, so that an empty dashboard is explained."""
-    assert watched.watch.tick(LONG_AGO) == []
-    assert watched.value("monitor_ticks_total", outcome="no_model") == 1.0
+    assert [] == watched.watch.tick(LONG_AGO)
+    assert 1.0 == watched.value("monitor_ticks_total", outcome="no_model")
 
 
-def test_a_missing_reference_is_shown_and_raises_nothing(
+def test_a_missing_reference_is_shown_and_rings_nothing(
     watched: Watched, promote: Promote, add_samples: AddSamples
 ) -> None:
     """The alarm is unknown, the reference has 0 samples."""
     promote("1")
     ticked = watched.tick(add_samples(50, drift=1.0))
-    assert ticked.outcome is Outcome.NO_REFERENCE
-    assert watched.value("monitor_window_samples", model="conveyor", window="reference") == 0.0
-    assert watched.value("monitor_window_samples", model="conveyor", window="current") == 50.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 0.0
+    assert Outcome.NO_REFERENCE is ticked.outcome
+    assert 0.0 == watched.value("monitor_window_samples", model="conveyor", window="reference")
+    assert 1.0 == watched.alarm("monitor_alarm_unknown")
+    assert 0.0 == watched.alarm("monitor_alarm_active")
+
+
+@pytest.mark.usefixtures("reference")
+def test_a_reference_of_other_preprocessing_judges_nothing(
+    engine: Engine, watched: Watched, add_samples: AddSamples
+) -> None:
+    """Whatever it would find is how the images were read; the reason is told."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE model_versions SET input_height = 640"))
+    ticked = watched.tick(add_samples(60, drift=1.0))
+    assert (Outcome.UNFIT_REFERENCE, "unknown") == (ticked.outcome, _state(ticked))
+    assert ticked.judgement is not None
+    assert "another model or preprocessing" in ticked.judgement.unfit
+    assert 1.0 == watched.value("monitor_ticks_total", outcome="unfit_reference")
 
 
 @pytest.mark.usefixtures("reference")
@@ -90,72 +111,167 @@ def test_samples_of_the_reference_are_not_judged_by_it(
     watched: Watched, add_samples: AddSamples
 ) -> None:
     """Compared with itself everything looks normal."""
-    assert watched.tick(add_samples(29)).outcome is Outcome.TOO_FEW_SAMPLES
+    first = watched.tick(add_samples(29))
+    assert (Outcome.TOO_FEW_SAMPLES, "unknown") == (first.outcome, _state(first))
     ticked = watched.tick(add_samples(1))
     assert ticked.judgement is not None
-    assert (ticked.outcome, ticked.judgement.window.sample_count) == (Outcome.JUDGED, 30)
+    assert (Outcome.JUDGED, 30) == (ticked.outcome, ticked.judgement.window.sample_count)
+    assert "clear" == _state(ticked)
+    assert 30.0 == watched.value("monitor_drift_judged_samples_total")
+    assert 200.0 == watched.value("monitor_drift_passed_samples_total", reason="covered")
 
 
 @pytest.mark.usefixtures("reference")
-def test_drift_raises_the_alarm_and_clean_traffic_clears_it(
+def test_drift_rings_and_clean_traffic_resolves_it(
     engine: Engine, watched: Watched, add_samples: AddSamples
 ) -> None:
-    """Clean, then dim and blurred, then clean again until the window has refilled."""
-    states = [_state(watched.tick(add_samples(20))) for _ in range(6)]
+    """Clean, then dim and blurred, then clean again for as many samples as it takes."""
+    states = [_state(watched.tick(add_samples(20))) for _ in range(3)]
     states += [_state(watched.tick(add_samples(20, drift=1.0))) for _ in range(3)]
-    states += [_state(watched.tick(add_samples(20))) for _ in range(6)]
-    expected = ["unknown"] * 3 + ["clear"] * 3 + ["clear", "firing", "firing"]
-    assert states[:9] == expected
-    assert states[9:] == ["firing"] * 4 + ["clear"] * 2
+    assert ["unknown", "clear", "clear", "firing", "firing", "firing"] == states
+    states = [_state(watched.tick(add_samples(50))) for _ in range(5)]
+    assert ["firing"] * 3 == states[:3]
+    assert "resolved" == states[4]
     with engine.connect() as connection:
         transitions = list_transitions(connection, "conveyor", newest=10)
-    assert [t.after.value for t in transitions] == ["clear", "firing", "clear"]
-    assert transitions[1].diagnosis == "images are darker and blurrier than the reference"
-    assert set(transitions[1].features) == {"brightness", "sharpness"}
+    assert ["clear", "firing", "resolved"] == [t.after.value for t in transitions]
+    rang = transitions[1]
+    assert "brightness fell from 0.498" in rang.diagnosis
+    assert "brightness" == rang.features[0]
+    assert Harm.UNKNOWN is rang.harm
 
 
 @pytest.mark.usefixtures("reference")
-def test_scores_and_alarm_are_shown(watched: Watched, add_samples: AddSamples) -> None:
-    """What Grafana sees of a raised alarm."""
+def test_what_rang_says_since_when_and_shows_examples(
+    engine: Engine, watched: Watched, add_samples: AddSamples
+) -> None:
+    """About when it changed, with samples from before and after; once it rings these stay."""
+    changed_at = add_samples(60)
+    watched.tick(changed_at)
+    now = add_samples(30, drift=1.0)
+    alarm = watched.tick(now).alarm
+    assert alarm is not None
+    since = datetime.fromisoformat(alarm.details["since"])
+    assert timedelta(seconds=20) >= abs(since - changed_at)
+    before, after = alarm.details["examples"]["before"], alarm.details["examples"]["after"]
+    numbers = [int(request_id[-12:]) for request_id in (*before, *after)]
+    assert 3 == len(before) == len(after)
+    assert max(numbers[:3]) <= 265
+    assert min(numbers[3:]) > 260
+    again = watched.tick(add_samples(100, drift=1.0)).alarm
+    assert again is not None
+    assert (alarm.details["since"], before) == (
+        again.details["since"],
+        again.details["examples"]["before"],
+    )
+    assert again.details["examples"]["after"] != after
+
+
+@pytest.mark.usefixtures("reference")
+def test_scores_evidence_and_alarm_are_shown(watched: Watched, add_samples: AddSamples) -> None:
+    """What Grafana sees of an alarm that rings."""
     for _ in range(2):
         now = add_samples(60, drift=1.0)
         watched.tick(now + timedelta(seconds=5))
     labels = {"model": "conveyor", "feature": "brightness"}
     score = watched.value("monitor_drift_score", **labels)
     threshold = watched.value("monitor_drift_threshold", **labels)
+    effect = watched.value("monitor_drift_effect", **labels)
     assert score is not None
     assert threshold is not None
+    assert effect is not None
     assert score > 0.9 > threshold
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 1.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 0.0
-    assert watched.value("monitor_window_age_seconds", model="conveyor") == 5.0
-    assert watched.value("monitor_window_samples", model="conveyor", window="reference") == 200.0
-    assert watched.value("monitor_ticks_total", outcome="judged") == 2.0
-    assert watched.value("monitor_tick_duration_seconds_count") == 2.0
+    assert effect < -0.9
+    ratio = watched.value("monitor_drift_evidence_ratio", model="conveyor", slice="")
+    assert ratio is not None
+    assert ratio >= 0
+    assert 1.0 == watched.alarm("monitor_alarm_active")
+    assert 0.0 == watched.alarm("monitor_alarm_unknown")
+    assert 5.0 == watched.value("monitor_window_age_seconds", model="conveyor")
+    assert 200.0 == watched.value("monitor_window_samples", model="conveyor", window="reference")
+    assert 60.0 == watched.value("monitor_window_samples", model="conveyor", window="current")
+    assert 2.0 == watched.value("monitor_ticks_total", outcome="judged")
+    assert 2.0 == watched.value("monitor_tick_duration_seconds_count")
+    assert 1.0 == watched.value("monitor_lease_held")
+    assert 0.0 == watched.value("monitor_drift_lag_samples", model="conveyor")
+    size = watched.value("monitor_drift_state_bytes", model="conveyor")
+    assert size is not None
+    assert 256_000 > size > 0
 
 
 @pytest.mark.usefixtures("reference")
 def test_a_tick_without_new_samples_stores_nothing(
     engine: Engine, watched: Watched, add_samples: AddSamples
 ) -> None:
-    """Not a row more, and the alarm's streak does not grow; the metrics stay."""
+    """Not a row more, and no alarm goes on; the metrics stay."""
     now = add_samples(60, drift=1.0)
     watched.tick(now)
     before = _stored(engine)
     ticked = watched.tick(now + timedelta(minutes=1))
-    assert ticked.outcome is Outcome.NO_NEW_SAMPLES
-    assert _stored(engine) == before
-    assert watched.value("monitor_drift_score", model="conveyor", feature="width") == 0.0
+    assert Outcome.NO_NEW_SAMPLES is ticked.outcome
+    assert before == _stored(engine)
+    assert 0.0 == watched.value("monitor_drift_score", model="conveyor", feature="width")
+
+
+@pytest.mark.usefixtures("reference")
+def test_a_tick_that_dies_before_its_commit_never_was(
+    engine: Engine,
+    watched: Watched,
+    add_samples: AddSamples,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed between reading and the end of its transaction; the next one stores the very same bytes."""
+    watched.tick(add_samples(40))
+    now = add_samples(60, drift=1.0)
+    before = _stored(engine)
+    weighed: list[DriftState] = []
+
+    def die(_connection: Connection, states: Iterable[DriftState]) -> None:
+        weighed.extend(states)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monitor.jobs.tick.save_states", die)
+        with pytest.raises(KeyboardInterrupt):
+            watched.watch.tick(now)
+    assert before == _stored(engine)
+    watched.tick(now)
+    with engine.connect() as connection:
+        assert weighed == list_states(connection, "conveyor", "1")
 
 
 @pytest.mark.usefixtures("reference")
 def test_a_restarted_monitor_goes_on_where_it_was(
     watched: Watched, settings: MonitorSettings, add_samples: AddSamples
 ) -> None:
-    """State is in the database: a second process counts the second tick above."""
-    watched.tick(add_samples(60, drift=1.0))
-    ticked = Watched(settings).tick(add_samples(1, drift=1.0))
-    assert _state(ticked) == "firing"
+    """State is in the database: the second process takes over from the first and rings with its evidence."""
+    ticked = watched.tick(add_samples(60))
+    assert ticked.judgement is not None
+    watched.watch.release()
+    (again,) = new_watch(settings).tick(add_samples(30, drift=1.0))
+    assert "firing" == _state(again)
+    assert again.judgement is not None
+    assert 90 == again.judgement.judged_samples
+
+
+@pytest.mark.usefixtures("reference")
+def test_no_sample_is_judged_twice_or_left_out(
+    engine: Engine, settings: MonitorSettings, add_samples: AddSamples
+) -> None:
+    """Whatever came between ticks, and in however many of them it was read."""
+    watched = Watched(settings.model_copy(update={"max_tick_samples": 25}))
+    now = add_samples(90)
+    ticks = [watched.tick(now) for _ in range(20)]
+    lags = [each.lag for each in ticks]
+    last = ticks[-1].judgement
+    assert last is not None
+    assert 90 == last.judged_samples
+    assert 90.0 == watched.value("monitor_drift_judged_samples_total")
+    assert sorted(lags, reverse=True) == lags
+    assert lags[0] > 0 == lags[-1]
+    with engine.connect() as connection:
+        (state,) = list_states(connection, "conveyor", "1")
+    assert 90 == state.judged_samples
 
 
 @pytest.mark.usefixtures("reference")
@@ -167,69 +283,65 @@ def test_another_version_starts_afresh(
     add_samples: AddSamples,
 ) -> None:
     """Its own samples and its own reference; scores of the old one disappear until it has them."""
-    for _ in range(2):
-        watched.tick(add_samples(60, drift=1.0))
+    watched.tick(add_samples(60, drift=1.0))
     promote("2")
     now = add_samples(200, version="2", drift=1.0)
     ticked = watched.tick(now)
-    assert (ticked.outcome, _state(ticked)) == (Outcome.NO_REFERENCE, "unknown")
+    assert (Outcome.NO_REFERENCE, "unknown") == (ticked.outcome, _state(ticked))
     assert watched.value("monitor_drift_score", model="conveyor", feature="width") is None
     make_reference(engine, settings, now)
-    states = [_state(watched.tick(add_samples(60, version="2", drift=1.0))) for _ in range(3)]
-    assert states == ["unknown", "unknown", "clear"]
+    states = [_state(watched.tick(add_samples(20, version="2", drift=1.0))) for _ in range(3)]
+    assert ["unknown", "clear", "clear"] == states
 
 
 @pytest.mark.usefixtures("reference")
-def test_a_new_reference_resets_a_raised_alarm(
+def test_a_new_reference_arms_everything_afresh(
     engine: Engine, settings: MonitorSettings, watched: Watched, add_samples: AddSamples
 ) -> None:
-    """Its window is empty at first: unknown, with a transition; then it is judged by the new one."""
-    watched.tick(add_samples(200, drift=1.0))
+    """Nothing is judged by it at first: unknown, with a transition; then it is judged by the new one."""
     now = add_samples(200, drift=1.0)
     watched.tick(now)
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 1.0
+    assert 1.0 == watched.alarm("monitor_alarm_active")
     make_reference(engine, settings, now)
     states = [_state(watched.tick(now)) for _ in range(2)]
-    assert states == ["unknown", "unknown"]
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 0.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
-    since = watched.value(
-        "monitor_alarm_since_timestamp_seconds", model="conveyor", alarm="drift", slice=""
-    )
-    assert since == now.timestamp()
-    states = [_state(watched.tick(add_samples(60, drift=1.0))) for _ in range(3)]
-    assert states == ["unknown", "unknown", "clear"]
+    assert ["unknown", "unknown"] == states
+    assert 0.0 == watched.alarm("monitor_alarm_active")
+    assert 1.0 == watched.alarm("monitor_alarm_unknown")
+    assert now.timestamp() == watched.alarm("monitor_alarm_since_timestamp_seconds")
+    states = [_state(watched.tick(add_samples(20, drift=1.0))) for _ in range(3)]
+    assert ["unknown", "clear", "clear"] == states
     with engine.connect() as connection:
         transitions = list_transitions(connection, "conveyor", newest=10)
-    assert [t.after.value for t in transitions] == ["firing", "unknown", "clear"]
-    assert transitions[1].diagnosis == "a new reference is in use"
+    assert ["firing", "unknown", "clear"] == [t.after.value for t in transitions]
+    assert "a new reference is in use" == transitions[1].diagnosis
 
 
 @pytest.mark.usefixtures("reference")
-def test_a_raised_alarm_that_cannot_be_judged_is_unknown_too(
+def test_an_alarm_that_was_acknowledged_meanwhile_stays_so(
     engine: Engine, watched: Watched, add_samples: AddSamples
 ) -> None:
-    """It stays raised, and both metrics say so."""
+    """Between what a tick reads and what it stores a person took it as known."""
     watched.tick(add_samples(60, drift=1.0))
-    now = add_samples(60, drift=1.0)
-    watched.tick(now)
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM samples WHERE id > 210"))
-    watched.tick(now)
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") == 1.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
+    with write_transaction(engine) as connection:
+        last = find_alarm(connection, "conveyor", "drift")
+        assert last is not None
+        known, _ = acknowledge_alarm(last, by="ops", why="new lamp", now=LONG_AGO)
+        save_alarm(connection, known)
+    states = [_state(watched.tick(add_samples(60, drift=1.0))) for _ in range(2)]
+    assert ["acknowledged", "acknowledged"] == states
+    assert 1.0 == watched.alarm("monitor_alarm_active")
 
 
 @pytest.mark.usefixtures("reference")
 def test_good_news_is_logged_as_information(
     watched: Watched, add_samples: AddSamples, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An alarm that clears must not page anybody."""
+    """An alarm that is resolved must not page anybody."""
     caplog.set_level("INFO")
-    for drift in (1.0, 1.0, 0.0, 0.0, 0.0):
-        watched.tick(add_samples(60, drift=drift))
-    levels = [r.levelname for r in caplog.records if r.getMessage().startswith("alarm_changed")]
-    assert levels == ["WARNING", "INFO"]
+    for count, drift in ((60, 1.0), (200, 0.0), (200, 0.0)):
+        watched.tick(add_samples(count, drift=drift))
+    changes = [r for r in caplog.records if r.getMessage().startswith("alarm_changed")]
+    assert ["WARNING", "INFO"] == [r.levelname for r in changes]
 
 
 @pytest.mark.usefixtures("reference")
@@ -243,20 +355,44 @@ def test_old_scores_are_forgotten(
     watched.tick(now + timedelta(days=31))
     with engine.connect() as connection:
         times = {r.ticked_at for r in list_drift_results(connection, "conveyor", after=LONG_AGO)}
-    assert times == {now + timedelta(days=31)}
+    assert {now + timedelta(days=31)} == times
 
 
 @pytest.mark.usefixtures("reference")
-def test_a_broken_reference_is_counted_and_others_go_on(
-    engine: Engine, watched: Watched, add_samples: AddSamples
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "UPDATE drift_references SET content = '{}'",
+        "UPDATE drift_cursors SET memory = '{}'",
+        "UPDATE drift_states SET memory = '['",
+    ],
+)
+def test_what_is_broken_is_counted_and_others_go_on(
+    engine: Engine, settings: MonitorSettings, add_samples: AddSamples, broken: str
 ) -> None:
     """It must not look like a quiet model."""
     now = add_samples(60)
+    Watched(settings).tick(now)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE drift_references SET content = '{}'"))
-    assert watched.tick(now).outcome is Outcome.ERROR
-    assert watched.value("monitor_ticks_total", outcome="error") == 1.0
-    assert watched.value("monitor_alarm_unknown", model="conveyor", alarm="drift", slice="") == 1.0
+        connection.execute(text("UPDATE leases SET expires_at_seconds = 0"))
+        connection.execute(text(broken))
+    watched = Watched(settings)
+    assert Outcome.ERROR is watched.tick(now).outcome
+    assert 1.0 == watched.value("monitor_ticks_total", outcome="error")
+    assert 1.0 == watched.alarm("monitor_alarm_unknown")
+
+
+@pytest.mark.usefixtures("reference")
+def test_evidence_of_other_bets_begins_anew(
+    settings: MonitorSettings, watched: Watched, add_samples: AddSamples
+) -> None:
+    """An operator ignores another feature: what was weighed on the others says nothing about these."""
+    watched.tick(add_samples(60))
+    watched.watch.release()
+    ignoring = Watched(settings.model_copy(update={"ignored_features": "width"}))
+    ticked = ignoring.tick(add_samples(40))
+    assert ticked.judgement is not None
+    assert 40 == ticked.judgement.judged_samples
 
 
 @pytest.mark.usefixtures("reference")
@@ -269,8 +405,8 @@ def test_a_row_that_holds_no_sample_is_left_out_and_counted(
         connection.execute(text("UPDATE samples SET features = '[]' WHERE id = 250"))
     ticked = watched.tick(now)
     assert ticked.judgement is not None
-    assert (ticked.outcome, ticked.judgement.window.sample_count) == (Outcome.JUDGED, 59)
-    assert watched.value("monitor_window_bad_samples", model="conveyor") == 1.0
+    assert (Outcome.JUDGED, 59) == (ticked.outcome, ticked.judgement.judged_samples)
+    assert 1.0 == watched.value("monitor_drift_passed_samples_total", reason="unreadable")
 
 
 @pytest.mark.usefixtures("reference")
@@ -293,29 +429,31 @@ def test_a_bug_about_one_model_leaves_the_others_watched(
         )
         earlier = "UPDATE model_versions SET registered_at = '2000-01-01 00:00:00' "
         connection.execute(text(earlier + "WHERE name = 'zebra'"))
+    real = Looker.look
 
-    def judge_or_fail(connection: Connection, model: ModelVersion, **options: Any) -> Judgement:
+    def look_or_fail(
+        self: Looker, connection: Connection, model: ModelVersion, **options: Any
+    ) -> Look:
         if model.name == "zebra":
             raise AttributeError("the bug")
-        return judge(connection, model, **options)
+        return real(self, connection, model, **options)
 
-    monkeypatch.setattr("monitor.jobs.tick.judge", judge_or_fail)
+    monkeypatch.setattr(Looker, "look", look_or_fail)
     ticked = watched.watch.tick(add_samples(60))
-    assert [(t.model.name, t.outcome.value) for t in ticked] == [
-        ("zebra", "error"),
-        ("conveyor", "judged"),
+    assert [("zebra", "error"), ("conveyor", "judged")] == [
+        (t.model.name, t.outcome.value) for t in ticked
     ]
     assert "AttributeError: the bug" in caplog.text
 
 
 @pytest.mark.usefixtures("reference")
 def test_ignored_features_are_not_judged(
-    engine: Engine, settings: MonitorSettings, add_samples: AddSamples
+    settings: MonitorSettings, add_samples: AddSamples
 ) -> None:
-    """Neither scored nor shown."""
+    """Neither scored nor shown, and nothing rings for them."""
     ignoring = Watched(settings.model_copy(update={"ignored_features": "brightness, sharpness"}))
     states = [_state(ignoring.tick(add_samples(60, drift=1.0))) for _ in range(3)]
-    assert states == ["unknown", "unknown", "clear"]
+    assert ["clear"] * 3 == states
     assert ignoring.value("monitor_drift_score", model="conveyor", feature="brightness") is None
 
 
@@ -327,9 +465,10 @@ def test_a_model_taken_out_of_production_is_no_longer_shown(
     watched.tick(add_samples(60))
     with engine.begin() as connection:
         connection.execute(text("UPDATE model_versions SET stage = 'retired'"))
-    assert watched.watch.tick(LONG_AGO) == []
+    assert [] == watched.watch.tick(LONG_AGO)
     assert watched.value("monitor_drift_score", model="conveyor", feature="width") is None
-    assert watched.value("monitor_alarm_active", model="conveyor", alarm="drift", slice="") is None
+    assert watched.value("monitor_drift_evidence_ratio", model="conveyor", slice="") is None
+    assert watched.alarm("monitor_alarm_active") is None
 
 
 def test_a_database_without_tables_is_one_error_with_its_fix(
@@ -349,12 +488,9 @@ def _state(ticked: Ticked) -> str:
 def _stored(engine: Engine) -> tuple[object, ...]:
     with engine.connect() as connection:
         return (
+            find_cursor(connection, "conveyor", "1"),
+            list_states(connection, "conveyor", "1"),
             list_alarms(connection),
             list_transitions(connection, "conveyor", newest=100),
             list_drift_results(connection, "conveyor", after=LONG_AGO),
         )
-
-
-def test_states_have_the_names_that_dashboards_use() -> None:
-    """Stored as text; renaming one would orphan rows."""
-    assert [state.value for state in AlarmState] == ["unknown", "clear", "firing"]

@@ -81,22 +81,6 @@ def frontier_root(frontier: Frontier) -> bytes:
     return root_of_parts(frontier.hashes)
 
 
-def frontier_bytes(frontier: Frontier) -> bytes:
-    """The hashes joined, as parse_frontier reads them."""
-    return b"".join(frontier.hashes)
-
-
-def parse_frontier(size: int, content: bytes) -> Frontier:
-    """The frontier of a tree of this size from its joined hashes.
-
-    Raises LogInvalidError if their number is not that of the size.
-    """
-    if len(content) % HASH_BYTES:
-        raise LogInvalidError("a stored frontier is not a whole number of hashes")
-    starts = range(0, len(content), HASH_BYTES)
-    return Frontier(size, tuple(content[start : start + HASH_BYTES] for start in starts))
-
-
 def append_leaves(frontier: Frontier, leaf_hashes: Sequence[bytes]) -> tuple[Frontier, list[Node]]:
     """The frontier after these leaves, and the nodes to store that became full by them.
 

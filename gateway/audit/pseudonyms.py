@@ -128,14 +128,6 @@ def preparation(settings: GatewaySettings) -> Callable[[AuditEvent], AuditEvent]
     return _unchanged if pseudonyms is None else pseudonyms.prepare
 
 
-def pseudonym_of(settings: GatewaySettings, field: str, value: str) -> str:
-    """A field's value as records of these settings hold it: its pseudonym, or itself.
-
-    Raises as load_pseudonyms does.
-    """
-    return stored_forms(configured_pseudonyms(settings), field, value)[0]
-
-
 def stored_forms(pseudonyms: Pseudonyms | None, field: str, value: str) -> tuple[str, ...]:
     """Every form in which a value may stand in the ledger, the present one first.
 

@@ -67,14 +67,10 @@ def insert_checkpoint(connection: Connection, origin: str, *, size: int, note: s
     connection.execute(insert(audit_checkpoints).values(origin=origin, size=size, note=note))
 
 
-def find_newest_checkpoint(
-    connection: Connection, origin: str, *, up_to_size: int | None = None
-) -> StoredCheckpoint | None:
-    """The checkpoint of the largest size, of at most up_to_size where it is given; None if there is none."""
+def find_newest_checkpoint(connection: Connection, origin: str) -> StoredCheckpoint | None:
+    """The checkpoint of the largest size; None if there is none."""
     table = audit_checkpoints
     query = select(table).where(table.c.origin == origin).order_by(table.c.size.desc()).limit(1)
-    if up_to_size is not None:
-        query = query.where(table.c.size <= up_to_size)
     row = connection.execute(query).one_or_none()
     return None if row is None else StoredCheckpoint(row.origin, row.size, row.note)
 

@@ -1,7 +1,5 @@
 """Roots, stored nodes, frontiers and proofs of the tree, against RFC 6962 by the book."""
 
-import contextlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,12 +13,10 @@ from gateway.audit.merkle import (
     Node,
     append_leaves,
     consistency_ranges,
-    frontier_bytes,
     frontier_root,
     hash_leaf,
     hash_node,
     inclusion_ranges,
-    parse_frontier,
     perfect_parts,
     root_of_hashes,
     root_of_parts,
@@ -129,21 +125,6 @@ def test_frontier_that_is_none_is_refused(size: int, parts: tuple[bytes, ...]) -
     """A frontier has one hash of 32 bytes for each set bit of its size."""
     with pytest.raises(LogInvalidError):
         Frontier(size, parts)
-
-
-@given(st.integers(0, MAX_SIZE), st.data())
-def test_frontiers_survive_being_stored(size: int, data: st.DataObject) -> None:
-    """What frontier_bytes writes parse_frontier reads."""
-    count = size.bit_count()
-    frontier = Frontier(size, tuple(data.draw(st.lists(hashes, min_size=count, max_size=count))))
-    assert frontier == parse_frontier(size, frontier_bytes(frontier))
-
-
-@given(st.integers(-(1 << 70), 1 << 70), st.binary(max_size=200))
-def test_stored_frontier_of_any_bytes_is_read_or_refused(size: int, content: bytes) -> None:
-    """No other error gets out."""
-    with contextlib.suppress(LogInvalidError):
-        assert content == frontier_bytes(parse_frontier(size, content))
 
 
 def test_inclusion_proofs_are_those_of_the_book_and_no_others_pass() -> None:

@@ -20,10 +20,10 @@ from gateway.audit.opened import open_audit_log
 from gateway.audit.pseudonyms import (
     FIELDS,
     Pseudonyms,
+    configured_pseudonyms,
     create_pseudonym_key,
     is_pseudonym,
     load_pseudonyms,
-    pseudonym_of,
     stored_forms,
 )
 from gateway.errors import KeyFileError, SettingsError
@@ -193,12 +193,14 @@ def test_a_ledger_with_a_key_stores_no_name(sqlite_engine: Engine, tmp_path: Pat
         [record] = load_audit_records(connection, "gateway", limit=2)
     for value in ("camera-7", "line-1", "192.0.2.7"):
         assert value not in record.body
-    assert pseudonym_of(settings, "subject", "camera-7") == record.subject
+    pseudonym, plain = stored_forms(configured_pseudonyms(settings), "subject", "camera-7")
+    assert (pseudonym, "camera-7") == (record.subject, plain)
 
 
 def test_without_a_key_names_are_stored_as_they_are() -> None:
     """Nobody who did not ask for pseudonyms needs a key to read the ledger."""
-    assert "camera-7" == pseudonym_of(GatewaySettings(), "subject", "camera-7")
+    pseudonyms = configured_pseudonyms(GatewaySettings())
+    assert ("camera-7",) == stored_forms(pseudonyms, "subject", "camera-7")
 
 
 def test_a_key_that_is_missing_ends_the_start(sqlite_engine: Engine, tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.audit.operators import account_name
-from gateway.audit.pseudonyms import create_pseudonym_key, pseudonym_of
+from gateway.audit.pseudonyms import (
+    configured_pseudonyms,
+    create_pseudonym_key,
+    stored_forms,
+)
 from gateway.commands.audit_pseudonym import look_up
 from gateway.commands.models import promote
 from gateway.errors import SettingsError
@@ -22,6 +26,11 @@ def hashing(settings: GatewaySettings, tmp_path: Path) -> GatewaySettings:
     """The settings of a home whose ledger has pseudonyms."""
     create_pseudonym_key(tmp_path / "pseudonym.key")
     return settings.model_copy(update={"audit_pseudonym_key_file": str(tmp_path / "pseudonym.key")})
+
+
+def pseudonym_of(settings: GatewaySettings, field: str, value: str) -> str:
+    """As new records have it."""
+    return stored_forms(configured_pseudonyms(settings), field, value)[0]
 
 
 def test_a_name_is_looked_up_and_that_is_on_record(

@@ -25,7 +25,7 @@ from monitor.drift.words import (
     UNITS,
 )
 from monitor.ranks import RankedValues, equally_likely
-from monitor.records import FeatureArray, FeatureScore, Window
+from monitor.records import FeatureScore, Window
 
 MAX_SENTENCE_CHARACTERS = 400
 # The worst few tell the story; the rest are in the metrics and the report.
@@ -266,56 +266,3 @@ def _describe_change(change: Change) -> dict[str, Any]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
-
-
-def diagnose(
-    drifted: Sequence[str], reference: Window, window: Window, *, class_names: Sequence[str]
-) -> str:
-    """One sentence that says how the window differs from the reference; empty if nothing drifted.
-
-    drifted: features of both windows, worst first. class_names: of the model, by class id; may be empty.
-    """
-    named = drifted[:MAX_NAMED_FEATURES]
-    adjectives: list[str] = []
-    clauses: list[str] = []
-    for name in named:
-        before, after = reference.features[name], window.features[name]
-        change = direction(before, after)
-        if change and name in IMAGE_WORDS and not _missing_change(before, after):
-            adjectives.append(_pick(IMAGE_WORDS[name], change))
-        else:
-            clauses.append(_window_clause(name, before, after, class_names))
-    # Two features may say the same in words; each word once, in order.
-    parts = [f"images are {_join(_once(adjectives))} than the reference"] if adjectives else []
-    return "; ".join(parts + _once(clauses))
-
-
-def direction(before: FeatureArray, after: FeatureArray) -> int:
-    """1 if values went up, -1 if down, 0 if neither median nor mean moved; missing values do not count."""
-    known_before, known_after = before[np.isfinite(before)], after[np.isfinite(after)]
-    if len(known_before) == 0 or len(known_after) == 0:
-        return 0
-    by_median = float(np.median(known_after) - np.median(known_before))
-    return int(np.sign(by_median or np.mean(known_after) - np.mean(known_before)))
-
-
-def _window_clause(
-    name: str, before: FeatureArray, after: FeatureArray, class_names: Sequence[str]
-) -> str:
-    missing = _missing_change(before, after)
-    if missing:
-        return f"{_plain(name)} is missing {_pick(('more', 'less'), missing)} often"
-    change = direction(before, after)
-    if change == 0:
-        return f"{_plain(name)} is spread differently"
-    if name.startswith(CLASS_COUNT_PREFIX):
-        return f"{_pick(('more', 'fewer'), change)} {_class_words(name, class_names)} are found"
-    if name in OUTPUT_WORDS:
-        return _pick(OUTPUT_WORDS[name], change)
-    return f"{_plain(name)} is {_pick(('higher', 'lower'), change)}"
-
-
-def _missing_change(before: FeatureArray, after: FeatureArray) -> int:
-    """1 if clearly more values are missing than in the reference, -1 if clearly fewer, else 0."""
-    change = float(np.mean(np.isneginf(after)) - np.mean(np.isneginf(before)))
-    return int(np.sign(change)) if abs(change) >= MISSING_SHARE_CHANGE else 0

@@ -5,10 +5,10 @@ that follow accuracy rather than content decide. Measured on 50 photographs unde
 mAP50 does (rank correlations of .85 to .88), and differ by effects of .10 or less between the busier and the emptier
 half of the photographs. Counts of boxes and of candidates and the overlap of boxes follow mAP50 less well (.72) and
 differ by effects of .23 to .46 between those halves: they tell a quiet scene from a busy one, so they do not decide.
-Limits chosen on 25 of the photographs; on the other 25, with windows of 30, 50 and 100 samples, losses of mAP50 above .10
-are called harmful in 93, 97 and 98 % of the windows, never harmless; losses below .03 are called harmless in 22, 49 and
-83 %, harmful in 4, 3 and 0 %; the rest is unknown. What confidence cannot show stays unseen: a model that is sure and
-wrong. Photographs of smaller objects alone are called harmful, though they lose .04.
+Limits were chosen on 25 of the photographs. On the other 25, with windows of 30, 50 and 100 samples, losses of mAP50
+above .10 are called harmful in 93, 97 and 98 % of the windows and harmless in 0.1 % at most; losses below .03 are
+called harmless in 22, 49 and 83 % and harmful in 4, 3 and 0 %; the rest is unknown. What confidence cannot show stays
+unseen: a model that is sure and wrong. Photographs of smaller objects alone are called harmful, though they lose .04.
 """
 
 from collections.abc import Mapping

@@ -6,7 +6,6 @@ not promise: anything over many windows together (monitor.drift.evidence does), 
 each other (a still camera sending the same scene).
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd, lgamma, log, sqrt
 from typing import Literal, NamedTuple
@@ -14,8 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.ranks import RankedValues, Values, rank_values
-from monitor.records import FeatureScore, Window
+from monitor.ranks import RankedValues, Values
 
 # Paths on larger lattices take seconds to count; the bound where the search begins holds the level there.
 _MAX_CELLS = 20_000_000
@@ -124,21 +122,4 @@ def _counts(reference: RankedValues, limits: Values, *, side: Literal["left", "r
     return Counts(
         surely=known[np.searchsorted(reference.highest, limits, side=side)],
         perhaps=next_known[np.searchsorted(reference.lowest, limits, side=side)],
-    )
-
-
-def score_features(
-    reference: Window, window: Window, *, features: Sequence[str], alpha: float
-) -> tuple[FeatureScore, ...]:
-    """The score of each feature against another window."""
-    threshold = smirnov_threshold(
-        reference.sample_count, window.sample_count, alpha / max(1, len(features))
-    )
-    ranked = {
-        name: rank_values(reference.features[name], limit=reference.sample_count)
-        for name in features
-    }
-    return tuple(
-        FeatureScore(name, ks_score(ranked[name], window.features[name]), threshold)
-        for name in features
     )

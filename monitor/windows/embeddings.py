@@ -24,8 +24,8 @@ SHOWN_COORDINATES = 4
 MAX_DIRECTIONS = 16
 # Fewer samples a direction would fit the noise of these samples: what is normal would look strange.
 SAMPLES_PER_DIRECTION = 8
-# More do not move the directions, and the decomposition takes seconds.
-MAX_FIT_SAMPLES = 1024
+# More hardly move the directions, and of wide embeddings the decomposition takes seconds.
+MAX_FIT_SAMPLES = 512
 # Of what is stored, so that wide embeddings leave room for the order statistics.
 MAX_DIRECTION_NUMBERS = 24_576
 # Of the usual length of an embedding: below it, what differs is how numbers were rounded.

@@ -132,7 +132,7 @@ def read_intake(
     taken = tuple(stored for stored in loaded if choosing.takes(stored.sample))
     passed = choosing.passed
     if bad_ids:
-        passed[Passed.UNREADABLE] = len(bad_ids)
+        passed[Passed.UNREADABLE] += len(bad_ids)
     for stored in taken:
         _note_source(memory.unknown_sources, stored.sample.source, known_sources)
     last = max([cursor.last_sample_id, *ids])
@@ -206,6 +206,8 @@ class _Choosing:
     def _why_not(self, sample: Sample) -> Passed | None:
         if self._covers_until is not None and sample.received_at <= self._covers_until:
             return Passed.COVERED
+        if not 0 < sample.kept_probability <= 1:
+            return Passed.UNREADABLE
         self._memory.chances = self._memory.chances.with_one(sample.kept_probability)
         base = self._memory.chances.base
         if not is_taken(sample.request_id, sample.kept_probability, base):

@@ -1,0 +1,287 @@
+"""Which new samples are judged: each row once, thinned by camera and chance, in bounded steps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from gateway.store.queries.models import find_production_version
+from gateway.store.records import ModelVersion
+from monitor.jobs.intake import (
+    LATE_IDS,
+    MAX_CAMERAS,
+    MAX_UNKNOWN_SOURCES,
+    Chances,
+    Intake,
+    Memory,
+    dump_memory,
+    first_cursor,
+    parse_memory,
+    read_intake,
+    unknown_sources,
+)
+from monitor.jobs.judging import ReferenceCache
+from monitor.jobs.reference import collect_stored, store_reference
+from monitor.records import DriftCursor, MonitorError, Passed, Reference
+from monitor.settings import MonitorSettings
+
+Promote = Callable[[str], None]
+AddSamples = Callable[..., datetime]
+NOW = datetime(2030, 1, 2, tzinfo=UTC)
+
+
+class Reading:
+    """Takes in what is stored, again and again, as ticks do."""
+
+    def __init__(self, engine: Engine, settings: MonitorSettings) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.model = _production(engine)
+        with engine.connect() as connection:
+            found = ReferenceCache()(connection, self.model)
+        assert found is not None
+        self.reference: Reference = found
+        self.cursor: DriftCursor | None = None
+
+    def read(self, *, known: frozenset[str] = frozenset()) -> Intake:
+        """The next samples."""
+        with self.engine.connect() as connection:
+            if self.cursor is None:
+                self.cursor = first_cursor(
+                    connection, self.model, self.reference, settings=self.settings, now=NOW
+                )
+            intake = read_intake(
+                connection,
+                self.cursor,
+                reference=self.reference,
+                known_sources=known,
+                settings=self.settings,
+            )
+        self.cursor = intake.cursor
+        return intake
+
+
+@pytest.fixture
+def reading(
+    engine: Engine, settings: MonitorSettings, promote: Promote, add_samples: AddSamples
+) -> Reading:
+    """Behind a reference of 120 samples."""
+    promote("1")
+    add_samples(120)
+    collected = collect_stored(engine, _production(engine), newest=200)
+    store_reference(engine, collected, now=NOW)
+    return Reading(engine, settings)
+
+
+def test_samples_of_the_reference_are_passed_over(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """Those of its time, by their time; ids need not follow it exactly."""
+    add_samples(10)
+    intake = reading.read()
+    assert list(range(121, 131)) == _ids(intake)
+    assert {Passed.COVERED: 120} == intake.passed
+    assert 130 == intake.cursor.last_sample_id
+    assert [] == _ids(reading.read())
+
+
+def test_a_new_reference_begins_behind_what_it_covers(
+    engine: Engine, settings: MonitorSettings, reading: Reading, add_samples: AddSamples
+) -> None:
+    """However much is stored before: only as many ids as can be late are looked at again."""
+    add_samples(LATE_IDS + 300)
+    store_reference(engine, collect_stored(engine, reading.model, newest=200), now=NOW)
+    add_samples(5)
+    again = Reading(engine, settings)
+    assert 5 == len(again.read().samples)
+    assert again.cursor is not None
+    assert LATE_IDS >= again.cursor.passed_samples
+
+
+def test_a_reference_that_holds_no_stored_sample_begins_with_the_newest(
+    engine: Engine, settings: MonitorSettings, reading: Reading
+) -> None:
+    """A data set: what passed lately is told at once, what passed long ago is not."""
+    reading.reference = replace(reading.reference, covers_until=None)
+    reading.settings = settings.model_copy(update={"max_tick_samples": 50})
+    assert list(range(71, 121)) == _ids(reading.read())
+
+
+def test_a_backlog_is_read_in_steps_and_told(
+    settings: MonitorSettings, reading: Reading, add_samples: AddSamples
+) -> None:
+    """Nothing is left out, nothing is read twice."""
+    reading.read()
+    reading.settings = settings.model_copy(update={"max_tick_samples": 40})
+    add_samples(100)
+    found = [reading.read() for _ in range(4)]
+    assert [40, 40, 20, 0] == [len(each.samples) for each in found]
+    assert [60, 20, 0, 0] == [each.lag for each in found]
+    assert list(range(121, 221)) == [n for each in found for n in _ids(each)]
+
+
+def test_samples_of_one_camera_are_thinned_by_time(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """A second apart, of two cameras: one each in ten seconds, also from one tick to the next."""
+    reading.read()
+    add_samples(12, source="a")
+    first = reading.read()
+    add_samples(12, source="a")
+    add_samples(1, source="b")
+    second = reading.read()
+    assert ([121, 131], [141, 145]) == (_ids(first), _ids(second))
+    assert {Passed.TOO_SOON: 10} == first.passed
+
+
+def test_samples_without_a_camera_are_not_thinned(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """Nobody knows which of them show one scene."""
+    add_samples(12)
+    assert 12 == len(reading.read().samples)
+
+
+def test_what_was_likelier_to_be_kept_is_as_frequent_as_in_the_traffic(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """Of samples that a rule kept all of, beside others at a tenth, about a tenth is judged."""
+    add_samples(100, kept_probability=0.1)
+    add_samples(400, kept_probability=1.0)
+    intake = reading.read()
+    certain = [s for s in intake.samples if s.sample.kept_probability == 1.0]
+    assert 100 == len(intake.samples) - len(certain)
+    assert 20 <= len(certain) <= 65
+    assert 400 - len(certain) == intake.passed[Passed.OVER_KEPT]
+
+
+def test_a_rate_that_was_raised_is_found_out() -> None:
+    """The smallest chance of long ago says nothing about now."""
+    chances = Chances()
+    chances = chances.with_one(0.1)
+    assert 0.1 == chances.base
+    for _ in range(1999):
+        chances = chances.with_one(1.0)
+    assert 0.1 == chances.base
+    assert 1.0 == chances.with_one(1.0).base
+
+
+@pytest.mark.parametrize("probability", [0.0, -1.0, 1.5])
+def test_a_chance_that_is_none_spoils_its_sample_alone(
+    engine: Engine, reading: Reading, add_samples: AddSamples, probability: float
+) -> None:
+    """A row that somebody wrote must not make all others too likely."""
+    reading.read()
+    add_samples(10)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE samples SET kept_probability = :p WHERE id = 125"), {"p": probability}
+        )
+    intake = reading.read()
+    assert (9, {Passed.UNREADABLE: 1}) == (len(intake.samples), intake.passed)
+
+
+def test_rows_that_hold_no_sample_are_passed_over_for_good(
+    engine: Engine, reading: Reading, add_samples: AddSamples
+) -> None:
+    """Also where they are the newest."""
+    reading.read()
+    add_samples(10)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE samples SET features = '[' WHERE id > 128"))
+    intake = reading.read()
+    assert (8, {Passed.UNREADABLE: 2}) == (len(intake.samples), intake.passed)
+    assert 130 == intake.cursor.last_sample_id
+    assert {} == reading.read().passed
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_an_id_that_appears_late_is_read_once(
+    engine: Engine, reading: Reading, add_samples: AddSamples
+) -> None:
+    """A gateway took it before another's, and its transaction ended after."""
+    reading.read()
+    add_samples(10)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE samples SET id = 100000 WHERE id = 125"))
+        connection.execute(text("UPDATE samples SET id = id + 1000 WHERE id BETWEEN 121 AND 130"))
+    assert [1121, 1122, 1123, 1124, 1126, 1127, 1128, 1129, 1130, 100000] == _ids(reading.read())
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE samples SET id = 99990 WHERE id = 1124"))
+        connection.execute(text("UPDATE samples SET id = 500 WHERE id = 1123"))
+    assert [99990] == _ids(reading.read())
+    assert [] == _ids(reading.read())
+
+
+def test_sources_that_the_reference_does_not_know_are_counted(
+    settings: MonitorSettings, reading: Reading, add_samples: AddSamples
+) -> None:
+    """By name, up to a number; further ones together."""
+    reading.settings = settings.model_copy(update={"thin_seconds": 0.0})
+    add_samples(3, source="known")
+    add_samples(2, source="new")
+    for number in range(MAX_UNKNOWN_SOURCES + 1):
+        add_samples(1, source=f"n{number:03}")
+    reading.read(known=frozenset({"known"}))
+    assert reading.cursor is not None
+    found = unknown_sources(reading.cursor)
+    assert (2, 1, 2) == (found["new"], found["n000"], found[""])
+    assert MAX_UNKNOWN_SOURCES + 1 == len(found)
+    assert "known" not in found
+
+
+def test_the_memory_of_cameras_is_bounded(reading: Reading, add_samples: AddSamples) -> None:
+    """The one that was not taken for the longest is forgotten."""
+    for number in range(MAX_CAMERAS + 2):
+        add_samples(1, source=f"n{number:03}")
+    reading.read()
+    assert reading.cursor is not None
+    cameras = parse_memory(reading.cursor.memory).cameras
+    assert MAX_CAMERAS == len(cameras)
+    assert {"n000", "n001"}.isdisjoint(cameras)
+
+
+def test_a_memory_comes_back() -> None:
+    """Through JSON values."""
+    memory = Memory(
+        floor=7,
+        late=frozenset({9, 12}),
+        chances=Chances(0.5, 0.25, 3),
+        cameras={"a": NOW + timedelta(microseconds=123457)},
+        unknown_sources={"b": 2, "": 1},
+    )
+    assert memory == parse_memory(dump_memory(memory))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cameras": {"a": "x"}},
+        {"cameras": {"a": 1e300}},
+        {"cameras": 7},
+        {"late": [None]},
+        {"chances": [1]},
+        {"floor": None},
+        {"unknown_sources": []},
+    ],
+)
+def test_what_is_no_memory_is_named(reading: Reading, change: dict[str, object]) -> None:
+    """Somebody wrote into the table: it is the model's own trouble, with its fix."""
+    reading.read()
+    assert reading.cursor is not None
+    reading.cursor = replace(reading.cursor, memory={**reading.cursor.memory, **change})
+    with pytest.raises(MonitorError, match="make a new reference"):
+        reading.read()
+
+
+def _ids(intake: Intake) -> list[int]:
+    return [stored.id for stored in intake.samples]
+
+
+def _production(engine: Engine) -> ModelVersion:
+    with engine.connect() as connection:
+        found = find_production_version(connection, "conveyor")
+    assert found is not None
+    return found

@@ -17,6 +17,7 @@ from monitor.records import (
     Alarm,
     AlarmState,
     FeatureScore,
+    Harm,
     Outcome,
     Passed,
     Rule,
@@ -129,6 +130,12 @@ class MonitorMetrics:
             names,
             registry=registry,
         )
+        self.alarm_harmful = Gauge(
+            "monitor_alarm_harmful",
+            "1 while it rings and what differs makes the model worse.",
+            names,
+            registry=registry,
+        )
         self.alarm_silenced = Gauge(
             "monitor_alarm_silenced", "1 while nobody is told of it.", names, registry=registry
         )
@@ -148,6 +155,7 @@ class MonitorMetrics:
             self.alarm_active,
             self.alarm_pending,
             self.alarm_acknowledged,
+            self.alarm_harmful,
             self.alarm_silenced,
             self.alarm_unknown,
             self.alarm_since,
@@ -307,6 +315,8 @@ class MonitorMetrics:
         self.alarm_active.labels(*labels).set(alarm.state.is_active)
         self.alarm_pending.labels(*labels).set(alarm.state is AlarmState.PENDING)
         self.alarm_acknowledged.labels(*labels).set(alarm.state is AlarmState.ACKNOWLEDGED)
+        is_harmful = alarm.state.is_active and alarm.harm is Harm.HARMFUL
+        self.alarm_harmful.labels(*labels).set(is_harmful)
         with self._alarms_lock:
             if labels not in self._alarms:
                 self.alarm_silenced.labels(*labels).set(0)

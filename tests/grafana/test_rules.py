@@ -8,7 +8,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from gateway.metrics import GatewayMetrics
-from monitor.alarms import DRIFT_ALARM
+from monitor.alarms import DRIFT_ALARM, SAMPLES_ALARM, STALE_ALARM
 from monitor.metrics import MonitorMetrics
 from monitor.records import ABOUT_LEDGER, LEDGER_ALARM, Rule
 from monitor.security.findings import TRAITS
@@ -40,9 +40,9 @@ def test_every_metric_of_an_alert_exists() -> None:
         for rule in rules()
         for name in re.findall(r"(?:gateway|monitor)_[a-z_]+", rule["expr"])
     }
-    assert 13 == len(rules())
+    assert 19 == len(rules())
     assert named <= exposed()
-    assert 12 == len(named)
+    assert 19 == len(named)
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
@@ -62,7 +62,20 @@ def test_prometheus_loads_the_rules() -> None:
 def test_the_alarms_of_alerts_are_alarms() -> None:
     """A misspelt one would never ring either."""
     named = {name for rule in rules() for name in re.findall(r'alarm="([a-z_]+)"', rule["expr"])}
-    assert {LEDGER_ALARM} <= named <= {LEDGER_ALARM, DRIFT_ALARM, *Rule}
+    known = {LEDGER_ALARM, DRIFT_ALARM, SAMPLES_ALARM, STALE_ALARM}
+    assert known <= named <= {*known, *Rule}
+
+
+def test_an_alarm_that_a_person_knows_or_silenced_does_not_ring() -> None:
+    """Each alert on drift leaves those out, and the one that pages is on what is harmful."""
+    drift = {rule["alert"]: rule for rule in rules() if rule["alert"].startswith("Drift")}
+    assert {"DriftHarmful": "page", "DriftFiring": "ticket"} == {
+        name: rule["labels"]["severity"] for name, rule in drift.items()
+    }
+    for rule in drift.values():
+        for gauge in ("monitor_alarm_acknowledged", "monitor_alarm_silenced"):
+            assert f"unless ({gauge} == 1)" in rule["expr"]
+    assert "monitor_alarm_harmful" in drift["DriftHarmful"]["expr"]
 
 
 def test_every_rule_on_the_ledgers_has_one_alert_as_urgent_as_its_findings() -> None:

@@ -1,12 +1,13 @@
 """The exposition names what dashboards use and drops what no longer means anything."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from monitor.metrics import MonitorMetrics
-from monitor.records import Alarm, AlarmState, FeatureScore
+from monitor.records import Alarm, AlarmState, FeatureScore, Harm
 
 
 def test_every_metric_has_its_name() -> None:
@@ -24,6 +25,7 @@ def test_every_metric_has_its_name() -> None:
         "monitor_alarm_active",
         "monitor_alarm_pending",
         "monitor_alarm_acknowledged",
+        "monitor_alarm_harmful",
         "monitor_alarm_silenced",
         "monitor_webhook_deliveries_total",
         "monitor_webhook_waiting",
@@ -31,7 +33,13 @@ def test_every_metric_has_its_name() -> None:
         "monitor_alarm_since_timestamp_seconds",
         "monitor_window_samples",
         "monitor_window_age_seconds",
-        "monitor_window_bad_samples",
+        "monitor_drift_effect",
+        "monitor_drift_evidence_ratio",
+        "monitor_drift_lag_samples",
+        "monitor_drift_state_bytes",
+        "monitor_drift_judged_samples_total",
+        "monitor_drift_passed_samples_total",
+        "monitor_lease_held",
         "monitor_last_tick_timestamp_seconds",
         "monitor_ticks_total",
         "monitor_tick_duration_seconds",
@@ -74,6 +82,24 @@ def test_scores_that_are_gone_are_removed() -> None:
     assert (shown("a", "noise"), shown("a", "width"), shown("b", "noise")) == (None, 0.5, 0.5)
 
 
+def test_evidence_of_slices_that_are_gone_is_removed() -> None:
+    """Of that model only; and all of a model that is no longer watched."""
+    registry = CollectorRegistry()
+    metrics = MonitorMetrics(registry)
+    metrics.set_scores("a", [])
+    metrics.set_evidence("a", {"": -1.0, "source=x": -2.0})
+    metrics.set_evidence("b", {"source=x": -3.0})
+    metrics.set_evidence("a", {"": -0.5})
+
+    def shown(model: str, slice_text: str) -> float | None:
+        labels = {"model": model, "slice": slice_text}
+        return registry.get_sample_value("monitor_drift_evidence_ratio", labels)
+
+    assert (-0.5, None, -3.0) == (shown("a", ""), shown("a", "source=x"), shown("b", "source=x"))
+    metrics.forget_models([], alarm="drift")
+    assert shown("a", "") is None
+
+
 def _score(feature: str) -> FeatureScore:
     return FeatureScore(feature=feature, score=0.5, threshold=0.2)
 
@@ -108,6 +134,21 @@ def test_an_alarm_shows_its_state(state: AlarmState, shown: set[str]) -> None:
     names = ("active", "pending", "acknowledged", "silenced", "unknown")
     values = {name: registry.get_sample_value(f"monitor_alarm_{name}", labels) for name in names}
     assert {name: float(name in shown) for name in names} == values
+
+
+@pytest.mark.parametrize(
+    ("state", "harm", "shown"),
+    [
+        (AlarmState.FIRING, Harm.HARMFUL, 1.0),
+        (AlarmState.FIRING, Harm.UNKNOWN, 0.0),
+        (AlarmState.PENDING, Harm.HARMFUL, 0.0),
+    ],
+)
+def test_what_makes_a_model_worse_is_shown(state: AlarmState, harm: Harm, shown: float) -> None:
+    """While it rings: somebody is woken by it."""
+    registry = CollectorRegistry()
+    MonitorMetrics(registry).set_alarm(replace(_alarm(state), harm=harm), is_judged=True)
+    assert {("drift", shown)} == _values(registry, "monitor_alarm_harmful", "alarm")
 
 
 def test_silenced_alarms_are_shown() -> None:

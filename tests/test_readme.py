@@ -1,7 +1,12 @@
 """The README's tables say what the code does, no more and no less."""
 
+import base64
+import itertools
 import re
+import textwrap
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,6 +20,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from monitor.metrics import MonitorMetrics
 from monitor.settings import MonitorSettings
+from monitor.webhooks import Message, sign
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -84,3 +90,20 @@ def test_every_role_is_listed_with_its_permissions() -> None:
     columns = ("predict", "models.read", "models.write", "audit.read", "audit.prove")
     for role, permissions in DEFAULT_GRANTS.items():
         assert [column in permissions for column in columns] == listed[role]
+
+
+def test_the_example_that_verifies_webhooks_does() -> None:
+    """As a receiver would copy it."""
+    _, _, text = README.partition("    import base64, hmac, time\n")
+    lines = itertools.takewhile(lambda line: not line or line.startswith("    "), text.splitlines())
+    code = textwrap.dedent("    import base64, hmac, time\n" + "\n".join(lines))
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    message = Message("msg_1", b'{"type":"alarm.firing"}')
+    headers = sign([bytes(32)], message, sent_at=datetime.now(UTC))
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}\n"
+    assert names["is_from_monitor"](headers, message.body, secret)
+    assert not names["is_from_monitor"](headers, message.body + b" ", secret)
+    assert not names["is_from_monitor"](headers, message.body, f"whsec_{'A' * 42}E=")
+    late = sign([bytes(32)], message, sent_at=datetime.now(UTC) - timedelta(minutes=6))
+    assert not names["is_from_monitor"](late, message.body, secret)

@@ -40,5 +40,5 @@ def new_delivery_loop(
     """What looks at alarms beside the ticks. Raises InputError for addresses, secrets or a CA that cannot be used."""
     # When a try is repeated is no secret.
     return DeliveryLoop(
-        settings=settings, metrics=metrics, random=random.random, clock=utc_now, stop=stop
+        settings=settings, metrics=metrics, draw=random.random, clock=utc_now, stop=stop
     )

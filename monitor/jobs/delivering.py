@@ -90,15 +90,15 @@ class Deliveries:
         *,
         settings: MonitorSettings,
         metrics: MonitorMetrics,
-        random: Callable[[], float],
+        draw: Callable[[], float],
         clock: Callable[[], datetime],
     ) -> None:
-        """random: 0..1, drawn at each call. Raises InputError for addresses, secrets or a CA that cannot be used."""
+        """draw: 0..1, anew at each call. Raises InputError for addresses, secrets or a CA that cannot be used."""
         self._webhooks = parse_webhooks(settings.webhook_urls)
         self._sender = new_sender(settings) if self._webhooks else None
         self._claim = timedelta(seconds=settings.webhook_timeout_seconds + _CLAIM_SECONDS)
         self._metrics = metrics
-        self._random = random
+        self._draw = draw
         self._clock = clock
         self._failing: set[str] = set()
 
@@ -172,7 +172,7 @@ class Deliveries:
             return replace(delivery, next_at=None, delivered_at=now, last_error=None)
         if answer.is_gone or now - transition.at >= GIVE_UP_AFTER:
             return replace(delivery, next_at=None, last_error=answer.error)
-        delay = retry_delay_seconds(delivery.attempts, chance=self._random())
+        delay = retry_delay_seconds(delivery.attempts, chance=self._draw())
         wait = timedelta(seconds=max(delay, answer.retry_after_seconds))
         return replace(delivery, next_at=now + wait, last_error=answer.error)
 
@@ -202,7 +202,7 @@ class DeliveryLoop(Repeating):
         *,
         settings: MonitorSettings,
         metrics: MonitorMetrics,
-        random: Callable[[], float],
+        draw: Callable[[], float],
         clock: Callable[[], datetime],
         stop: Event,
     ) -> None:
@@ -214,9 +214,7 @@ class DeliveryLoop(Repeating):
         )
         self._settings = settings
         self._lacks = LackWatch(settings=settings, metrics=metrics)
-        self._deliveries = Deliveries(
-            settings=settings, metrics=metrics, random=random, clock=clock
-        )
+        self._deliveries = Deliveries(settings=settings, metrics=metrics, draw=draw, clock=clock)
         self._clock = clock
 
     def begin(self) -> None:

@@ -55,7 +55,7 @@ class World:
         self.deliveries = Deliveries(
             settings=self.settings,
             metrics=self.metrics,
-            random=lambda: 0.5,
+            draw=lambda: 0.5,
             clock=lambda: self.now,
         )
 
@@ -423,7 +423,7 @@ def test_a_loop_looks_at_the_database_anew(world: World, receiver: Receiver) -> 
     loop = DeliveryLoop(
         settings=world.settings,
         metrics=world.metrics,
-        random=lambda: 0.5,
+        draw=lambda: 0.5,
         clock=lambda: world.now,
         stop=Event(),
     )
@@ -443,7 +443,7 @@ def test_a_database_that_is_gone_is_counted(
     loop = DeliveryLoop(
         settings=absent,
         metrics=world.metrics,
-        random=lambda: 0.5,
+        draw=lambda: 0.5,
         clock=lambda: world.now,
         stop=Event(),
     )
@@ -463,6 +463,6 @@ def test_a_secret_that_cannot_be_used_is_refused_at_once(engine: Engine, tmp_pat
         Deliveries(
             settings=world.settings.model_copy(update={"webhook_urls": "https://hooks.example/"}),
             metrics=world.metrics,
-            random=lambda: 0.5,
+            draw=lambda: 0.5,
             clock=lambda: NOW,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from monitor.jobs.lease import new_keeper
 from monitor.settings import MonitorSettings
 from tests.monitor.jobs.security_world import World, add_ledgers
 from tests.monitor.security.ledger_events import at, call
@@ -79,7 +80,8 @@ def test_a_day_with_the_monitor(
         assert result.returncode == 0
     (ticked,) = json.loads(result.stdout)["models"]
     assert (ticked["outcome"], ticked["alarm"]) == ("judged", "firing")
-    assert ticked["diagnosis"] == "images are darker and blurrier than the reference"
+    assert "brightness fell from" in ticked["diagnosis"]
+    assert (60, 0) == (ticked["judged_samples"], ticked["lag_samples"])
 
     (status,) = json.loads(monitor("status", "--json").stdout)["models"]
     assert (status["alarm"]["state"], status["window_samples"]) == ("firing", 60)
@@ -97,6 +99,19 @@ def test_a_day_with_the_monitor(
     assert "cannot be judged now: 0 of 30 samples" in monitor("status").stdout
 
 
+def test_a_tick_beside_another_monitor_says_so_and_judges_nothing(
+    engine: Engine, monitor: Monitor, promote: Promote, add_samples: AddSamples
+) -> None:
+    """Cron and `monitor run` may stand side by side: no error, and until when in words."""
+    promote("1")
+    add_samples(60)
+    assert new_keeper(tick_seconds=60.0).ask(engine).is_held
+    result = monitor("tick", "--json")
+    assert 0 == result.returncode
+    assert [] == json.loads(result.stdout)["models"]
+    assert "nothing was judged: another monitor holds the lease until" in result.stderr
+
+
 def test_a_reference_comes_from_standard_input(monitor: Monitor, promote: Promote) -> None:
     """As `gateway features FOLDER | monitor reference --from dataset -`."""
     promote("1")
@@ -111,7 +126,7 @@ def test_a_reference_comes_from_standard_input(monitor: Monitor, promote: Promot
     result = monitor("reference", "--from", "dataset", "-", stdin=lines)
     assert (result.returncode, result.stdout) == (
         0,
-        "reference 1 for conveyor 1: 100 samples, 2 features, from standard input\n",
+        "reference 1 for conveyor 1: 100 samples, 3 features, from standard input\n",
     )
 
 

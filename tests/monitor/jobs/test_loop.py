@@ -15,6 +15,7 @@ from gateway.audit.details import parse_detail
 from gateway.store.database import open_database, write_transaction
 from gateway.store.tables import metadata
 from monitor.jobs.judging import read_watched_models
+from monitor.jobs.lease import new_keeper
 from monitor.jobs.loop import Loop
 from monitor.jobs.reference import collect_stored, store_reference
 from monitor.metrics import MonitorMetrics
@@ -48,6 +49,10 @@ class Looped:
     def ticks(self, outcome: str) -> float | None:
         """How many ticks ended so."""
         return self.registry.get_sample_value("monitor_ticks_total", {"outcome": outcome})
+
+    def judged(self) -> float | None:
+        """How many samples were judged."""
+        return self.registry.get_sample_value("monitor_drift_judged_samples_total")
 
     def reports(self, outcome: str) -> float | None:
         """How many reports ended so."""
@@ -121,6 +126,51 @@ def test_stop_ends_a_waiting_loop_at_once(tmp_path: Path) -> None:
     assert not thread.is_alive()
 
 
+def test_a_backlog_is_caught_up_without_waiting(
+    engine: Engine, settings: MonitorSettings, promote: Promote, add_samples: AddSamples
+) -> None:
+    """Tick follows tick while samples are left unread, an hour or not; and it stops at once when asked."""
+    _refer(engine, settings, promote, add_samples)
+    add_samples(95)
+    update = {"tick_seconds": 3600.0, "max_tick_samples": 10, "thin_seconds": 0.0}
+    looped = Looped(settings.model_copy(update=update))
+    thread = threading.Thread(target=looped.loop.run)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while looped.judged() != 95.0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    looped.stop.set()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert 95.0 == looped.judged()
+
+
+def test_a_stopped_monitor_gives_the_lease_back(engine: Engine, settings: MonitorSettings) -> None:
+    """The next one acts at once."""
+    looped = Looped(settings.model_copy(update={"tick_seconds": 3600.0}))
+    looped.loop.step()
+    assert not new_keeper(tick_seconds=1.0).ask(engine).is_held
+    looped.stop.set()
+    looped.loop.run()
+    assert new_keeper(tick_seconds=1.0).ask(engine).is_held
+
+
+def test_a_standby_makes_no_reports(
+    engine: Engine,
+    settings: MonitorSettings,
+    promote: Promote,
+    add_samples: AddSamples,
+    tmp_path: Path,
+) -> None:
+    """The monitor that acts makes them."""
+    in_the_way = tmp_path / "reports"
+    in_the_way.write_text("")
+    looped = _judged(engine, settings, promote, add_samples, in_the_way)
+    assert new_keeper(tick_seconds=60.0).ask(engine).is_held
+    assert [] == looped.loop.step()
+    assert (1.0, 0.0) == (looped.ticks("standby"), looped.reports("failed"))
+
+
 def test_a_stopped_loop_does_not_tick(tmp_path: Path) -> None:
     """Stopped before it began."""
     looped = Looped(MonitorSettings(database_url=f"sqlite:///{tmp_path / 'x.db'}"))
@@ -174,15 +224,21 @@ def _judged(
     add_samples: AddSamples,
     reports_folder: Path,
 ) -> Looped:
+    _refer(engine, settings, promote, add_samples)
+    add_samples(60)
+    own_ledger(settings).begin()
+    update = {"report_every_hours": 24.0, "reports_folder": reports_folder}
+    return Looped(settings.model_copy(update=update))
+
+
+def _refer(
+    engine: Engine, settings: MonitorSettings, promote: Promote, add_samples: AddSamples
+) -> None:
     promote("1")
     now = add_samples(200)
     with engine.connect() as connection:
         (model,) = read_watched_models(connection, settings)
     store_reference(engine, collect_stored(engine, model, newest=200), now=now)
-    add_samples(60)
-    own_ledger(settings).begin()
-    update = {"report_every_hours": 24.0, "reports_folder": reports_folder}
-    return Looped(settings.model_copy(update=update))
 
 
 def _report(created_at: datetime) -> Report:

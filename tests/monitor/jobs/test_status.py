@@ -4,15 +4,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, text
 
 from monitor.jobs.judging import read_watched_models
+from monitor.jobs.lease import DRIFT_LEASE
 from monitor.jobs.reference import collect_stored, store_reference
 from monitor.jobs.status import describe_status, read_status, status_lines
 from monitor.jobs.tick import Watch
-from monitor.metrics import MonitorMetrics
 from monitor.settings import MonitorSettings
+from monitor.tables.lease_queries import find_renewed_at
+from tests.monitor.conftest import new_watch
 
 Promote = Callable[[str], None]
 AddSamples = Callable[..., datetime]
@@ -30,56 +31,97 @@ def watch(
     with engine.connect() as connection:
         (model,) = read_watched_models(connection, settings)
     store_reference(engine, collect_stored(engine, model, newest=200), now=now)
-    return Watch(settings=settings, metrics=MonitorMetrics(CollectorRegistry()))
+    return new_watch(settings)
 
 
 def test_nobody_watching_is_told(
     engine: Engine, settings: MonitorSettings, watch: Watch, add_samples: AddSamples
 ) -> None:
-    """Only once a sample has waited for three ticks: without new samples a tick leaves no trace."""
-    judged_at = add_samples(60)
-    watch.tick(judged_at)
-    late = judged_at + timedelta(hours=1)
-    assert "monitor run" not in _text(engine, settings, late)
-    newest = add_samples(1)
-    soon = newest + timedelta(seconds=170)
-    assert "monitor run" not in _text(engine, settings, soon)
-    line = "last tick  2030-01-01 00:04:20 UTC with new samples, newer ones wait: is `monitor run`"
-    assert line in _text(engine, settings, late)
+    """Once no monitor looked for three ticks, and how many samples wait for one."""
+    watch.tick(add_samples(60))
+    ticked_at = _ticked_at(engine)
+    add_samples(7)
+    late, soon = ticked_at + timedelta(hours=1), ticked_at + timedelta(seconds=170)
+    assert "is `monitor run` running?" not in _text(engine, settings, soon)
+    shown = _text(engine, settings, late)
+    assert f"last tick  {ticked_at:%Y-%m-%d %H:%M:%S} UTC: is `monitor run` running?" in shown
+    assert "judged     60 samples, 200 passed over, 7 wait" in shown
     (model,) = describe_status(read_status(engine, settings))["models"]
-    assert model["last_tick_at"] == "2030-01-01T00:04:20+00:00"
+    assert ticked_at.isoformat() == model["last_tick_at"]
+    assert "2030-01-01T00:04:20+00:00" == model["last_judged_at"]
+    assert (60, 200, 7) == (
+        model["judged_samples"],
+        model["passed_samples"],
+        model["waiting_samples"],
+    )
 
 
-def test_a_raised_alarm_says_what_it_rang_for(
+def test_before_the_first_tick_the_newest_samples_are_shown(
     engine: Engine, settings: MonitorSettings, watch: Watch, add_samples: AddSamples
 ) -> None:
-    """Beside what drifts now, where that is something else."""
-    for _ in range(2):
-        watch.tick(add_samples(60, drift=1.0))
-    now = add_samples(60, drift=-1.0)
+    """And that nobody judged them."""
+    assert watch.standby is None
+    now = add_samples(60, drift=1.0)
+    shown = _text(engine, settings, now)
+    assert "drift      never judged: is `monitor run` running?" in shown
+    assert "window     60 samples, newest 0 s ago" in shown
+    assert "brightness" in shown
+
+
+def test_an_alarm_that_rings_says_what_it_rang_for(
+    engine: Engine, settings: MonitorSettings, watch: Watch, add_samples: AddSamples
+) -> None:
+    """Beside what differs now; with harm, examples and how far the evidence is."""
+    now = add_samples(64, drift=1.0)
     watch.tick(now)
-    rang = "(when it rang: images are darker and blurrier than the reference)"
-    assert f"images are brighter and sharper than the reference {rang}" in _text(
-        engine, settings, now
-    )
+    shown = _text(engine, settings, now)
+    assert "drift      firing since 2030-01-01 00:04:24 UTC: brightness fell from" in shown
+    assert "now        brightness fell from" in shown
+    assert "of what ringing needs" in shown
+    (model,) = describe_status(read_status(engine, settings))["models"]
+    alarm = model["alarm"]
+    assert ("firing", "unknown") == (alarm["state"], alarm["harm"])
+    assert 3 == len(alarm["details"]["examples"]["after"])
+    (evidence,) = model["evidence"]
+    assert ("", 64) == (evidence["slice"], evidence["judged_samples"])
+    assert 0 > evidence["log10_ratio"]
+    brightness = next(s for s in model["scores"] if s["feature"] == "brightness")
+    assert -0.9 > brightness["effect"]
 
 
 def test_why_it_is_unknown_is_said(
     engine: Engine, settings: MonitorSettings, watch: Watch, add_samples: AddSamples
 ) -> None:
-    """Too early to say, then too few samples; broken ones are counted."""
-    watch.tick(add_samples(60))
-    now = add_samples(1)
-    assert "not judged often enough yet" in _text(engine, settings, now)
-    for _ in range(3):
-        watch.tick(add_samples(1))
+    """Too few samples, then a reference of another preprocessing."""
+    watch.tick(now := add_samples(1))
+    shown = _text(engine, settings, now)
+    assert "drift      unknown since" in shown
+    assert "cannot be judged now: 1 of 30 samples of conveyor 1" in shown
     with engine.begin() as connection:
-        connection.execute(text("UPDATE samples SET features = '[]' WHERE id > 203"))
+        connection.execute(text("UPDATE model_versions SET input_height = 640"))
     watch.tick(now)
     shown = _text(engine, settings, now)
-    assert "too few samples to judge, or no reference" in shown
-    assert "more cannot be read" in shown
-    assert "cannot be judged now: 0 of 30 samples of conveyor 1" in shown
+    assert "cannot be judged now: reference 1 was made by another model or preprocessing" in shown
+
+
+def test_sources_that_the_reference_does_not_know_are_listed(
+    engine: Engine, settings: MonitorSettings, watch: Watch, add_samples: AddSamples
+) -> None:
+    """With how many samples each has."""
+    add_samples(1, source="camera-9")
+    now = add_samples(30)
+    watch.tick(now)
+    line = "sources    that the reference does not tell apart: camera-9 (1)"
+    assert line in _text(engine, settings, now)
+    (model,) = describe_status(read_status(engine, settings))["models"]
+    assert {"camera-9": 1} == model["unknown_sources"]
+
+
+def _ticked_at(engine: Engine) -> datetime:
+    with engine.connect() as connection:
+        found = find_renewed_at(connection, DRIFT_LEASE)
+    assert found is not None
+    return found
 
 
 def _text(engine: Engine, settings: MonitorSettings, now: datetime) -> str:

@@ -42,7 +42,7 @@ _SEGMENTS = 7
 
 def measure_costs(pool: Pool, pictures: Sequence[Picture], *, repeats: int) -> dict[str, Any]:
     """The figures of one pool, for a reference of 1,000 samples."""
-    order = Order(0, 1000, 0)
+    order = Order(1000, 0)
     reference = reference_of(pool, order)
     bets = bets_of(reference, level_of_all(ALPHA, has_slices=True))
     rows = pool.rows[CLEAN]

@@ -72,7 +72,7 @@ class World:
 
 def try_oddities(pool: Pool, *, many: int) -> dict[str, bool]:
     """Whether each odd input has the result it should have. many: the samples that come at once."""
-    reference = reference_of(pool, Order(0, 1000, 0))
+    reference = reference_of(pool, Order(1000, 0))
     level = level_of_all(ALPHA, has_slices=False)
     world = World(reference, bets_of(reference, level), level, pool.rows[CLEAN], many)
     return {name: _holds(name, check, world) for name, check in CHECKS.items()}

@@ -7,7 +7,7 @@ each at the harder of the two.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -56,14 +56,13 @@ Tried = TypeVar("Tried")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One trial: which pool, how many samples its reference has, its number, and what is tried.
+    """One trial: how many samples its reference has, its number, and what is tried.
 
     clean_samples: of the clean stream; 0: none. changed: conditions of which a stream of at most `horizon` samples
     follows. mixed: those of which every fifth sample or so is, among clean ones, for at most `mixed_horizon` samples.
     is_checked: the shortcut is compared with the monitor's own pass.
     """
 
-    pool: int
     reference_count: int
     number: int
     clean_samples: int = 0
@@ -95,9 +94,9 @@ class Trial:
 
 
 class Workers:
-    """A process a core, each with the pools and one thread for the libraries."""
+    """A process a core, each with the pool and one thread for the libraries."""
 
-    def __init__(self, pools: Sequence[Pool]) -> None:
+    def __init__(self, pool: Pool) -> None:
         # Read when they start: more threads would only be in each other's way.
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
         self._executor = ProcessPoolExecutor(
@@ -105,7 +104,7 @@ class Workers:
             # The detector's threads are running: forked, its locks could be held for ever.
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_remember,
-            initargs=(tuple(pools),),
+            initargs=(pool,),
         )
 
     def __enter__(self) -> Self:
@@ -127,15 +126,15 @@ class Workers:
         return self._executor.submit(work, *arguments, **options).result()
 
 
-_POOLS: list[Pool] = []  # of a worker process, sent once
+_POOLS: list[Pool] = []  # the one of a worker process, sent once
 
 
-def _remember(pools: Iterable[Pool]) -> None:
-    _POOLS[:] = pools
+def _remember(pool: Pool) -> None:
+    _POOLS[:] = [pool]
 
 
 def _try_remembered(trying: Callable[[Pool, Order], Tried], order: Order) -> Tried:
-    return trying(_POOLS[order.pool], order)
+    return trying(_POOLS[0], order)
 
 
 def reference_of(pool: Pool, order: Order) -> DrawnReference:
@@ -161,7 +160,7 @@ def changed_picks(
 
 
 def _rng(order: Order, purpose: str) -> np.random.Generator:
-    name = f"{SEED} {order.pool} {order.reference_count} {order.number} {purpose}"
+    name = f"{SEED} {order.reference_count} {order.number} {purpose}"
     return np.random.default_rng(list(name.encode()))
 
 

@@ -104,7 +104,7 @@ class _World:
         """Copy samples until there are so many, and begin with a new reference after them."""
         while self._stored < size:
             self._copy(min(self._stored, size - self._stored))
-        summary = reference_of(self._pool, Order(0, 1000, 0)).summary
+        summary = reference_of(self._pool, Order(1000, 0)).summary
         summary = replace(summary, preprocessing=preprocessing_of(_MODEL))
         with write_transaction(self._engine) as connection:
             insert_reference(
@@ -171,7 +171,7 @@ def _samples(pool: Pool) -> Iterator[Sample]:
     rows = pool.rows[CLEAN]
     number = 0
     while True:
-        for pick in clean_picks(pool, Order(0, 1000, number), 1000).tolist():
+        for pick in clean_picks(pool, Order(1000, number), 1000).tolist():
             row = rows[pick]
             number += 1
             yield Sample(

@@ -64,7 +64,7 @@ def test_a_lookup_is_the_monitors_own_pass(pool: Pool) -> None:
 def test_a_trial_is_silent_and_then_rings(pool: Pool) -> None:
     """On a clean stream at every cadence; soon after a change, later when a fifth changed."""
     order = Order(
-        0, 300, 0, clean_samples=1000, changed=(NOISE,), mixed=(NOISE,), quiet_samples=(0, 100)
+        300, 0, clean_samples=1000, changed=(NOISE,), mixed=(NOISE,), quiet_samples=(0, 100)
     )
     trial = try_order(pool, order)
     assert {1: False, 10: False, 100: False} == trial.rang
@@ -78,7 +78,7 @@ def test_a_trial_is_silent_and_then_rings(pool: Pool) -> None:
 def test_trials_draw_streams_of_their_own(pool: Pool) -> None:
     """Another number, another stream; the same order, the same stream."""
     drawn = [
-        changed_picks(pool, Order(0, 200, number), NOISE, 0, count=50, share=0.2)
+        changed_picks(pool, Order(200, number), NOISE, 0, count=50, share=0.2)
         for number in (1, 1, 2)
     ]
     assert np.array_equal(drawn[0], drawn[1])
@@ -107,7 +107,7 @@ def test_boxes_above_a_threshold_are_those_found_there() -> None:
 
 def trial(delay: int | None, mixed: Mapping[tuple[Condition, int], int | None]) -> Trial:
     """One trial with a delay without quiet samples."""
-    order = Order(0, 200, 0, changed=(NOISE,), quiet_samples=(0,))
+    order = Order(200, 0, changed=(NOISE,), quiet_samples=(0,))
     return Trial(order, {}, {(NOISE, 0): delay}, mixed)
 
 

@@ -29,8 +29,11 @@ def test_the_drift_benchmark_prints_its_line() -> None:
     figures = json.loads(done.stdout)
     assert ["200"] == list(figures["false_alarm_10k"])
     assert ["0", "1000"] == list(figures["power_sev3_30"]["200"])
-    assert ["gatewatch", "ks_bonferroni", "evidently", "alibi_mmd_online"] == list(figures["table"])
-    assert "by_reference" in figures["table"]["evidently"]
+    assert ["gatewatch", "ks_bonferroni", "others"] == list(figures["table"])
+    assert "by_reference" in figures["table"]["others"]["evidently"]
+    assert ["1500"] == list(figures["tick_ms"])
+    assert ["200"] == list(figures["conveyor"]["false_alarm_10k"])
+    assert ["0.1"] == list(figures["curve"])
     assert all(figures["odd_inputs"].values())
 
 

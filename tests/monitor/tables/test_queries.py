@@ -13,6 +13,7 @@ from monitor.tables.queries import (
     find_reference_id,
     insert_reference,
     insert_report,
+    list_references,
     read_reference_row,
 )
 
@@ -50,6 +51,25 @@ def test_the_newest_reference_of_a_version_is_found(engine: Engine) -> None:
         assert found == ids[1]
         row = read_reference_row(connection, ids[1])
     assert (row.source, row.covers_until, row.sample_count) == ("images/train", NOW, 100)
+
+
+def test_references_are_listed_newest_first(engine: Engine) -> None:
+    """Of all models or of one, as many as are asked for."""
+    with engine.begin() as connection:
+        for name in ("belt", "conveyor", "conveyor"):
+            insert_reference(
+                connection,
+                model_name=name,
+                model_version="1",
+                created_at=NOW,
+                source="images/train",
+                covers_until=None,
+                sample_count=100,
+                content="{}",
+            )
+        listed = [row.id for row in list_references(connection, newest=2)]
+        of_one = [row.id for row in list_references(connection, model_name="belt", newest=2)]
+    assert ([3, 2], [1]) == (listed, of_one)
 
 
 def test_the_last_report_is_found(engine: Engine) -> None:

@@ -40,7 +40,7 @@ from monitor.records import Alarm, DriftCursor, DriftResult, DriftState, Passed,
 from monitor.settings import MonitorSettings
 from monitor.summaries import SliceSummary
 from monitor.tables.alarm_queries import list_alarms
-from monitor.tables.drift_queries import find_cursor
+from monitor.tables.drift_queries import find_cursor, stored_bytes
 from monitor.windows.binding import why_unfit
 
 
@@ -50,11 +50,13 @@ class Look:
 
     before: the cursor as it was read. cursor: as it is to be stored; None if nothing new was looked at. begins: whether
     what is stored is evidence by another reference. watched: for the alarm of each slice, all samples first. judged:
-    samples of this look. passed: those that were not, by why. lag: rows left unread.
+    samples of this look. passed: those that were not, by why. lag: rows left unread. alarms: as they were read, by
+    slice. state_bytes: of what is kept between ticks.
     """
 
     judgement: Judgement
     watched: tuple[Watched, ...]
+    alarms: Mapping[str, Alarm]
     before: DriftCursor | None = None
     cursor: DriftCursor | None = None
     begins: bool = False
@@ -94,7 +96,7 @@ class Looker:
         unfit = None if reference is None else why_unfit(reference, model)
         if reference is None or unfit is not None:
             judgement = Judgement(model=model, reference=reference, unfit=unfit or "")
-            return Look(judgement, (unjudged(model, ""), *left_over(alarms, model, [""])))
+            return Look(judgement, (unjudged(model, ""), *left_over(alarms, model, [""])), alarms)
         subject = _Subject(
             model=model,
             reference=reference,
@@ -122,6 +124,7 @@ def _look(connection: Connection, subject: _Subject, *, now: datetime) -> Look:
     return Look(
         judgement=_judgement(subject, weighed, shown, cursor),
         watched=_tell(subject, weighed, shown, is_new=stored is not None and not is_same),
+        alarms=subject.alarms,
         before=stored,
         cursor=cursor if is_moved else None,
         begins=not is_same,
@@ -130,7 +133,7 @@ def _look(connection: Connection, subject: _Subject, *, now: datetime) -> Look:
         judged=judged,
         passed=passed,
         lag=intake.lag,
-        state_bytes=sum(len(state.evidence) for state in states),
+        state_bytes=stored_bytes(cursor, states),
     )
 
 

@@ -171,7 +171,7 @@ class Watch:
     def _tick_model(self, engine: Engine, model: ModelVersion, now: datetime) -> Ticked:
         with engine.connect() as connection:
             look = self._looker.look(connection, model, now=now)
-            last = [_find(connection, watched) for watched in look.watched]
+        last = [look.alarms.get(watched.slice) for watched in look.watched]
         changed = [
             self._next(alarm, watched, now)[0]
             for alarm, watched in zip(last, look.watched, strict=True)
@@ -223,7 +223,7 @@ class Watch:
         self, connection: Connection, watched: Watched, now: datetime
     ) -> tuple[Alarm, AlarmTransition | None]:
         # Read again: a person may have acknowledged it since.
-        last = _find(connection, watched, for_update=True)
+        last = _find(connection, watched)
         alarm, transition = self._next(last, watched, now)
         if alarm != last:
             save_alarm(connection, alarm)
@@ -262,9 +262,9 @@ class Watch:
             logger.info("watching model=%s version=%s outcome=%s%s", each.model.name, *state, why)
 
 
-def _find(connection: Connection, watched: Watched, *, for_update: bool = False) -> Alarm | None:
+def _find(connection: Connection, watched: Watched) -> Alarm | None:
     return find_alarm(
-        connection, watched.model_name, DRIFT_ALARM, slice=watched.slice, for_update=for_update
+        connection, watched.model_name, DRIFT_ALARM, slice=watched.slice, for_update=True
     )
 
 

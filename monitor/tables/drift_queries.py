@@ -81,6 +81,12 @@ def forget_states(connection: Connection, model_name: str, model_version: str) -
     connection.execute(delete(drift_states).where(*_is_of(drift_states, model_name, model_version)))
 
 
+def stored_bytes(cursor: DriftCursor, states: Iterable[DriftState]) -> int:
+    """The size of what is stored of these between ticks, names and times left out."""
+    memories = len(_dump(cursor.memory))
+    return memories + sum(len(state.evidence) + len(_dump(state.memory)) for state in states)
+
+
 def insert_drift_results(connection: Connection, results: Sequence[DriftResult]) -> None:
     """Store the scores of one tick."""
     if results:

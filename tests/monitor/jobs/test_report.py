@@ -12,11 +12,11 @@ from sqlalchemy import Engine, text
 from monitor.jobs.judging import Judgement, ReferenceCache, judge, read_watched_models
 from monitor.jobs.reference import collect_stored, store_reference
 from monitor.jobs.report import is_report_due, publish_report
-from monitor.jobs.tick import Watch
 from monitor.metrics import MonitorMetrics
 from monitor.records import NotReadyError, Report, ReportError
 from monitor.settings import MonitorSettings
 from monitor.tables.queries import find_last_report
+from tests.monitor.conftest import new_watch
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 STEM = "conveyor-1-20300102T000000000Z"
@@ -48,7 +48,7 @@ def test_a_report_is_three_files_and_a_row(
     """Evidently's HTML, our JSON twin and the timeline, of a window that drifted."""
     pytest.importorskip("evidently")
     _reference(engine, report_settings, promote, add_samples)
-    watch = Watch(settings=report_settings, metrics=MonitorMetrics(CollectorRegistry()))
+    watch = new_watch(report_settings, MonitorMetrics(CollectorRegistry()))
     for minute in range(2):
         add_samples(60, drift=1.0)
         watch.tick(NOW - timedelta(minutes=2 - minute))

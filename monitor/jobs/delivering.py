@@ -221,6 +221,8 @@ class DeliveryLoop(Repeating):
         """Before the first tick: ring if none was made for too long. A database that is not there is waited for."""
         try:
             with opened_database(self._settings.database_url) as engine:
+                # Or a webhook that is new would take it for what was before.
+                self._deliveries.look(engine, should_stop=lambda: True)
                 self._lacks.look_at_ticks(engine, self._clock())
         except DatabaseUnavailableError as exc:
             self.warn(Outcome.DATABASE_ERROR, exc)

@@ -29,6 +29,7 @@ class Receiver:
     body: bytes = b"thanks"
     drip: bool = False
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    came: threading.Condition = field(default_factory=threading.Condition)
 
     def states(self) -> list[tuple[str, str]]:
         """Alarm and state of the messages, in the order in which they came."""
@@ -38,6 +39,11 @@ class Receiver:
     def documents(self) -> list[dict[str, Any]]:
         """The bodies."""
         return [json.loads(body) for _, body in self.got]
+
+    def wait(self, count: int, *, timeout_seconds: float) -> bool:
+        """Until so many came; whether they did."""
+        with self.came:
+            return self.came.wait_for(lambda: len(self.got) >= count, timeout_seconds)
 
     def next_status(self) -> int:
         """For the request that just came."""
@@ -61,7 +67,9 @@ def received(*, certificates: Path | None = None) -> Iterator[Receiver]:
     class Requests(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            with receiver.came:
+                receiver.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
+                receiver.came.notify_all()
             self.send_response(receiver.next_status())
             for name, value in receiver.headers.items():
                 self.send_header(name, value)

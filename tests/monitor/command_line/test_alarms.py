@@ -4,45 +4,55 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from gateway.store.database import write_transaction
+from monitor.jobs.lease import LeaseKeeper
 from monitor.records import Alarm, AlarmState
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import save_alarm
 from tests.monitor.webhook_receiver import SECRET, is_signed, received
 
-Monitor = Callable[..., "subprocess.CompletedProcess[str]"]
-
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
+
+class Monitor:
+    """The `monitor` command over the test's database."""
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        kept = {name: value for name, value in os.environ.items() if "MONITOR_" not in name}
+        self._environment = kept | {
+            "MONITOR_DATABASE_URL": settings.database_url,
+            "MONITOR_AUDIT_KEY_FILE": str(settings.audit_key_file),
+            "MONITOR_WITNESS_FOLDER": str(settings.audit_key_file.parent / "witness"),
+        }
+
+    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+        """One command, beside the test."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "monitor", *arguments],
+            env={**self._environment, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run one command, and give how it ended."""
+        with self.start(*arguments, **variables) as process:
+            output, said = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, said)
 
 
 @pytest.fixture
 def monitor(engine: Engine, begun: MonitorSettings) -> Monitor:
-    """Runs one command over the test's database and gives how it ended."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
-    own = {
-        "MONITOR_DATABASE_URL": begun.database_url,
-        "MONITOR_AUDIT_KEY_FILE": str(begun.audit_key_file),
-    }
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "monitor", *arguments],
-            env={**kept, **own, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    return run
+    """With the monitor's ledger begun."""
+    return Monitor(begun)
 
 
 @pytest.fixture
@@ -137,6 +147,30 @@ def test_a_tick_tells_webhooks(engine: Engine, monitor: Monitor, secret_file: st
         monitor("alarms", "ack", "drift", "--why", "known")
         monitor("tick", **variables)
     assert [("drift", "acknowledged")] == receiver.states()
+
+
+def test_a_monitor_that_starts_tells_that_none_ran(
+    engine: Engine, monitor: Monitor, secret_file: str
+) -> None:
+    """To a webhook that it never told anything before; and that it is over, once it ticked."""
+    LeaseKeeper(holder="killed", duration_seconds=0.0).ask(engine)
+    with write_transaction(engine) as connection:
+        connection.execute(text("UPDATE leases SET renewed_at = '2026-01-01 00:00:00.000000'"))
+    with received() as receiver:
+        process = monitor.start(
+            "run",
+            MONITOR_WEBHOOK_URLS=receiver.url,
+            MONITOR_WEBHOOK_SECRET_FILE=secret_file,
+            MONITOR_METRICS_PORT="0",
+            MONITOR_TICK_SECONDS="0.5",
+        )
+        try:
+            assert receiver.wait(2, timeout_seconds=60)
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+    assert 0 == process.returncode, said
+    assert [("stale", "firing"), ("stale", "resolved")] == receiver.states()[:2]
 
 
 @pytest.mark.parametrize(

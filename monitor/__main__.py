@@ -26,6 +26,7 @@ from monitor.command_line.shared import (
 )
 from monitor.command_line.webhooks import new_delivery_loop, webhook_commands
 from monitor.jobs.acknowledging import record_acknowledgement
+from monitor.jobs.alarm_list import read_stale
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import (
     ReferenceCache,
@@ -243,13 +244,16 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
     with opened_database(settings.database_url) as engine:
         statuses = read_status(engine, settings)
         ledgers = read_ledger_status(engine)
+        stale = read_stale(engine, settings, now=utc_now())
     if not (statuses or ledgers.alarms):
         raise NotReadyError(why_none_is_watched(settings))
     if as_json:
-        print_json(describe_status(statuses) | {"ledgers": describe_ledgers(ledgers)})
+        others = {"ledgers": describe_ledgers(ledgers), "stale": stale}
+        print_json(describe_status(statuses) | others)
         return
     lines = status_lines(statuses, settings=settings, now=utc_now())
     lines = lines or [why_none_is_watched(settings)]
+    lines += [] if stale is None else [f"stale now: {stale}"]
     print("\n".join([*lines, *ledger_lines(ledgers)]))
 
 

@@ -55,6 +55,13 @@ def read_alarms(
         )
 
 
+def read_stale(engine: Engine, settings: MonitorSettings, *, now: datetime) -> str | None:
+    """Why no monitor seems to run now; None if one does, or none ever did. Raises SQLAlchemyError."""
+    with engine.connect() as connection:
+        switch = current_stale(connection, settings, now=now)
+    return switch.why if switch.is_on else None
+
+
 def describe_alarms(view: AlarmsView, *, now: datetime) -> dict[str, Any]:
     """The view as JSON values; all alarms, whichever state they have."""
     return {

@@ -10,7 +10,13 @@ import pytest
 from sqlalchemy import Engine
 
 from gateway.store.database import write_transaction
-from monitor.jobs.alarm_list import AlarmsView, alarm_lines, describe_alarms, read_alarms
+from monitor.jobs.alarm_list import (
+    AlarmsView,
+    alarm_lines,
+    describe_alarms,
+    read_alarms,
+    read_stale,
+)
 from monitor.jobs.lease import LeaseKeeper
 from monitor.records import Alarm, AlarmState, AlarmTransition, Delivery, Harm, Silence
 from monitor.settings import MonitorSettings
@@ -147,11 +153,13 @@ def test_ticks_that_are_missed_now_are_shown_although_nothing_is_stored(
 ) -> None:
     """No monitor runs that could store it."""
     assert describe_alarms(read(engine, settings), now=NOW)["stale"] is None
+    assert read_stale(engine, settings, now=NOW) is None
     LeaseKeeper(holder="a", duration_seconds=60).ask(engine)
     later = read(engine, settings, now=START + timedelta(days=36_500))
     assert later.stale.is_on
     assert any(line.startswith("stale now: no monitor ticked between") for line in lines(later))
     assert describe_alarms(later, now=NOW)["stale"].startswith("no monitor ticked")
+    assert later.stale.why == read_stale(engine, settings, now=START + timedelta(days=36_500))
 
 
 def test_history_is_shown_if_asked_for(engine: Engine, settings: MonitorSettings) -> None:

@@ -24,6 +24,9 @@ from monitor.tables.alarm_queries import (
     save_alarm,
 )
 from monitor.webhooks import parse_webhooks
+from tests.monitor.jobs.security_world import World as Ledgers
+from tests.monitor.jobs.security_world import add, add_ledgers
+from tests.monitor.security.ledger_events import at, call
 from tests.monitor.webhook_receiver import SECRET, Receiver, is_signed, received
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -416,6 +419,25 @@ def test_neither_secret_nor_path_is_logged_or_stored(
     assert "webhook_failed" in text
     for secret in ("t0ken", "secret-path", SECRET.hex()):
         assert secret not in text + repr(rows) + repr(world.settings)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_what_a_rule_on_the_ledgers_found_is_told_without_names(
+    world: World, receiver: Receiver
+) -> None:
+    """Receivers are told where the records stand, not whom they are about."""
+    add_ledgers(world.engine, {"gateway": [call(at(-60))]})
+    ledgers = Ledgers(world.engine)
+    add(world.engine, [call(at(0), address="198.51.100.7")], first=1)
+    ledgers.look()
+    world.look()
+    assert [("token_shared", "firing")] == receiver.states()
+    ((_, body),) = receiver.got
+    assert b"gateway/1" in body
+    event = call(at(0))
+    for name in (event.subject, event.token_id, event.address, event.issuer, "198.51.100.7"):
+        assert name
+        assert name.encode() not in body
 
 
 def test_a_loop_looks_at_the_database_anew(world: World, receiver: Receiver) -> None:

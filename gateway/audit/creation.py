@@ -18,25 +18,27 @@ from gateway.audit.merkle import (
     hash_leaf,
 )
 from gateway.audit.notes import NoteSigner
+from gateway.audit.stored_notes import read_ledger, read_newest
 from gateway.errors import Code, LedgerError
 from gateway.store.database import write_transaction
 from gateway.store.queries.audit import load_audit_records, lock_ledger
 from gateway.store.queries.audit_trees import (
-    find_ledger,
-    find_newest_checkpoint,
     insert_checkpoint,
     insert_ledger,
     insert_nodes,
 )
-from gateway.store.records import AuditRecord, StoredNode
+from gateway.store.records import AuditLedger, AuditRecord, StoredNode
 
 _PAGE_RECORDS = 5000
 
 
 def verifier_of_ledger(engine: Engine, origin: str) -> str | None:
-    """The verifier line of the key that began the ledger of this origin; None if this database has none."""
+    """The verifier line of the key that began the ledger of this origin; None if this database has none.
+
+    Raises LedgerError if its row cannot be read.
+    """
     with engine.connect() as connection:
-        found = find_ledger(connection, origin)
+        found = _ledger_of(connection, origin)
     return None if found is None else found.verifier
 
 
@@ -49,12 +51,12 @@ def create_ledger(engine: Engine, signer: NoteSigner, *, now: datetime) -> int:
     # Killed before the commit: there is no ledger, and this can be run again.
     with write_transaction(engine) as connection:
         lock_ledger(connection, origin)
-        if find_ledger(connection, origin) is not None:
+        if _ledger_of(connection, origin) is not None:
             message = (
                 f"there is a ledger {origin} already: set GATEWAY_AUDIT_ORIGIN to begin another"
             )
             raise LedgerError(Code.LEDGER_BROKEN, message, reason="exists")
-        if find_newest_checkpoint(connection, origin) is not None:
+        if _has_checkpoints(connection, origin):
             message = (
                 f"checkpoints of a ledger {origin} are here, and its row is missing: restore the database, or set "
                 "GATEWAY_AUDIT_ORIGIN to begin another"
@@ -70,6 +72,21 @@ def create_ledger(engine: Engine, signer: NoteSigner, *, now: datetime) -> int:
         note = sign_checkpoint(checkpoint, signer)
         insert_checkpoint(connection, origin, size=frontier.size, note=note.decode())
     return frontier.size
+
+
+def _ledger_of(connection: Connection, origin: str) -> AuditLedger | None:
+    try:
+        return read_ledger(connection, origin)
+    except LogInvalidError as exc:
+        message = f"the ledger {origin} is here, and cannot be read ({exc}): restore the database"
+        raise LedgerError(Code.LEDGER_BROKEN, message, reason="unreadable row") from exc
+
+
+def _has_checkpoints(connection: Connection, origin: str) -> bool:
+    try:
+        return read_newest(connection, origin) is not None
+    except LogInvalidError:
+        return True
 
 
 def _adopt(connection: Connection, origin: str) -> Frontier:

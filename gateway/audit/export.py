@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
-from gateway.audit.checkpoints import Checkpoint, open_checkpoint
+from gateway.audit.checkpoints import Checkpoint
 from gateway.audit.entries import is_origin
 from gateway.audit.events import printable
 from gateway.audit.export_cursor import Mark
@@ -24,17 +24,20 @@ from gateway.audit.merkle import (
     frontier_root,
     verify_consistency,
 )
-from gateway.audit.notes import parse_verifier
+from gateway.audit.notes import Verifier, parse_verifier
+from gateway.audit.stored_notes import (
+    Find,
+    open_stored,
+    read_covering,
+    read_ledger,
+    read_newest,
+)
 from gateway.audit.stored_tree import load_frontier, prove_consistency
 from gateway.errors import Code, LedgerError
 from gateway.store.queries.audit import find_last_position
 from gateway.store.queries.audit_export import find_first_since, load_leaves
-from gateway.store.queries.audit_trees import (
-    find_newest_checkpoint,
-    list_ledgers,
-    load_checkpoints,
-)
-from gateway.store.records import AuditLedger, StoredCheckpoint
+from gateway.store.queries.audit_trees import list_ledger_names
+from gateway.store.records import AuditLedger
 
 # A multiple of 256: pages then end where the ledger stores hashes, and proving them takes few of those.
 PAGE_RECORDS = 1024
@@ -90,22 +93,36 @@ class LedgerExport:
         checkpoint is none of it.
         """
         with self._engine.connect() as connection:
-            ledgers = {ledger.origin: ledger for ledger in list_ledgers(connection)}
-        chosen = self._order.origins or ledgers.keys() | self._marks.keys()
+            names = list_ledger_names(connection)
+        chosen = self._order.origins or self._all_of(names)
         for origin in sorted(chosen):
-            if origin not in ledgers:
-                raise _unknown(origin, ledgers)
+            if origin not in names:
+                raise _unknown(origin, names)
             if not is_origin(origin):
-                # Whoever put it there did more than the gateway does, and no cursor can name it.
                 raise _misnamed(origin)
             if origin not in self._readers:
-                mark = self._marks.get(origin)
-                self._readers[origin] = LedgerReader(
-                    self._engine, ledgers[origin], self._order, mark
-                )
+                self._readers[origin] = self._reader(origin)
         return {
             o: (self._readers[o].next_position, self._readers[o].size()) for o in sorted(chosen)
         }
+
+    def _all_of(self, names: Sequence[object]) -> set[str]:
+        # Whoever put another one there did more than the gateway does, and no cursor can name it.
+        strange = next((name for name in names if not isinstance(name, str)), None)
+        if strange is not None:
+            raise _misnamed(strange)
+        return {*map(str, names), *self._marks}
+
+    def _reader(self, origin: str) -> "LedgerReader":
+        with self._engine.connect() as connection:
+            try:
+                ledger = read_ledger(connection, origin)
+                if ledger is None:
+                    raise _unknown(origin, ())
+                verifier = _verifier_of(ledger)
+            except LogInvalidError as exc:
+                raise _broken(origin, f"its own row cannot be read: {exc}") from exc
+        return LedgerReader(self._engine, verifier, self._order, self._marks.get(origin))
 
     def pages(self) -> Iterator[Page]:
         """Everything that can be given out now, ledgers in turns; what is added meanwhile is left for the next call.
@@ -127,10 +144,12 @@ class LedgerReader:
     """Goes through one ledger; see LedgerExport."""
 
     def __init__(
-        self, engine: Engine, ledger: AuditLedger, order: ExportOrder, mark: Mark | None
+        self, engine: Engine, verifier: Verifier, order: ExportOrder, mark: Mark | None
     ) -> None:
+        """verifier: of the key that its row names."""
         self._engine = engine
-        self._ledger = ledger
+        self._origin = verifier.name
+        self._verifiers = [verifier]
         self._order = order
         self._mark = mark
         # Of the records before the next one. It comes from stored hashes, and each proof shows whether it was right.
@@ -164,28 +183,27 @@ class LedgerReader:
         self._mark = Mark(last.position, last.leaf_hash)
         self._frontier = frontier
         content = "".join(f"{line}\n" for line in lines).encode("ascii")
-        return Page(self._ledger.origin, start, self._mark, content)
+        return Page(self._origin, start, self._mark, content)
 
     def _signed_size(self, connection: Connection) -> int:
-        newest = find_newest_checkpoint(connection, self._ledger.origin)
-        return 0 if newest is None else self._opened(newest).size
+        newest = self._signed(connection, read_newest)
+        return 0 if newest is None else newest.size
 
-    def _opened(self, stored: StoredCheckpoint) -> Checkpoint:
+    def _signed(self, connection: Connection, read: Find) -> Checkpoint | None:
+        which = "its checkpoint"
         try:
-            verifier = parse_verifier(self._ledger.verifier)
-            note = stored.note.encode()
-            return open_checkpoint(
-                note, origin=self._ledger.origin, verifiers=[verifier]
-            ).checkpoint
-        except (LogInvalidError, AttributeError, UnicodeError) as exc:
-            raise self._broken(
-                f"its checkpoint of size {stored.size} is not one of this ledger: {exc}"
-            ) from exc
+            stored = read(connection, self._origin)
+            if stored is None:
+                return None
+            which = f"its checkpoint of size {stored.size}"
+            return open_stored(stored, verifiers=self._verifiers).checkpoint
+        except LogInvalidError as exc:
+            raise self._broken(f"{which} is not one of this ledger: {exc}") from exc
 
     def _size(self, connection: Connection, signed_size: int) -> int:
         if not self._order.is_unsigned_included:
             return signed_size
-        last = find_last_position(connection, self._ledger.origin)
+        last = find_last_position(connection, self._origin)
         # SQLite stores any type in any column; where the last position is no number, what is signed is known.
         is_number = last is not None and type(last[0]) is int
         return max(signed_size, last[0] + 1) if last is not None and is_number else signed_size
@@ -193,7 +211,7 @@ class LedgerReader:
     def _start(self, connection: Connection) -> int | None:
         if self._mark is not None or self._order.since is None:
             return self.next_position
-        found = find_first_since(connection, self._ledger.origin, self._order.since)
+        found = find_first_since(connection, self._origin, self._order.since)
         return found if type(found) is int else None
 
     def _stop(self, start: int, end: int, signed_size: int) -> int:
@@ -205,7 +223,7 @@ class LedgerReader:
     def _load(self, connection: Connection, start: int, stop: int) -> list[Leaf]:
         # The last record that was given out is read again: a ledger that lost or changed it does not go on from there.
         first = start if self._mark is None else self._mark.position
-        rows = load_leaves(connection, self._ledger.origin, first, stop)
+        rows = load_leaves(connection, self._origin, first, stop)
         if self._mark is not None:
             if not rows or (rows[0][0], rows[0][2]) != (self._mark.position, self._mark.leaf_hash):
                 raise self._broken(
@@ -227,9 +245,7 @@ class LedgerReader:
         if index >= len(rows) or rows[index][0] != position:
             raise LogInvalidError("is missing")
         _, body, leaf_hash = rows[index]
-        return checked_leaf(
-            origin=self._ledger.origin, position=position, body=body, leaf_hash=leaf_hash
-        )
+        return checked_leaf(origin=self._origin, position=position, body=body, leaf_hash=leaf_hash)
 
     def _proven(self, connection: Connection, start: int, leaves: Sequence[Leaf]) -> Frontier:
         # Whoever can write to the database can change a body and its hash, but cannot sign the tree that they make.
@@ -239,7 +255,7 @@ class LedgerReader:
         try:
             before = self._frontier
             if before.size != start:
-                before = load_frontier(connection, self._ledger.origin, start)
+                before = load_frontier(connection, self._origin, start)
             after, _ = append_leaves(before, [leaf.leaf_hash for leaf in leaves])
             self._require_signed(connection, after)
         except LogInvalidError as exc:
@@ -251,11 +267,10 @@ class LedgerReader:
 
     def _require_signed(self, connection: Connection, tree: Frontier) -> None:
         # The first checkpoint that covers it, not the newest: what is wrong far behind it then keeps nothing back.
-        origin = self._ledger.origin
-        covering = load_checkpoints(connection, origin, after_size=tree.size - 1, limit=1)
-        if not covering:
+        origin = self._origin
+        signed = self._signed(connection, read_covering(tree.size))
+        if signed is None:
             raise LogInvalidError("no checkpoint covers them")
-        signed = self._opened(covering[0])
         verify_consistency(
             old_size=tree.size,
             size=signed.size,
@@ -276,19 +291,30 @@ class LedgerReader:
         return lines
 
     def _broken(self, what: str) -> LedgerError:
-        origin = _shown(self._ledger.origin)
-        message = f"{origin}: {what}; `gateway audit verify` with GATEWAY_AUDIT_ORIGIN={origin} finds the first bad one"
-        return LedgerError(Code.LEDGER_BROKEN, message, reason="export")
+        return _broken(self._origin, what)
 
 
-def _unknown(origin: str, ledgers: Mapping[str, AuditLedger]) -> LedgerError:
-    known = ", ".join(map(_shown, sorted(ledgers))) or "none at all"
+def _verifier_of(ledger: AuditLedger) -> Verifier:
+    verifier = parse_verifier(ledger.verifier)
+    if verifier.name != ledger.origin:
+        raise LogInvalidError("it names the key of another ledger")
+    return verifier
+
+
+def _broken(origin: str, what: str) -> LedgerError:
+    name = _shown(origin)
+    message = f"{name}: {what}; `gateway audit verify` with GATEWAY_AUDIT_ORIGIN={name} finds the first bad one"
+    return LedgerError(Code.LEDGER_BROKEN, message, reason="export")
+
+
+def _unknown(origin: str, names: Sequence[object]) -> LedgerError:
+    known = ", ".join(map(_shown, names)) or "none at all"
     fix = "correct --ledger, --cursor or GATEWAY_DATABASE_URL"
     message = f"this database has no ledger {_shown(origin)}, but {known}: {fix}"
     return LedgerError(Code.LEDGER_BROKEN, message, reason="missing")
 
 
-def _misnamed(origin: str) -> LedgerError:
+def _misnamed(origin: object) -> LedgerError:
     message = (
         f"this database has a ledger {_shown(origin)}, which no gateway began: look into it, and export the others "
         "with --ledger meanwhile"
@@ -296,6 +322,6 @@ def _misnamed(origin: str) -> LedgerError:
     return LedgerError(Code.LEDGER_BROKEN, message, reason="misnamed")
 
 
-def _shown(unverified_origin: str) -> str:
+def _shown(unverified_origin: object) -> str:
     # Somebody who wrote to the table may have chosen it for the terminal that shows it.
     return printable(str(unverified_origin), max_characters=128)

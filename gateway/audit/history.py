@@ -14,10 +14,10 @@ from gateway.audit.merkle import LogInvalidError
 from gateway.audit.notes import Verifier
 from gateway.audit.past import load_newest_details
 from gateway.audit.signing import require_continued
+from gateway.audit.stored_notes import find_signed
 from gateway.audit.stored_tree import prove_consistency
 from gateway.audit.tail import follow_tail
 from gateway.store.queries.audit import find_last_position
-from gateway.store.queries.audit_trees import find_newest_checkpoint
 
 
 class LedgerHistory:
@@ -44,8 +44,7 @@ class LedgerHistory:
     def newest(self) -> SignedCheckpoint | None:
         """The newest stored checkpoint; None if there is none. Raises LogInvalidError if it is not the ledger's."""
         with self._engine.connect() as connection:
-            stored = find_newest_checkpoint(connection, self._verifier.name)
-        return None if stored is None else self.open(stored.note.encode())
+            return find_signed(connection, self._verifier.name, verifiers=[self._verifier])
 
     def open(self, note: bytes) -> SignedCheckpoint:
         """The checkpoint of a note. Raises LogInvalidError unless the ledger's key signed it."""

@@ -5,23 +5,29 @@ else whether it exists.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
-from gateway.audit.checkpoints import open_checkpoint
 from gateway.audit.events import MAX_CHARACTERS, Outcome, printable
 from gateway.audit.found import FoundRecord, read_record, unreadable
 from gateway.audit.merkle import LogInvalidError
 from gateway.audit.notes import parse_verifier
 from gateway.audit.proof_files import ProofFile, check_proof_file, format_proof_file
 from gateway.audit.query import Forms
+from gateway.audit.stored_notes import (
+    Find,
+    open_stored,
+    read_cosigned,
+    read_ledger,
+    read_newest,
+)
 from gateway.audit.stored_tree import prove_inclusion
 from gateway.errors import Code, LedgerError
 from gateway.store.queries.audit_search import find_audit_record
-from gateway.store.queries.audit_trees import find_cosigned, find_ledger, find_newest_checkpoint
-from gateway.store.records import AuditLedger, StoredCheckpoint
+from gateway.store.records import StoredCheckpoint
 
 # Why somebody was refused is for the security team alone.
 _SHOWN_OUTCOMES = frozenset({Outcome.ADMITTED.value, Outcome.ANSWERED.value})
@@ -60,11 +66,18 @@ def is_own(record: FoundRecord, owner: Owner, forms: Forms) -> bool:
 
 
 def newest_note(connection: Connection, origin: str) -> StoredCheckpoint | None:
-    """The newest checkpoint, with its witnesses' signatures where they have come; None if there is no such ledger."""
-    newest, cosigned = (
-        find_newest_checkpoint(connection, origin),
-        find_cosigned(connection, origin),
-    )
+    """The newest checkpoint, with its witnesses' signatures where they have come; None if there is no such ledger.
+
+    Raises LedgerError if it cannot be read.
+    """
+    try:
+        newest = read_newest(connection, origin)
+    except LogInvalidError as exc:
+        raise _unproved(f"the newest checkpoint of {origin}", str(exc)) from exc
+    cosigned = None
+    # What a witness's row holds must keep nobody from the ledger's own.
+    with suppress(LogInvalidError):
+        cosigned = read_cosigned(connection, origin)
     if newest is not None and cosigned is not None and cosigned.size == newest.size:
         return cosigned
     return newest
@@ -75,33 +88,35 @@ def make_proof(connection: Connection, record: FoundRecord) -> bytes | None:
 
     None while no checkpoint covers it. Raises LedgerError if the stored hashes do not lead from it to the checkpoint.
     """
-    ledger = find_ledger(connection, record.origin)
-    notes = [find(connection, record.origin) for find in (find_cosigned, find_newest_checkpoint)]
-    covering = [note for note in notes if note is not None and note.size > record.position]
-    if ledger is None or not covering:
-        return None
     # What a witness's row holds must keep nobody from a proof by the ledger's own.
-    faults: list[str] = []
-    for note in covering:
-        try:
-            return _proof_by(connection, record, note, ledger)
-        except (LogInvalidError, ValueError) as exc:
-            faults.append(str(exc))
-    message = f"record {record.position} of {record.origin} cannot be proved: `gateway audit verify` says more"
-    raise LedgerError(Code.LEDGER_BROKEN, message, reason=f"no proof: {'; '.join(faults)}")
+    with suppress(LogInvalidError, ValueError):
+        proof = _proof_by(connection, record, read_cosigned)
+        if proof is not None:
+            return proof
+    try:
+        return _proof_by(connection, record, read_newest)
+    except (LogInvalidError, ValueError) as exc:
+        raise _unproved(f"record {record.position} of {record.origin}", str(exc)) from exc
 
 
-def _proof_by(
-    connection: Connection, record: FoundRecord, note: StoredCheckpoint, ledger: AuditLedger
-) -> bytes:
+def _proof_by(connection: Connection, record: FoundRecord, read: Find) -> bytes | None:
+    ledger = read_ledger(connection, record.origin)
+    stored = read(connection, record.origin)
+    if ledger is None or stored is None or stored.size <= record.position:
+        return None
     verifiers = [parse_verifier(ledger.verifier)]
-    content = note.note.encode()
-    size = open_checkpoint(content, origin=record.origin, verifiers=verifiers).checkpoint.size
+    signed = open_stored(stored, verifiers=verifiers)
+    size = signed.checkpoint.size
     hashes = prove_inclusion(connection, record.origin, index=record.position, size=size)
     body = record.body.encode("ascii")
-    proof = ProofFile(record.position, tuple(hashes), content, body)
+    proof = ProofFile(record.position, tuple(hashes), signed.note, body)
     check_proof_file(proof, entry=body, origin=record.origin, verifiers=verifiers)
     return format_proof_file(proof)
+
+
+def _unproved(what: str, why: str) -> LedgerError:
+    message = f"{what} cannot be proved: `gateway audit verify` says more"
+    return LedgerError(Code.LEDGER_BROKEN, message, reason=f"no proof: {why}")
 
 
 def _is_same(members: Mapping[str, Any], name: str, value: str, forms: Forms) -> bool:

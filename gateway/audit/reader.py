@@ -79,16 +79,10 @@ class LedgerReader:
     async def newest_note(self, origin: str) -> bytes | None:
         """The newest signed checkpoint of a ledger; None if there is no such ledger.
 
-        Raises LedgerError if what is stored is no text, AuditUnavailableError.
+        Raises LedgerError if it cannot be read, AuditUnavailableError.
         """
         stored = await self._ask(lambda connection: newest_note(connection, origin))
-        if stored is None:
-            return None
-        try:
-            return stored.note.encode()
-        except (AttributeError, UnicodeError) as exc:
-            # SQLite stores any type in any column.
-            raise unreadable() from exc
+        return None if stored is None else stored.note.encode()
 
     async def prove(self, record: FoundRecord) -> bytes:
         """The proof file of a record.

@@ -17,9 +17,10 @@ from gateway.audit.checkpoints import (
 )
 from gateway.audit.merkle import LogInvalidError, verify_consistency
 from gateway.audit.notes import NoteSigner
+from gateway.audit.stored_notes import find_signed
 from gateway.audit.stored_tree import prove_consistency
 from gateway.audit.tail import Tail
-from gateway.store.queries.audit_trees import find_newest_checkpoint, insert_checkpoint
+from gateway.store.queries.audit_trees import insert_checkpoint
 
 
 class CheckpointSigner:
@@ -58,17 +59,10 @@ class CheckpointSigner:
         self._signed, self._witnessed = signed.checkpoint, ()
 
     def _newest(self, connection: Connection) -> SignedCheckpoint:
-        stored = find_newest_checkpoint(connection, self.origin)
-        if stored is None:
+        newest = find_signed(connection, self.origin, verifiers=self._verifiers)
+        if newest is None:
             raise LogInvalidError("it has no signed beginning")
-        # SQLite stores any type in any column.
-        note: object = stored.note
-        if not isinstance(note, str):
-            raise LogInvalidError("its newest checkpoint cannot be read")
-        newest = open_checkpoint(note.encode(), origin=self.origin, verifiers=self._verifiers)
-        if newest.checkpoint.size != stored.size:
-            raise LogInvalidError("its newest checkpoint is not the one of its size")
-        if self._signed is not None and stored.size < self._signed.size:
+        if self._signed is not None and newest.checkpoint.size < self._signed.size:
             raise LogInvalidError(f"the checkpoint of {self._signed.size} records is gone")
         return newest
 

@@ -18,15 +18,16 @@ from gateway.store.queries.audit_feed import find_end, has_misplaced
 from monitor.jobs.database import opened_database
 from monitor.jobs.ledger_feed import Fed, missing_at_end
 from monitor.jobs.security_begin import (
+    MAX_LEDGERS,
     Following,
     begin_following,
-    ledger_origins,
+    new_ledgers,
     thresholds_of,
 )
 from monitor.jobs.security_storing import Kept, Looked, SecurityStore
 from monitor.metrics import MonitorMetrics
 from monitor.records import AlarmState, Cursor, Place, Rule
-from monitor.security.findings import Hit
+from monitor.security.findings import OTHER_KEYS, Hit
 from monitor.security.rules import unreadable, watched_rules
 from monitor.settings import MonitorSettings
 
@@ -99,8 +100,9 @@ class SecurityWatch:
         *,
         should_stop: Callable[[], bool],
     ) -> Look:
+        hits = _follow_new(engine, following, now)
         ends = _ends(engine, following)
-        hits = [*_cut(following, ends, now), *_misplaced(engine, following, now)]
+        hits += [*_cut(following, ends, now), *_misplaced(engine, following, now)]
         read = 0
         while True:
             fed, is_current = following.feed.read(engine, limit=BATCH_RECORDS)
@@ -180,12 +182,23 @@ class SecurityWatch:
         self._forgotten = dict(forgotten)
 
 
-def _ends(engine: Engine, following: Following) -> dict[str, int]:
-    """Where every ledger ends; one that is new since the last look is followed from its first record."""
+def _follow_new(engine: Engine, following: Following, now: datetime) -> list[Hit]:
+    """Follow ledgers that are new since the last look from their first records; a hit if there are too many."""
     with engine.connect() as connection:
-        for origin in ledger_origins(connection) - following.cursors.keys():
-            following.cursors[origin] = Cursor(origin, 0, learn_until=0)
-            following.feed.move(origin, 0)
+        new, has_all = new_ledgers(connection, following.cursors)
+    for origin in new:
+        following.cursors[origin] = Cursor(origin, 0, learn_until=0)
+        following.feed.move(origin, 0)
+    is_told, following.has_all = has_all or not following.has_all, has_all
+    if is_told:
+        return []
+    why = f"the database has more than {MAX_LEDGERS} ledgers, and not all are followed"
+    return [unreadable(Place(OTHER_KEYS, 0), why, now_seconds=now.timestamp())]
+
+
+def _ends(engine: Engine, following: Following) -> dict[str, int]:
+    """Where every ledger ends."""
+    with engine.connect() as connection:
         return {origin: find_end(connection, origin) for origin in following.cursors}
 
 

@@ -5,7 +5,7 @@ as usual; a ledger that is new to one that did is read from its first record.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.audit.entries import format_time
+from gateway.audit.entries import format_time, is_origin
 from gateway.audit.events import Action
 from gateway.store.queries.audit_feed import (
     find_end,
@@ -21,7 +21,7 @@ from gateway.store.queries.audit_feed import (
     find_record_from,
     load_bodies_of_actions,
 )
-from gateway.store.queries.audit_trees import list_ledgers
+from gateway.store.queries.audit_trees import list_ledger_names
 from monitor.jobs.ledger_feed import LedgerFeed
 from monitor.records import Cursor, Place
 from monitor.security.loads import ORDERS
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 # Of each ledger: the rules know no more than these, should the longest window hold more.
 MAX_REPLAYED_RECORDS = 1_000_000
 _MAX_ORDERS = 10_000
+# Somebody who can write the database could add a million; each costs memory and questions.
+MAX_LEDGERS = 256
 # Of each ledger's first look.
 _MAX_LOADS = 10_000
 
@@ -46,6 +48,7 @@ class Following:
 
     stored: the cursors as the table has them. judged_until: by ledger, what stands below was judged before this
     process began. misplaced: the ledgers of which it was told that they have records at impossible positions.
+    has_all: whether every ledger is followed, as was told.
     """
 
     rules: Rules
@@ -54,6 +57,7 @@ class Following:
     stored: dict[str, Cursor]
     judged_until: dict[str, int]
     misplaced: set[str] = field(default_factory=set)
+    has_all: bool = True
 
 
 def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
@@ -65,7 +69,7 @@ def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
         rules = Rules(thresholds, known=list_known_keys(connection))
         is_first = not cursors
         judged_until = {origin: cursor.next_position for origin, cursor in cursors.items()}
-        for origin in ledger_origins(connection) - cursors.keys():
+        for origin in new_ledgers(connection, cursors)[0]:
             end = find_end(connection, origin) if is_first else 0
             start = _position_before(connection, origin, end, window)
             cursors[origin] = Cursor(origin, start, learn_until=end)
@@ -79,9 +83,17 @@ def begin_following(engine: Engine, thresholds: Thresholds) -> Following:
     return Following(rules, LedgerFeed(starts), cursors, stored, judged_until)
 
 
-def ledger_origins(connection: Connection) -> set[str]:
-    """The names of all ledgers that were begun."""
-    return {ledger.origin for ledger in list_ledgers(connection)}
+def new_ledgers(connection: Connection, known: Collection[str]) -> tuple[list[str], bool]:
+    """The names of ledgers that are not known, as far as there is room for them, and whether there is for all.
+
+    A name that no ledger can have is none, and is the witness's to tell.
+    """
+    limit = MAX_LEDGERS + len(known) + 1
+    names = list_ledger_names(connection, limit=limit)
+    new = [name for name in names if isinstance(name, str) and is_origin(name)]
+    new = [name for name in new if name not in known]
+    room = max(0, MAX_LEDGERS - len(known))
+    return new[:room], len(new) <= room and len(names) < limit
 
 
 def thresholds_of(settings: MonitorSettings) -> Thresholds:

@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from gateway.audit.entries import checked_origin
+from gateway.audit.entries import is_origin
 from gateway.audit.events import printable
 from gateway.audit.keys import load_cosigner
 from gateway.audit.merkle import LogInvalidError
 from gateway.audit.notes import NoteCosigner, Verifier
 from gateway.audit.replaced_files import Disk
+from gateway.audit.stored_notes import read_ledger
 from gateway.errors import OperatorError
 from gateway.store.database import write_transaction
-from gateway.store.queries.audit_trees import delete_cosigned, list_ledgers
+from gateway.store.queries.audit_trees import delete_cosigned, list_ledger_names
 from gateway.store.records import AuditLedger
 from monitor.jobs.database import opened_database
 from monitor.jobs.witness_folder import WitnessFolder
@@ -126,29 +127,26 @@ class Witness:
 
     def _look_at_all(self, engine: Engine, now: datetime) -> list[Looked]:
         seen_before, damaged = self._folder.list_all()
-        try:
-            with engine.connect() as connection:
-                rows = list_ledgers(connection)
-        except (ValueError, TypeError) as exc:
-            return [_unreadable(_DATABASE, f"its list of ledgers cannot be read: {exc}", now)]
-        known, is_flooded = _chosen(rows, seen_before)
+        limit = MAX_LEDGERS + len(seen_before) + 1
+        with engine.connect() as connection:
+            names = list_ledger_names(connection, limit=limit)
+        chosen, is_flooded = _chosen(names, seen_before)
         looked = []
         if is_flooded:
             words = f"the database has more than {MAX_LEDGERS} ledgers"
             looked.append(_unreadable(_DATABASE, words, now))
-        looked += [self._look_at(engine, origin, row, now) for origin, row in known.items()]
+        looked += [self._look_at(engine, origin, now) for origin in chosen]
         return looked + [
             _unreadable(name, f"the witness's own file: {why}", now) for name, why in damaged
         ]
 
-    def _look_at(
-        self, engine: Engine, origin: str, row: AuditLedger | None, now: datetime
-    ) -> Looked:
-        try:
-            checked_origin(origin)
-        except (OperatorError, TypeError):
-            name = printable(str(origin), max_characters=64)
-            return _unreadable(name, "no ledger can have this name", now)
+    def _look_at(self, engine: Engine, name: object, now: datetime) -> Looked:
+        if not isinstance(name, str) or not is_origin(name):
+            shown = printable(str(name), max_characters=64)
+            return _unreadable(shown, "no ledger can have this name", now)
+        return self._look_at_ledger(engine, name, now)
+
+    def _look_at_ledger(self, engine: Engine, origin: str, now: datetime) -> Looked:
         with self._folder.locked(origin):
             try:
                 before = self._folder.load(origin)
@@ -156,10 +154,10 @@ class Witness:
                 # Told by name of its file, and neither compared nor replaced.
                 return Looked(origin, None)
             try:
-                start = before or self._first_sight(engine, row, now)
+                start = before or self._first_sight(engine, origin, now)
             except DisagreementError as found:
                 return Looked(origin, None, (Disagreement(found.kind, now, found.words),))
-            seen = self._compare(engine, row, start, now)
+            seen = self._compare(engine, start, now)
             if seen != before:
                 # Killed before this: the next look finds the same. After it, and before the cosignature: so does it.
                 self._folder.save(seen)
@@ -167,8 +165,9 @@ class Witness:
             cosign(engine, seen, self._cosigner, now=now)
         return Looked(origin, seen, seen.disagreements)
 
-    def _first_sight(self, engine: Engine, row: AuditLedger | None, now: datetime) -> Seen:
-        verifier = self._verifier_of(row)
+    def _first_sight(self, engine: Engine, origin: str, now: datetime) -> Seen:
+        with engine.connect() as connection:
+            verifier = self._verifier_of(_row(connection, origin))
         seen = Seen(verifier)
         cosigner = self._cosigner
         cosigned = None if cosigner is None else own_cosigned(engine, verifier, cosigner)
@@ -194,7 +193,7 @@ class Witness:
             return self._trusted[row.origin]
         try:
             verifier = parse_ledger_key(row.verifier)
-        except (LogInvalidError, AttributeError, TypeError) as exc:
+        except LogInvalidError as exc:
             words = f"the key that it was begun with cannot be read: {exc}"
             raise DisagreementError(DisagreementKind.OTHER_KEY, words) from exc
         if verifier.name != row.origin:
@@ -202,10 +201,10 @@ class Witness:
             raise DisagreementError(DisagreementKind.OTHER_KEY, words)
         return verifier
 
-    def _compare(self, engine: Engine, row: AuditLedger | None, seen: Seen, now: datetime) -> Seen:
+    def _compare(self, engine: Engine, seen: Seen, now: datetime) -> Seen:
         try:
-            self._require_same_key(row, seen)
             with engine.connect() as connection:
+                self._require_same_key(_row(connection, seen.origin), seen)
                 signed = newest_checkpoint(connection, seen)
                 require_larger(signed.checkpoint, seen)
                 evidence = collect_evidence(connection, signed, seen)
@@ -274,16 +273,19 @@ class Witness:
         self._told = set(found)
 
 
-def _chosen(
-    rows: Sequence[AuditLedger], seen_before: Mapping[str, Seen]
-) -> tuple[dict[str, AuditLedger | None], bool]:
-    """By name the ledgers to look at, with their rows, and whether there are too many to look at all."""
-    chosen: dict[str, AuditLedger | None] = dict.fromkeys(sorted(seen_before))
-    chosen |= {row.origin: row for row in rows if row.origin in seen_before}
-    new = [row for row in rows if row.origin not in seen_before]
-    room = max(0, MAX_LEDGERS - len(chosen))
-    chosen |= {row.origin: row for row in new[:room]}
-    return chosen, len(new) > room
+def _chosen(names: Sequence[object], seen_before: Mapping[str, Seen]) -> tuple[list[object], bool]:
+    """The ledgers to look at, those that were seen first, and whether there are too many to look at all."""
+    new = [name for name in names if name not in seen_before]
+    room = max(0, MAX_LEDGERS - len(seen_before))
+    return [*sorted(seen_before), *new[:room]], len(new) > room
+
+
+def _row(connection: Connection, origin: str) -> AuditLedger | None:
+    try:
+        return read_ledger(connection, origin)
+    except LogInvalidError as exc:
+        words = f"the key that it was begun with cannot be read: {exc}"
+        raise DisagreementError(DisagreementKind.OTHER_KEY, words) from exc
 
 
 def _unreadable(name: str, words: str, now: datetime) -> Looked:

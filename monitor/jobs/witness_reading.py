@@ -9,30 +9,27 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from gateway.audit.checkpoints import SignedCheckpoint, checkpoint_text, open_checkpoint
+from gateway.audit.checkpoints import SignedCheckpoint, checkpoint_text
 from gateway.audit.merkle import LogInvalidError, frontier_root
 from gateway.audit.notes import NoteCosigner, Verifier, add_signature
+from gateway.audit.stored_notes import find_signed, read_cosigned
 from gateway.audit.stored_tree import load_frontier, prove_consistency
 from gateway.store.database import write_transaction
 from gateway.store.queries.audit_feed import find_end
-from gateway.store.queries.audit_trees import (
-    find_cosigned,
-    find_newest_checkpoint,
-    store_cosigned,
-)
+from gateway.store.queries.audit_trees import store_cosigned
 from gateway.store.records import StoredCheckpoint
 from monitor.witness import DisagreementError, DisagreementKind, Evidence, Seen
 
 
 def newest_checkpoint(connection: Connection, seen: Seen) -> SignedCheckpoint:
     """The newest checkpoint of a ledger. Raises DisagreementError if it has none, or one that its key did not sign."""
-    stored = find_newest_checkpoint(connection, seen.origin)
-    if stored is None:
+    try:
+        signed = find_signed(connection, seen.origin, verifiers=[seen.verifier])
+    except LogInvalidError as exc:
+        words = f"its newest checkpoint is not one that its key signed: {exc}"
+        raise DisagreementError(DisagreementKind.UNSIGNED, words) from exc
+    if signed is None:
         raise DisagreementError(DisagreementKind.VANISHED, "its checkpoints are gone")
-    signed = _opened(stored, [seen.verifier])
-    if signed is None or signed.checkpoint.size != stored.size:
-        words = "its newest checkpoint is not one that its key signed"
-        raise DisagreementError(DisagreementKind.UNSIGNED, words)
     return signed
 
 
@@ -60,8 +57,7 @@ def own_cosigned(
 ) -> SignedCheckpoint | None:
     """The checkpoint of a ledger that this witness cosigned last, if the database still has it."""
     with engine.connect() as connection:
-        stored = find_cosigned(connection, verifier.name)
-    signed = _opened(stored, [verifier, cosigner.verifier])
+        signed = _cosigned(connection, verifier.name, [verifier, cosigner.verifier])
     return signed if signed is not None and signed.cosignatures else None
 
 
@@ -72,13 +68,13 @@ def cosign(engine: Engine, seen: Seen, cosigner: NoteCosigner, *, now: datetime)
     verifiers = [seen.verifier, cosigner.verifier]
     checkpoint = seen.newest.checkpoint
     with engine.connect() as connection:
-        stored = _opened(find_cosigned(connection, seen.origin), verifiers)
+        stored = _cosigned(connection, seen.origin, verifiers)
     if stored is not None and stored.checkpoint == checkpoint and stored.cosignatures:
         return
     line = cosigner.cosign(checkpoint_text(checkpoint), time_seconds=int(now.timestamp()))
     # Killed before the commit: the next look cosigns, on the strength of the same state.
     with write_transaction(engine) as connection:
-        stored = _opened(find_cosigned(connection, seen.origin), verifiers)
+        stored = _cosigned(connection, seen.origin, verifiers)
         if stored is not None and stored.checkpoint.size > checkpoint.size:
             return
         # Another witness may have signed the same one.
@@ -88,12 +84,11 @@ def cosign(engine: Engine, seen: Seen, cosigner: NoteCosigner, *, now: datetime)
         store_cosigned(connection, StoredCheckpoint(seen.origin, checkpoint.size, note))
 
 
-def _opened(
-    stored: StoredCheckpoint | None, verifiers: Sequence[Verifier]
+def _cosigned(
+    connection: Connection, origin: str, verifiers: Sequence[Verifier]
 ) -> SignedCheckpoint | None:
-    if stored is None:
-        return None
+    """What witnesses signed, if it is of the ledger; else there is nothing, and it is signed anew."""
     try:
-        return open_checkpoint(stored.note.encode(), origin=verifiers[0].name, verifiers=verifiers)
-    except (LogInvalidError, ValueError, AttributeError):
+        return find_signed(connection, origin, verifiers=verifiers, read=read_cosigned)
+    except LogInvalidError:
         return None

@@ -1,9 +1,12 @@
-"""SQL over what makes records a ledger: its own row, the stored nodes of its tree, its signed checkpoints."""
+"""SQL over what makes records a ledger: its own row, the stored nodes of its tree, its signed checkpoints.
+
+Rules: SQLite stores any type in any column: a row with values of other types is a ValueError, and no record.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from gateway.store.records import AuditLedger, StoredCheckpoint, StoredNode
 from gateway.store.tables import (
@@ -30,18 +33,21 @@ def insert_ledger(
     connection.execute(insert(audit_ledgers).values(values))
 
 
-def list_ledgers(connection: Connection) -> Sequence[AuditLedger]:
-    """Every ledger of this database, by origin."""
-    rows = connection.execute(select(audit_ledgers).order_by(audit_ledgers.c.origin))
-    return [AuditLedger(row.origin, row.verifier, row.created_at) for row in rows]
+def list_ledger_names(connection: Connection, *, limit: int | None = None) -> list[object]:
+    """The origins of the ledgers of this database, in order, at most limit; of any type, so that one hides no other."""
+    origin = audit_ledgers.c.origin
+    return list(connection.execute(select(origin).order_by(origin).limit(limit)).scalars())
 
 
 def find_ledger(connection: Connection, origin: str) -> AuditLedger | None:
-    """The ledger of this origin; None if it was never created."""
-    row = connection.execute(
-        select(audit_ledgers).where(audit_ledgers.c.origin == origin)
-    ).one_or_none()
-    return None if row is None else AuditLedger(row.origin, row.verifier, row.created_at)
+    """The ledger of this origin; None if it was never created. Raises ValueError for values of wrong types."""
+    query = select(audit_ledgers).where(audit_ledgers.c.origin == origin)
+    try:
+        row = connection.execute(query).one_or_none()
+    except (ValueError, TypeError) as exc:
+        # What turns stored text into a time.
+        raise ValueError("the ledger's own row has no time") from exc
+    return None if row is None else _ledger(row)
 
 
 def insert_nodes(connection: Connection, nodes: Sequence[StoredNode]) -> None:
@@ -68,17 +74,20 @@ def insert_checkpoint(connection: Connection, origin: str, *, size: int, note: s
 
 
 def find_newest_checkpoint(connection: Connection, origin: str) -> StoredCheckpoint | None:
-    """The checkpoint of the largest size; None if there is none."""
+    """The checkpoint of the largest size; None if there is none. Raises ValueError for values of wrong types."""
     table = audit_checkpoints
     query = select(table).where(table.c.origin == origin).order_by(table.c.size.desc()).limit(1)
     row = connection.execute(query).one_or_none()
-    return None if row is None else StoredCheckpoint(row.origin, row.size, row.note)
+    return None if row is None else _checkpoint(row)
 
 
 def load_checkpoints(
     connection: Connection, origin: str, *, after_size: int = -1, limit: int
 ) -> Sequence[StoredCheckpoint]:
-    """Checkpoints larger than a size, the smallest first, at most limit."""
+    """Checkpoints larger than a size, the smallest first, at most limit.
+
+    Raises ValueError for values of wrong types.
+    """
     table = audit_checkpoints
     query = (
         select(table)
@@ -86,15 +95,18 @@ def load_checkpoints(
         .order_by(table.c.size)
         .limit(limit)
     )
-    return [StoredCheckpoint(row.origin, row.size, row.note) for row in connection.execute(query)]
+    return [_checkpoint(row) for row in connection.execute(query)]
 
 
 def find_cosigned(connection: Connection, origin: str) -> StoredCheckpoint | None:
-    """The newest checkpoint with its witnesses' signatures; None if none has signed yet."""
+    """The newest checkpoint with its witnesses' signatures; None if none has signed yet.
+
+    Raises ValueError for values of wrong types.
+    """
     row = connection.execute(
         select(audit_cosignatures).where(audit_cosignatures.c.origin == origin)
     ).one_or_none()
-    return None if row is None else StoredCheckpoint(row.origin, row.size, row.note)
+    return None if row is None else _checkpoint(row)
 
 
 def store_cosigned(connection: Connection, cosigned: StoredCheckpoint) -> None:
@@ -107,3 +119,15 @@ def store_cosigned(connection: Connection, cosigned: StoredCheckpoint) -> None:
 def delete_cosigned(connection: Connection, origin: str) -> None:
     """Drop the cosigned checkpoint of a ledger, if there is one."""
     connection.execute(delete(audit_cosignatures).where(audit_cosignatures.c.origin == origin))
+
+
+def _ledger(row: Row[tuple[object, ...]]) -> AuditLedger:
+    if type(row.verifier) is not str or not isinstance(row.created_at, datetime):
+        raise ValueError("the ledger's own row has values of wrong types")
+    return AuditLedger(row.origin, row.verifier, row.created_at)
+
+
+def _checkpoint(row: Row[tuple[object, ...]]) -> StoredCheckpoint:
+    if (type(row.size), type(row.note)) != (int, str):
+        raise ValueError(f"the checkpoint of size {row.size!r} has values of wrong types")
+    return StoredCheckpoint(row.origin, row.size, row.note)

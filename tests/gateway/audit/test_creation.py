@@ -67,6 +67,18 @@ def test_ledgers_of_other_origins_stand_beside_it(engine: Engine) -> None:
     assert verifier_of_ledger(engine, "other") == signer_of("other").verifier.line()
 
 
+@pytest.mark.parametrize("value", ["verifier = x'00'", "created_at = 'never'"])
+def test_a_row_that_cannot_be_read_is_no_missing_one(sqlite_engine: Engine, value: str) -> None:
+    """Nothing is begun in its place."""
+    create_ledger(sqlite_engine, SIGNER, now=NOW)
+    with sqlite_engine.begin() as connection:
+        connection.execute(text(f"UPDATE audit_ledgers SET {value}"))
+    with pytest.raises(LedgerError, match=r"cannot be read .*restore the database"):
+        verifier_of_ledger(sqlite_engine, ORIGIN)
+    with pytest.raises(LedgerError, match=r"cannot be read .*restore the database"):
+        create_ledger(sqlite_engine, SIGNER, now=NOW)
+
+
 def test_a_ledger_that_lost_its_row_is_not_begun_anew(engine: Engine) -> None:
     """Its checkpoints say that there was one."""
     with engine.begin() as connection:

@@ -312,6 +312,39 @@ def test_a_checkpoint_of_another_key_is_none(engine: Engine, change: Change) -> 
         export_of(engine, dataclasses.replace(JSONL, origins=frozenset({"gw-1"}))).measure()
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_checkpoints SET note = x'00' WHERE origin = 'gw-1'",
+        "UPDATE audit_checkpoints SET note = CAST(x'ff' AS TEXT) WHERE origin = 'gw-1'",
+        "UPDATE audit_ledgers SET verifier = x'00' WHERE origin = 'gw-1'",
+        "UPDATE audit_ledgers SET created_at = 'never' WHERE origin = 'gw-1'",
+    ],
+)
+def test_what_cannot_be_read_of_a_ledger_stops_that_ledger(
+    engine: Engine, change: Change, statement: str
+) -> None:
+    """And no other, where others are asked for."""
+    for origin in ("gw-1", "gw-2"):
+        add(engine, range(3), origin=origin)
+    change(statement)
+    with pytest.raises(LedgerError, match=r"gw-1: its .*`gateway audit verify`"):
+        export_of(engine).measure()
+    others = dataclasses.replace(JSONL, origins=frozenset({"gw-2"}))
+    assert {"gw-2": (0, 3)} == export_of(engine, others).measure()
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_ledger_whose_name_is_no_text_is_named(engine: Engine, change: Change) -> None:
+    """Nothing is left out in silence."""
+    add(engine, range(3))
+    add(engine, range(3), origin="gw-2")
+    change("UPDATE audit_ledgers SET origin = x'ff' WHERE origin = 'gw-1'")
+    with pytest.raises(LedgerError, match="which no gateway began"):
+        export_of(engine).measure()
+
+
 @pytest.mark.parametrize("is_unsigned_included", [False, True])
 def test_a_ledger_that_was_cut_does_not_go_on(
     engine: Engine, change: Change, *, is_unsigned_included: bool

@@ -7,6 +7,7 @@ from gateway.audit.checkpoints import Checkpoint
 from gateway.audit.events import Action
 from gateway.audit.history import LedgerHistory
 from gateway.audit.merkle import LogInvalidError, verify_consistency
+from gateway.audit.notes import NoteSigner
 from gateway.store.database import write_transaction
 from tests.gateway.audit.sample_log import STRANGER
 from tests.gateway.audit.witness_world import GrowingLedger
@@ -71,8 +72,25 @@ def test_another_root_is_not_in_its_past(ledger: GrowingLedger) -> None:
 def test_a_checkpoint_of_another_key_is_not_its_newest(ledger: GrowingLedger) -> None:
     """Whoever can write the database can put one there, and not sign it."""
     ledger.grow(1)
+    stranger = NoteSigner("gateway", STRANGER.private_key)
+    assert LedgerHistory(ledger.engine, ledger.verifier).newest() is not None
     with pytest.raises(LogInvalidError):
-        LedgerHistory(ledger.engine, STRANGER.verifier).open(ledger.grow(1).note)
+        LedgerHistory(ledger.engine, stranger.verifier).newest()
+
+
+@pytest.mark.parametrize(
+    "change_of_it",
+    ["note = x'00'", "note = CAST(x'ff' AS TEXT)", "size = 'x'", "size = 9", "note = 'made up'"],
+)
+def test_a_checkpoint_that_cannot_be_read_is_not_its_newest(
+    sqlite_engine: Engine, change_of_it: str
+) -> None:
+    """SQLite stores any type in any column."""
+    ledger = GrowingLedger(sqlite_engine)
+    ledger.grow(1)
+    change(sqlite_engine, f"UPDATE audit_checkpoints SET {change_of_it} WHERE size = 1")
+    with pytest.raises(LogInvalidError):
+        ledger.history.newest()
 
 
 def test_a_ledger_that_was_never_begun_has_none(engine: Engine) -> None:

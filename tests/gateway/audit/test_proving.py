@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, delete, text, update
 
 from gateway.audit.checkpoints import checkpoint_text, open_checkpoint
 from gateway.audit.events import AuditEvent, Outcome
@@ -150,6 +150,36 @@ def test_how_many_a_checkpoint_covers_is_what_was_signed(filled: Engine) -> None
     assert proof_of(filled, 299) is not None
     with pytest.raises(LedgerError, match="record 300 of gateway cannot be proved"):
         proof_of(filled, 300)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("note", [b"\0", 7.5])
+def test_a_cosigned_checkpoint_that_cannot_be_read_keeps_nobody_from_a_proof(
+    filled: Engine, note: object
+) -> None:
+    """Nor from the newest checkpoint; one of the ledger itself does."""
+    cosign(filled)
+    with filled.begin() as connection:
+        put = text("UPDATE audit_cosignatures SET size = 'x', note = :note")
+        connection.execute(put, {"note": note})
+    assert proof_of(filled, 0) is not None
+    with filled.connect() as connection:
+        assert newest_note(connection, "gateway") is not None
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE audit_checkpoints SET note = x'00'"))
+    with pytest.raises(LedgerError, match="cannot be proved"):
+        proof_of(filled, 0)
+    with filled.connect() as connection, pytest.raises(LedgerError, match="cannot be proved"):
+        newest_note(connection, "gateway")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_ledger_whose_key_cannot_be_read_proves_nothing(filled: Engine) -> None:
+    """SQLite stores any type in any column."""
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE audit_ledgers SET verifier = x'00'"))
+    with pytest.raises(LedgerError, match="cannot be proved"):
+        proof_of(filled, 0)
 
 
 def test_a_record_of_a_ledger_without_a_row_is_not_found(filled: Engine) -> None:

@@ -1,9 +1,11 @@
 """SQL over what makes records a ledger, on both databases."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from gateway.store.queries.audit_trees import (
@@ -13,7 +15,7 @@ from gateway.store.queries.audit_trees import (
     insert_checkpoint,
     insert_ledger,
     insert_nodes,
-    list_ledgers,
+    list_ledger_names,
     load_checkpoints,
     load_nodes,
     store_cosigned,
@@ -41,7 +43,9 @@ def test_ledgers_come_by_name(filled: Engine) -> None:
     """Each with the key that signs it."""
     with filled.connect() as connection:
         a, b = (AuditLedger(name, f"key of {name}", MOMENT) for name in ("a", "b"))
-        assert list_ledgers(connection) == [a, b]
+        assert list_ledger_names(connection) == ["a", "b"]
+        assert list_ledger_names(connection, limit=1) == ["a"]
+        assert find_ledger(connection, "a") == a
         assert [find_ledger(connection, name) for name in ("b", "c")] == [b, None]
 
 
@@ -99,3 +103,35 @@ def test_the_newest_cosigned_checkpoint_takes_the_place_of_the_one_before(filled
         store_cosigned(connection, StoredCheckpoint("b", 0, "of b"))
     with filled.connect() as connection:
         assert find_cosigned(connection, "a") == StoredCheckpoint("a", 12, "cosigned too")
+
+
+_CHANGES: Mapping[str, Callable[..., object]] = {
+    "UPDATE audit_ledgers SET verifier = x'00'": find_ledger,
+    "UPDATE audit_ledgers SET created_at = 'never'": find_ledger,
+    "UPDATE audit_ledgers SET created_at = x'00'": find_ledger,
+    "UPDATE audit_checkpoints SET note = x'00'": find_newest_checkpoint,
+    "UPDATE audit_checkpoints SET size = 'x' WHERE size = 12": find_newest_checkpoint,
+    "UPDATE audit_checkpoints SET note = x'01'": partial(load_checkpoints, limit=9),
+    "UPDATE audit_cosignatures SET note = x'00'": find_cosigned,
+    "UPDATE audit_cosignatures SET size = 1.5": find_cosigned,
+}
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("statement", _CHANGES)
+def test_values_of_other_types_are_refused(filled: Engine, statement: str) -> None:
+    """SQLite stores any in any column."""
+    find = _CHANGES[statement]
+    with filled.begin() as connection:
+        store_cosigned(connection, StoredCheckpoint("a", 9, "cosigned"))
+        connection.execute(text(statement))
+        with pytest.raises(ValueError, match=r"wrong types|no time"):
+            find(connection, "a")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_name_of_another_type_hides_no_other(filled: Engine) -> None:
+    """It is given as it is."""
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE audit_ledgers SET origin = x'ff' WHERE origin = 'a'"))
+        assert ["b", b"\xff"] == list_ledger_names(connection)

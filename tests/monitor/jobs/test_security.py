@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from gateway.audit.details import format_detail
 from gateway.audit.events import Action, AuditEvent, Outcome
 from gateway.errors import Code
-from monitor.jobs import security
+from monitor.jobs import security, security_begin
 from monitor.jobs.security_storing import acknowledge
 from monitor.records import AlarmState, DatabaseUnavailableError, Rule
 from monitor.tables.alarm_queries import list_transitions
@@ -347,6 +347,34 @@ def test_a_record_at_an_impossible_position_is_told_once_and_hides_nothing(
         assert [Rule.RECORD_UNREADABLE, Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
         assert {"gateway": 0} == world.status().unread
     assert [1, 1] == [finding.count for finding in world.status().findings]
+
+
+@ON_SQLITE
+def test_a_flood_of_ledgers_is_bounded_and_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were followed still are."""
+    monkeypatch.setattr(security_begin, "MAX_LEDGERS", 3)
+    for name in "abcd":
+        begin_ledger(world.engine, name)
+    add(world.engine, shared_token(1), first=101)
+    for _ in range(2):
+        world.look()
+    assert [Rule.RECORD_UNREADABLE, Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
+    assert [1, 1] == [finding.count for finding in world.status().findings]
+    assert {"gateway", "a", "b"} == world.status().unread.keys()
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("value", ["origin = x'ff'", "created_at = 'never'", "verifier = x'00'"])
+def test_a_ledgers_row_of_wrong_types_stops_no_rule(world: World, value: str) -> None:
+    """The witness tells of it."""
+    begin_ledger(world.engine, "other")
+    with world.engine.begin() as connection:
+        connection.execute(text(f"UPDATE audit_ledgers SET {value} WHERE origin = 'other'"))
+    add(world.engine, shared_token(1), first=101)
+    world.look()
+    assert [Rule.TOKEN_SHARED] == [rule for rule, _ in world.found()]
 
 
 @ON_SQLITE

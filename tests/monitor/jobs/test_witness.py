@@ -442,6 +442,17 @@ def test_a_ledger_whose_key_cannot_be_its_own_is_not_taken(
     assert [DisagreementKind.OTHER_KEY] == small_world.kinds()
 
 
+@pytest.mark.parametrize("value", ["verifier = x'00'", "created_at = 'never'", "origin = x'ff'"])
+def test_a_row_of_wrong_types_is_told_and_hides_no_other(small_world: World, value: str) -> None:
+    """SQLite stores any type in any column."""
+    begin_ledger(small_world.engine, "second")
+    small_world.do(f"UPDATE audit_ledgers SET {value} WHERE origin = 'second'")
+    looked = small_world.look()
+    assert 2 == len(looked)
+    for each in looked:
+        assert (each.origin == "gateway") == (each.disagreements == ())
+
+
 def test_names_that_no_ledger_can_have_are_told(small_world: World) -> None:
     """Printable, and no file is made for them."""
     with write_transaction(small_world.engine) as connection:

@@ -30,6 +30,16 @@ def test_unknown_names_and_bad_values_are_listed_together() -> None:
     assert lines[2].startswith("MONITOR_ALPHA: ")
 
 
+def test_settings_that_are_no_more_say_what_to_write_instead() -> None:
+    """Ticks are counted no longer."""
+    environment = {"MONITOR_RAISE_AFTER_TICKS": "2", "MONITOR_CLEAR_AFTER_TICKS": "3"}
+    with pytest.raises(InputError) as caught:
+        read_settings(environment)
+    lines = str(caught.value).splitlines()
+    assert "MONITOR_CLEAR_AFTER_TICKS: no such setting any more; write MONITOR_CLEAR_" in lines[1]
+    assert "MONITOR_RAISE_AFTER_TICKS: no such setting any more; write MONITOR_DRIFT_" in lines[2]
+
+
 def test_a_minimum_that_no_window_reaches_is_refused() -> None:
     """The alarm would be unknown for ever."""
     environment = {"MONITOR_WINDOW_SAMPLES": "50", "MONITOR_MIN_WINDOW_SAMPLES": "51"}

@@ -22,6 +22,8 @@ STALE_ALARM = "stale"
 ABOUT_MONITOR = "(monitor)"
 # A monitor that missed so many ticks is not merely slow.
 STALE_TICKS = 5
+# Where ticks are short, a report is drawn for longer than many of them.
+_MIN_STALE = timedelta(minutes=1)
 
 # Of the evidence that ringing needs: where it is pending, and below which it no longer is. Between them it stays as it
 # was, so that evidence that hovers about one of them does not flap.
@@ -181,7 +183,7 @@ def alarm_title(alarm: Alarm) -> str:
 
 def stale_switch(ticked_at: datetime | None, *, tick_seconds: float, now: datetime) -> Switch:
     """Whether monitors have stopped ticking. ticked_at: when one last did; None, and no alarm, if none ever did."""
-    limit = timedelta(seconds=STALE_TICKS * tick_seconds)
+    limit = max(_MIN_STALE, timedelta(seconds=STALE_TICKS * tick_seconds))
     is_on = ticked_at is not None and now - ticked_at > limit
     why = "monitors tick"
     if ticked_at is not None and is_on:

@@ -352,6 +352,13 @@ def test_a_monitor_that_missed_five_ticks_is_stale(ticked: timedelta | None, is_
         assert "between 2029-12-31 23:54:59 and 2030-01-01 00:00:00 UTC" in found.why
 
 
+@pytest.mark.parametrize(("seconds", "is_on"), [(60, False), (61, True)])
+def test_short_ticks_are_missed_after_a_minute(seconds: int, is_on: bool) -> None:
+    """A report is drawn for longer than five of them."""
+    ticked = NOW - timedelta(seconds=seconds)
+    assert is_on is stale_switch(ticked, tick_seconds=1, now=NOW).is_on
+
+
 def test_a_model_that_is_judged_too_rarely_rings_after_a_day() -> None:
     """With how many there were, since when; and goes quiet once there are enough."""
     starve = supplied()

@@ -221,19 +221,6 @@ class DriftState:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Who acts, of several monitors, until expires_at_seconds by the database's clock; then another may take it.
-
-    holder: empty while nobody holds it. fence: grows whenever it is taken: by it a holder that slept knows of its loss.
-    """
-
-    name: str
-    holder: str
-    expires_at_seconds: float
-    fence: int
-
-
 class AlarmState(StrEnum):
     """Where an alarm stands.
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine
 
 from gateway.store.database import write_transaction
-from monitor.records import Lease, LeaseLostError
-from monitor.tables.lease_queries import lock_lease, read_clock_seconds, save_lease
+from monitor.records import LeaseLostError
+from monitor.tables.lease_queries import Lease, lock_lease, read_clock_seconds, save_lease
 
 DRIFT_LEASE = "drift"
 # A tick that takes long is no reason to hand over: three are missed before another monitor acts.

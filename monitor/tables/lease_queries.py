@@ -4,12 +4,12 @@ Rules: the database's own clock decides what has expired, so monitors need no co
 transaction, and a lease that was locked stays locked until it ends.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from monitor.records import Lease
 from monitor.tables import leases
 
 # Neither is the time at which the transaction began: whoever waited for the lock must not judge by that.
@@ -21,6 +21,19 @@ _INSERT_IF_NEW = {
     "postgresql": postgresql.insert(leases).on_conflict_do_nothing(),
     "sqlite": sqlite.insert(leases).on_conflict_do_nothing(),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who acts, of several monitors, until expires_at_seconds by the database's clock; then another may take it.
+
+    holder: empty while nobody holds it. fence: grows whenever it is taken: by it a holder that slept knows of its loss.
+    """
+
+    name: str
+    holder: str
+    expires_at_seconds: float
+    fence: int
 
 
 def read_clock_seconds(connection: Connection) -> float:

@@ -89,6 +89,7 @@ class Plan:
     scene_clean_count: int = 100
     changed_count: int = 100
     scene_changed_count: int = 30
+    mixed_count: int = 40
     ks_count: int = 6
     evidently_windows: int = 10
     evidently_seconds: float = 90.0
@@ -227,7 +228,7 @@ def _trials(
             index,
             clean_samples=plan.clean_samples,
             changed=changed if index < changed_count else (),
-            mixed=mixed if index < changed_count else (),
+            mixed=mixed if index < min(changed_count, plan.mixed_count) else (),
             is_checked=index < 3,
         )
         for size in plan.sizes

@@ -190,7 +190,7 @@ def _mixed(group: list[Trial], conditions: Conditions, quiet: int) -> float | No
 
 
 def _mixed_median(group: list[Trial], condition: Condition, quiet: int) -> float | None:
-    delays = (trial.mixed.get((condition, quiet)) for trial in group)
+    delays = (trial.mixed[condition, quiet] for trial in group if trial.mixed)
     return _finite_median([math.inf if delay is None else delay for delay in delays])
 
 

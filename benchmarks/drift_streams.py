@@ -69,7 +69,7 @@ class Order:
     changed: tuple[Condition, ...] = ()
     horizon: int = 200
     mixed: tuple[Condition, ...] = ()
-    mixed_horizon: int = 2000
+    mixed_horizon: int = 1000
     is_checked: bool = False
     alpha: float = ALPHA
     quiet_samples: tuple[int, ...] = QUIET_SAMPLES

@@ -4,28 +4,24 @@ Rules: every number is finite, for any image from 1x1 up; a number that does not
 lower_case_words and never depend on the model, so that samples of two versions compare. How many boxes each class has
 is not repeated here: the sample's detections say it.
 
-Two small views make this cheap. Colour and light come from single pixels on a regular grid over the whole picture,
-whose statistics are those of all pixels. Sharpness, noise and blocks live between neighbours, and any scaling destroys
-them, so they come from a crop of the middle in full resolution, cut on the 8x8 grid of JPEG.
+Two small views make this cheap: single pixels on a grid over the whole picture (gateway.sampling.light), whose
+statistics are those of all pixels, and the middle in full resolution, cut on the 8x8 grid of JPEG
+(gateway.sampling.detail).
 """
 
 import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.sampling.detail import detail_features
+from gateway.sampling.light import light_features
 from gateway.store.records import Detections
 
 Image = NDArray[np.uint8]
 
-MAX_GRID_PIXELS = 256  # the grid's longer side
-MAX_CROP_PIXELS = 256  # a multiple of 8
-BLOCK_PIXELS = 8
-DARK_BELOW = 16  # of 255: crushed shadows
-BRIGHT_FROM = 240  # of 255: blown highlights
 LOW_CONFIDENCE = 0.5
 OVERLAP_ROWS = 64
 
@@ -61,6 +57,12 @@ _BT601 = "luma of ITU-R BT.601-7 section 2.5.1"
 _SHANNON = "Shannon, A mathematical theory of communication, 1948, section 6, of " + _BT601
 _HSV = "chroma over value as in HSV, Smith, SIGGRAPH 1978, of sums"
 _GREY_WORLD = "grey world, Buchsbaum, J. Franklin Institute 310(1), 1980"
+_PERCENTILES = "1st and 99th percentile of " + _BT601
+_DARK = "dark channel, He, Sun and Tang, CVPR 2009, within a quarter of the picture"
+_GREY_EDGE = (
+    "grey edge, van de Weijer, Gevers and Gijsenij, IEEE Trans. Image Processing 16(9), 2007"
+)
+_STEPS = "mean steps to the next pixel over those to the 4th, after Field, J. Opt. Soc. Am. A 4(12), 1987"
 _LAPLACIAN = "variance of the Laplacian, Pech-Pacheco et al., ICPR 2000, of " + _BT601
 _IMMERKAER = "Immerkaer, Fast noise variance estimation, CVIU 64(2), 1996, eq. 3"
 _BLOCKS = "steps at borders of JPEG's 8x8 blocks against others, after Wang et al., ICIP 2002"
@@ -99,11 +101,20 @@ FEATURES: tuple[Feature, ...] = (
     _of_image("contrast", "deviation of luma / 255", 0, 0.5, "richer in contrast", _BT601),
     _of_image("dark_share", "share of pixels", 0, 1, "more crushed shadows", _BT601),
     _of_image("bright_share", "share of pixels", 0, 1, "more blown highlights", _BT601),
+    _of_image("black_level", "luma / 255", 0, 1, "less deep in its shadows", _PERCENTILES),
+    _of_image("white_level", "luma / 255", 0, 1, "lighter in its highlights", _PERCENTILES),
     _of_image("entropy", "bits of luma", 0, 8, "more levels of grey in use", _SHANNON),
     _of_image("saturation", "chroma / brightest channel", 0, 1, "more colourful", _HSV),
     _of_image("red_cast", "log2 (red / green)", -8, 8, "redder", _GREY_WORLD),
     _of_image("blue_cast", "log2 (blue / green)", -8, 8, "bluer", _GREY_WORLD),
+    _of_image("haze", "darkest channel nearby / 255", 0, 1, "hazier, or lit everywhere", _DARK),
+    _of_image("red_edge_cast", "log2 (red / green)", -8, 8, "lit redder", _GREY_EDGE),
+    _of_image("blue_edge_cast", "log2 (blue / green)", -8, 8, "lit bluer", _GREY_EDGE),
     _of_image("sharpness", "ln (1 + variance)", 0, 14, "sharper", _LAPLACIAN),
+    _of_image("fineness", "ln of a ratio", -7, 7, "finer in its blurriest direction", _STEPS),
+    _of_image(
+        "fineness_spread", "ln of a ratio", 0, 14, "finer in one direction than in another", _STEPS
+    ),
     _of_image("noise", "grey levels", 0, 427, "noisier", _IMMERKAER),
     _of_image("blockiness", "ln of a ratio", -6, 6, "more heavily compressed as JPEG", _BLOCKS),
     _count("detection_count", "boxes", "more found"),
@@ -140,8 +151,8 @@ def image_features(
         "height": float(height),
         "aspect_ratio": width / height,
         "bits_per_pixel": 8.0 * encoded_bytes / (width * height),
-        **_light_and_colour(_grid(image)),
-        **_detail(_centre(image)),
+        **light_features(image),
+        **detail_features(image),
     }
 
 
@@ -215,102 +226,3 @@ def _shared_length(
     shared -= np.maximum(low[rows, None], low[others])
     np.maximum(shared, 0, out=shared)
     return shared
-
-
-def _grid(image: Image) -> Image:
-    # Nearest neighbour on purpose: averaging would be thirty times slower and would take away contrast.
-    height, width = image.shape[:2]
-    step = -(-max(height, width) // MAX_GRID_PIXELS)
-    if step == 1:
-        return image
-    size = (max(1, width // step), max(1, height // step))
-    return _image(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))
-
-
-def _centre(image: Image) -> Image:
-    # Luma of the middle; its first pixel is the first of a JPEG block.
-    height, width = image.shape[:2]
-    top = max(0, height - MAX_CROP_PIXELS) // 2 // BLOCK_PIXELS * BLOCK_PIXELS
-    left = max(0, width - MAX_CROP_PIXELS) // 2 // BLOCK_PIXELS * BLOCK_PIXELS
-    crop = image[top : top + MAX_CROP_PIXELS, left : left + MAX_CROP_PIXELS]
-    return _image(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY))
-
-
-def _light_and_colour(grid: Image) -> dict[str, float]:
-    luma = cv2.cvtColor(grid, cv2.COLOR_BGR2GRAY)
-    histogram = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel().astype(np.float64)
-    shares = histogram / histogram.sum()
-    levels = np.arange(256.0)
-    mean = float(shares @ levels)
-    variance = float(shares @ (levels - mean) ** 2)
-    used = shares[shares > 0]
-    blue, green, red = cv2.mean(grid)[:3]
-    return {
-        "brightness": mean / 255,
-        "contrast": math.sqrt(variance) / 255,
-        "dark_share": float(shares[:DARK_BELOW].sum()),
-        "bright_share": float(shares[BRIGHT_FROM:].sum()),
-        "entropy": max(0.0, float(-(used @ np.log2(used)))),
-        "saturation": _saturation(grid),
-        # One level added on both sides keeps black images finite and leaves others as they are.
-        "red_cast": math.log2((red + 1) / (green + 1)),
-        "blue_cast": math.log2((blue + 1) / (green + 1)),
-    }
-
-
-def _saturation(grid: Image) -> float:
-    # A ratio of sums: a mean of ratios would be ruled by the noise of dark pixels.
-    blue, green, red = cv2.split(grid)
-    brightest = cv2.mean(cv2.max(cv2.max(blue, green), red))[0]
-    weakest = cv2.mean(cv2.min(cv2.min(blue, green), red))[0]
-    return (brightest - weakest) / brightest if brightest > 0 else 0.0
-
-
-def _detail(luma: Image) -> dict[str, float]:
-    laplacian = cv2.Laplacian(luma, cv2.CV_16S, ksize=1)
-    deviation = float(cv2.meanStdDev(laplacian)[1][0, 0])
-    return {
-        "sharpness": math.log1p(deviation * deviation),
-        "noise": _noise(luma),
-        "blockiness": _blockiness(luma),
-    }
-
-
-def _noise(luma: Image) -> float:
-    height, width = luma.shape
-    if height < 3 or width < 3:
-        return 0.0
-    second_difference = np.array([1, -2, 1], dtype=np.float32)
-    residual = cv2.sepFilter2D(luma, cv2.CV_16S, second_difference, second_difference)
-    inner = residual[1:-1, 1:-1]
-    return math.sqrt(math.pi / 2) / 6 * cv2.norm(inner, cv2.NORM_L1) / inner.size
-
-
-def _blockiness(luma: Image) -> float:
-    height, width = luma.shape
-    steps = [np.zeros(0)]
-    if width > 1:
-        across = _image(cv2.absdiff(luma[:, 1:], luma[:, :-1]))
-        steps.append(_line_sums(across, axis=0) / height)
-    if height > 1:
-        down = _image(cv2.absdiff(luma[1:], luma[:-1]))
-        steps.append(_line_sums(down, axis=1) / width)
-    at_borders = [line[BLOCK_PIXELS - 1 :: BLOCK_PIXELS] for line in steps]
-    border_count = sum(len(line) for line in at_borders)
-    other_count = sum(len(line) for line in steps) - border_count
-    if border_count == 0:
-        return 0.0
-    border_sum = sum(float(line.sum()) for line in at_borders)
-    other_sum = sum(float(line.sum()) for line in steps) - border_sum
-    # One level added on both sides: in flat images the ratio of two tiny steps means nothing.
-    return math.log((border_sum / border_count + 1) / (other_sum / other_count + 1))
-
-
-def _line_sums(steps: Image, *, axis: int) -> NDArray[np.float64]:
-    sums = cv2.reduce(steps, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
-    return sums.ravel().astype(np.float64)
-
-
-def _image(array: NDArray[np.generic]) -> Image:
-    # OpenCV's stubs lose the type of the pixels.
-    return array.astype(np.uint8, copy=False)

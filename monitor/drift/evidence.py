@@ -155,22 +155,30 @@ def log10_by_feature(bets: Bets, evidence: Evidence) -> dict[str, float]:
 
 
 def dump_evidence(evidence: Evidence) -> bytes:
-    """The stored form: start and count, then growth and value as float32, rounded down."""
-    counts = np.array([evidence.start, evidence.count], _COUNTS)
-    return b"".join(
-        (counts.tobytes(), _rounded_down(evidence.log_growth), _rounded_down(evidence.log_value))
-    )
+    """The stored form: start and count, then value as float32, rounded down; of a later segment growth before it.
+
+    Before a segment that begins the stream there is nothing that could grow.
+    """
+    counts = np.array([evidence.start, evidence.count], _COUNTS).tobytes()
+    growth = _rounded_down(evidence.log_growth) if evidence.start > 0 else b""
+    return counts + growth + _rounded_down(evidence.log_value)
 
 
 def parse_evidence(content: bytes, *, bets: Bets) -> Evidence:
     """The evidence that dump_evidence stored. Raises ValueError if it is not of these bets or not evidence at all."""
     head = 2 * _COUNTS.itemsize
-    if len(content) != head + 2 * _STORED.itemsize * len(bets):
-        raise ValueError(f"{len(content)} bytes are not the evidence of {len(bets)} bets")
+    if len(content) < head:
+        raise ValueError(f"{len(content)} bytes are not evidence")
     start, count = np.frombuffer(content[:head], _COUNTS).tolist()
-    growth, value = np.frombuffer(content[head:], _STORED).reshape(2, len(bets)).astype(np.float64)
-    is_evidence = np.isfinite(growth).all() and not (np.isnan(value) | np.isposinf(value)).any()
-    if start < 0 or count < 0 or not is_evidence or (value > np.log(_MAX_EVIDENCE)).any():
+    if start < 0 or count < 0:
+        raise ValueError("the evidence of fewer samples than none")
+    rows = 2 if start > 0 else 1
+    if len(content) != head + rows * _STORED.itemsize * len(bets):
+        raise ValueError(f"{len(content)} bytes are not the evidence of {len(bets)} bets")
+    numbers = np.frombuffer(content[head:], _STORED).reshape(rows, len(bets)).astype(np.float64)
+    value = numbers[-1]
+    growth = numbers[0] if start > 0 else np.zeros(len(bets))
+    if not np.isfinite(growth).all() or not (value <= np.log(_MAX_EVIDENCE)).all():
         raise ValueError("these bytes are not evidence")
     return Evidence(start, count, growth, value)
 

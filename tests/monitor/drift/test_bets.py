@@ -38,7 +38,7 @@ def test_limits_are_the_ranks_from_either_end() -> None:
 
 def test_features_stand_in_the_order_asked_for() -> None:
     """Of the columns that will be observed."""
-    values = np.stack((np.arange(50), np.arange(50) + 1000), axis=1)
+    values = np.stack((np.arange(50.0), np.arange(50.0) + 1000), axis=1)
     bets = plan_bets(summary(stratum(values)), features=["f1", "f0"], alpha_reference=0.005)
     assert [1049, 49] == bets.limits[0, :, 0].tolist()
     assert 2 * BETS_OF_FEATURE == len(bets)

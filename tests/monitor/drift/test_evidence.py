@@ -230,9 +230,15 @@ def test_what_is_stored_is_rounded_down_and_goes_on() -> None:
     assert (stored.start, stored.count) == (0, 100)
     assert (stored.log_value <= evidence.log_value).all()
     assert np.allclose(stored.log_value, evidence.log_value, atol=1e-5)
-    assert (stored.log_growth <= evidence.log_growth).all()
+    later = replace(evidence, start=100)
+    segment = parse_evidence(dump_evidence(later), bets=bets)
+    assert (segment.log_growth <= later.log_growth).all()
+    assert np.allclose(segment.log_growth, later.log_growth, rtol=1e-6)
+    both = merge(stored, segment).log_value
+    assert np.allclose(both, merge(evidence, later).log_value, atol=1e-4)
     fresh = no_evidence(bets)
     assert same(fresh, parse_evidence(dump_evidence(fresh), bets=bets))
+    assert len(dump_evidence(later)) == 2 * len(dump_evidence(evidence)) - 16
 
 
 @given(st.binary(max_size=300))

@@ -11,7 +11,7 @@ power_sev3_30, power_sev1_harmful_50: share of streams that ring within so many 
 tick_ms: of the monitor, by samples stored. table: the same streams through peers. conveyor: the same on the demo's
   scenes. curve: what another level or reference size would give. odd_inputs: whether each has its defined result.
   missed: figures that do not meet their target.
-It takes 8 minutes of two idle cores. After 14 minutes it begins no further part, and says which it left out.
+It takes 11 minutes of two nearly idle cores. After 14 minutes it begins no further part, and says which it left out.
 Exits 1 if a promise does not hold (false alarms, merging, odd inputs), 2 without photographs. Prints one JSON line.
 Example: python benchmarks/drift.py --quick
 """

@@ -40,7 +40,7 @@ from monitor.windows.fitting import to_values
 
 FORMAT = 2
 # Half of what a monitor may keep of a model version; the other half is its evidence.
-MAX_CONTENT_BYTES = 192 * 1024
+MAX_CONTENT_BYTES = 128 * 1024
 # What of a stored reference of format 1 is kept of each feature.
 _RANKS_OF_ALL_VALUES = 400
 

@@ -27,7 +27,7 @@ SAMPLES_PER_DIRECTION = 8
 # More hardly move the directions, and of wide embeddings the decomposition takes seconds.
 MAX_FIT_SAMPLES = 512
 # Of what is stored, so that wide embeddings leave room for the order statistics.
-MAX_DIRECTION_NUMBERS = 24_576
+MAX_DIRECTION_NUMBERS = 12_288
 # Of the usual length of an embedding: below it, what differs is how numbers were rounded.
 _SMALLEST_SHARE = 1e-4
 _SMALLEST = 1e-12

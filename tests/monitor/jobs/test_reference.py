@@ -91,7 +91,7 @@ def test_what_is_told_is_what_was_stored(engine: Engine) -> None:
     collected = replace(COLLECTED, summary=summarise(samples, bands=bands, max_slices=4))
     stored = store_reference(engine, collected, now=NOW)
     assert (("source=a", "source=b"), ("06-18", "18-06")) == (stored.slices, stored.hours)
-    assert 10_000 < stored.size_bytes < 192 * 1024
+    assert 10_000 < stored.size_bytes < 128 * 1024
 
 
 def _stored() -> StoredReference:

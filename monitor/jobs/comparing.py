@@ -1,7 +1,7 @@
 """The newest judged samples of a slice beside its reference, for people: scores, words, harm, examples. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from math import isfinite
 
@@ -56,7 +56,7 @@ def compare(
     samples: in the order of judging. evidence: see score_window. leading: the features that the words are about; those
     above their thresholds where none are named.
     """
-    window = sample_window(samples, fit=reference.summary.fit, names=features)
+    window = _window_of(samples, summary, features, reference)
     found = comparable(summary, window) if samples else None
     if found is None:
         return Compared(window)
@@ -75,6 +75,15 @@ def compare(
         verdict=judge_harm(stratum.features, chosen),
         furthest=_furthest(samples, stratum, chosen, told),
     )
+
+
+def _window_of(
+    samples: Sequence[Sample], summary: SliceSummary, features: Sequence[str], reference: Reference
+) -> Window:
+    # All that the reference has, and then what is watched: a class whose count is ignored is no other class for that.
+    every = tuple(summary.strata[0].features)
+    window = sample_window(samples, fit=reference.summary.fit, names=every)
+    return replace(window, features={name: window.features[name] for name in features})
 
 
 def leading_features(by_feature: Mapping[str, float]) -> tuple[str, ...]:

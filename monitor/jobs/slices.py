@@ -37,11 +37,14 @@ def weigh_slices(
 def _arrivals(samples: Sequence[StoredSample], plans: Plans, fit: Fit) -> Arrivals:
     plain = [each.sample for each in samples]
     hours = [sample.received_at.astimezone(UTC).hour for sample in plain]
+    # All that the reference has, and then what is watched: a class whose count is ignored is no other class for that.
+    every = tuple(plans.slices[""][1].strata[0].features)
+    watched = [every.index(name) for name in plans.features]
     return Arrivals(
         ids=tuple(each.id for each in samples),
         request_ids=tuple(sample.request_id for sample in plain),
         received_at=tuple(sample.received_at for sample in plain),
-        values=columns(measurements(plain), fit=fit, names=plans.features),
+        values=columns(measurements(plain), fit=fit, names=every)[:, watched],
         hours=np.array(hours, np.int64),
     )
 

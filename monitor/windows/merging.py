@@ -78,8 +78,13 @@ def merge_references(parts: Sequence[Reference], *, max_slices: int) -> Merged:
 def why_overlapping(parts: Sequence[Reference]) -> str | None:
     """Why two references may hold the same samples, by the times of their stored samples; None if they cannot.
 
-    A sample that counts twice makes a reference seem surer than it is. Of files nothing is known.
+    A sample that counts twice makes a reference seem surer than it is. Of references of files it is only known when
+    two are equal.
     """
+    for number, part in enumerate(parts):
+        for other in parts[:number]:
+            if _are_equal(part.summary.slices[0], other.summary.slices[0]):
+                return f"references {other.id} and {part.id} hold the same samples"
     stored = [part for part in parts if part.covers_until is not None]
     ends: datetime | None = None
     for part in sorted(stored, key=_begin):
@@ -98,6 +103,22 @@ def same_embedding(first: EmbeddingFit | None, second: EmbeddingFit | None) -> b
         and np.array_equal(first.directions, second.directions)
         and np.array_equal(first.scales, second.scales)
         and first.residual_scale == second.residual_scale
+    )
+
+
+def _are_equal(first: SliceSummary, second: SliceSummary) -> bool:
+    if len(first.strata) != len(second.strata):
+        return False
+    return all(
+        one.hours == two.hours
+        and one.features.keys() == two.features.keys()
+        and all(
+            np.array_equal(ranked.ranks, two.features[name].ranks)
+            and np.array_equal(ranked.lowest, two.features[name].lowest)
+            and np.array_equal(ranked.highest, two.features[name].highest)
+            for name, ranked in one.features.items()
+        )
+        for one, two in zip(first.strata, second.strata, strict=True)
     )
 
 

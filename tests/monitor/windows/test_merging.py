@@ -181,15 +181,26 @@ def test_the_same_time_may_be_the_same_samples(
     spans: Sequence[tuple[int | None, int | None]], is_overlapping: bool
 ) -> None:
     """Where a beginning is not known it may be long ago; of files no time is known at all."""
-    summary = draw_summary(100)
     parts = [
         reference_of(
-            replace(summary, covers_from=None if begin is None else START + begin * HOUR),
+            replace(
+                draw_summary(100, seed=seed),
+                covers_from=None if begin is None else START + begin * HOUR,
+            ),
             covers_until=None if end is None else START + end * HOUR,
         )
-        for begin, end in spans
+        for seed, (begin, end) in enumerate(spans)
     ]
     assert is_overlapping is (why_overlapping(parts) is not None)
+
+
+def test_the_same_file_twice_is_the_same_samples() -> None:
+    """Though nothing is known of when its samples were."""
+    same, other = draw_summary(100, seed=1), draw_summary(100, seed=2)
+    assert why_overlapping(_references(same, other)) is None
+    assert "references 1 and 3 hold the same samples" == why_overlapping(
+        _references(same, other, replace(same, examples=()))
+    )
 
 
 def _references(*parts: ReferenceSummary) -> list[Reference]:

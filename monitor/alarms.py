@@ -55,7 +55,7 @@ class Watched:
     sample. judged: samples judged in this tick. armed_samples: since the evidence was last begun anew; where has_fired,
     how many it took. evidence_ratio: the largest evidence in this tick over what ringing needs. has_fired: whether it
     was enough. is_above: whether any windowed score exceeds its threshold now. features, diagnosis, harm, details: what
-    differs. is_new_reference: whether this is the first tick by another reference than before.
+    differs. is_new_reference: whether this is the first tick by another reference than before. ended: why it is over.
     """
 
     model_name: str
@@ -73,6 +73,7 @@ class Watched:
     harm: Harm = Harm.UNKNOWN
     details: Mapping[str, Any] = field(default_factory=dict)
     is_new_reference: bool = False
+    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +242,14 @@ def _marks(details: Mapping[str, Any]) -> list[tuple[float, int]]:
 
 
 def _judge(alarm: Alarm, watched: Watched, *, rule: AlarmRule) -> Alarm:
+    if watched.ended:
+        return _emptied(alarm, _at_rest(alarm.state, otherwise=AlarmState.UNKNOWN))
     if not watched.is_judged:
         # Too little to judge: an alarm that rings goes on, any other can no longer be vouched for.
         return alarm if alarm.state.is_active else _emptied(alarm, AlarmState.UNKNOWN)
-    if watched.newest_request_id == alarm.newest_request_id:
+    is_known = watched.newest_request_id == alarm.newest_request_id
+    # What rings counts samples: the same tick again must not count them twice.
+    if is_known and not watched.has_fired and (not watched.judged or alarm.state.is_active):
         return alarm
     alarm = replace(alarm, newest_request_id=watched.newest_request_id)
     if watched.has_fired:
@@ -286,8 +291,7 @@ def _resting(alarm: Alarm, watched: Watched) -> Alarm:
     )
     if is_pending:
         return _found(replace(alarm, state=AlarmState.PENDING), watched)
-    is_over = alarm.state is AlarmState.RESOLVED
-    return _emptied(alarm, AlarmState.RESOLVED if is_over else AlarmState.CLEAR)
+    return _emptied(alarm, _at_rest(alarm.state, otherwise=AlarmState.CLEAR))
 
 
 def _found(alarm: Alarm, watched: Watched) -> Alarm:
@@ -331,6 +335,8 @@ def _fresh(watched: Watched, since: datetime) -> Alarm:
 
 
 def _reason(before: Alarm, after: Alarm, watched: Watched) -> str:
+    if watched.ended:
+        return watched.ended
     if after.state in (AlarmState.FIRING, AlarmState.PENDING):
         return after.diagnosis
     if before.model_version != after.model_version:
@@ -348,11 +354,11 @@ def _reason(before: Alarm, after: Alarm, watched: Watched) -> str:
 def _switched(before: AlarmState, *, is_on: bool) -> AlarmState:
     if is_on:
         return before if before.is_active else AlarmState.FIRING
-    return AlarmState.RESOLVED if before.is_active else _at_rest(before)
+    return _at_rest(before, otherwise=AlarmState.CLEAR)
 
 
-def _at_rest(before: AlarmState) -> AlarmState:
-    return AlarmState.RESOLVED if before is AlarmState.RESOLVED else AlarmState.CLEAR
+def _at_rest(before: AlarmState, *, otherwise: AlarmState) -> AlarmState:
+    return AlarmState.RESOLVED if before.is_active or before is AlarmState.RESOLVED else otherwise
 
 
 def _plain(switch: Switch, state: AlarmState, since: datetime) -> Alarm:

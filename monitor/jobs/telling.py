@@ -1,11 +1,11 @@
 """What the alarm of a slice is told by a look: whether it rang, what differs, since when, with examples. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.store.records import ModelVersion
-from monitor.alarms import Watched
+from monitor.alarms import DRIFT_ALARM, Watched
 from monitor.drift.evidence import log10_by_feature
 from monitor.jobs.comparing import Compared, leading_features
 from monitor.jobs.weighing import Plan, Remembered, Weighed
@@ -13,6 +13,7 @@ from monitor.records import Alarm, AlarmState, Harm
 
 # So many samples are described at least, also where the evidence rose within fewer.
 _MIN_DESCRIBED = 8
+_ENDED = (AlarmState.UNKNOWN, AlarmState.RESOLVED)
 _SHOWN = (AlarmState.PENDING, AlarmState.FIRING, AlarmState.ACKNOWLEDGED)
 
 
@@ -99,11 +100,44 @@ def unjudged(model: ModelVersion, slice_text: str, *, is_new_reference: bool = F
 def left_over(
     alarms: Mapping[str, Alarm], model: ModelVersion, known: Sequence[str]
 ) -> tuple[Watched, ...]:
-    """What alarms are told of slices that the reference does not tell apart any more: they end as unknown."""
+    """What alarms are told of slices that the reference does not tell apart any more: they end."""
     return tuple(
-        unjudged(model, text, is_new_reference=True)
+        ended(alarm, f"{text}: the reference of {model.label} does not tell it apart")
         for text, alarm in alarms.items()
-        if text not in known and alarm.state is not AlarmState.UNKNOWN
+        if text not in known and alarm.state not in _ENDED
+    )
+
+
+def left_behind(
+    alarms: Iterable[Alarm], in_production: Mapping[str, str], watched: Collection[str]
+) -> tuple[Watched, ...]:
+    """What drift alarms are told of models that are not watched any more: they end.
+
+    in_production: versions by model. watched: the names of models.
+    """
+    return tuple(
+        ended(
+            alarm,
+            "no longer watched: MONITOR_MODEL_NAME names another model"
+            if alarm.model_name in in_production
+            else "no longer in production",
+        )
+        for alarm in alarms
+        if alarm.name == DRIFT_ALARM
+        and alarm.model_name not in watched
+        and alarm.state not in _ENDED
+    )
+
+
+def ended(alarm: Alarm, why: str) -> Watched:
+    """What an alarm is told that nobody looks at any more."""
+    return Watched(
+        model_name=alarm.model_name,
+        model_version=alarm.model_version,
+        slice=alarm.slice,
+        is_judged=False,
+        newest_request_id=alarm.newest_request_id,
+        ended=why,
     )
 
 

@@ -14,13 +14,15 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from gateway.store.database import write_transaction
-from gateway.store.records import ModelVersion
+from gateway.store.queries.models import list_model_versions
+from gateway.store.records import ModelVersion, Stage
 from monitor.alarms import DRIFT_ALARM, AlarmRule, Watched, next_alarm
 from monitor.jobs.alarms import log_change
 from monitor.jobs.database import opened_database
 from monitor.jobs.judging import Judgement, ReferenceCache, read_watched_models
 from monitor.jobs.lease import LeaseKeeper, Standing
 from monitor.jobs.looking import Look, Looker
+from monitor.jobs.telling import left_behind
 from monitor.metrics import MonitorMetrics
 from monitor.records import (
     Alarm,
@@ -31,7 +33,12 @@ from monitor.records import (
     Outcome,
 )
 from monitor.settings import MonitorSettings
-from monitor.tables.alarm_queries import find_alarm, insert_transition, save_alarm
+from monitor.tables.alarm_queries import (
+    find_alarm,
+    insert_transition,
+    list_alarms,
+    save_alarm,
+)
 from monitor.tables.drift_queries import (
     find_cursor,
     forget_states,
@@ -116,7 +123,9 @@ class Watch:
                 return []
             with engine.connect() as connection:
                 models = read_watched_models(connection, self._settings)
+                left = _read_left(connection, models)
             try:
+                self._end(engine, left, now)
                 ticked = [self._try_model(engine, model, now) for model in models]
             except LeaseLostError as exc:
                 logger.warning("lease_lost: %s", exc)
@@ -153,6 +162,17 @@ class Watch:
         self._metrics.ticks.labels(Outcome.STANDBY.value).inc()
         self._metrics.forget_models([], alarm=DRIFT_ALARM)
         self._logged.clear()
+
+    def _end(self, engine: Engine, left: Sequence[Watched], now: datetime) -> None:
+        """End the alarms of what is not watched any more, or they would ring for ever."""
+        if not left:
+            return
+        with write_transaction(engine) as connection:
+            self._lease.check(connection)
+            stored = [self._store_alarm(connection, each, now) for each in left]
+        for _, transition in stored:
+            if transition is not None:
+                log_change(transition)
 
     def _try_model(self, engine: Engine, model: ModelVersion, now: datetime) -> Ticked:
         """What is broken about one model ends its tick alone; what is broken about the database ends all."""
@@ -260,6 +280,15 @@ class Watch:
             unfit = "" if each.judgement is None else each.judgement.unfit
             why = f": {unfit}" if unfit else ""
             logger.info("watching model=%s version=%s outcome=%s%s", each.model.name, *state, why)
+
+
+def _read_left(connection: Connection, models: Sequence[ModelVersion]) -> tuple[Watched, ...]:
+    in_production = {
+        each.name: each.version
+        for each in list_model_versions(connection)
+        if each.stage is Stage.PRODUCTION
+    }
+    return left_behind(list_alarms(connection), in_production, {model.name for model in models})
 
 
 def _find(connection: Connection, watched: Watched) -> Alarm | None:

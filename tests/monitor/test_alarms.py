@@ -241,6 +241,24 @@ def test_evidence_of_the_first_tick_is_not_lost_to_a_new_version() -> None:
     assert FIRING is after(alarm(CLEAR), rung(model_version="2")).state
 
 
+def test_what_rang_is_not_dropped_where_its_newest_sample_was_known() -> None:
+    """As in the first tick after an upgrade: the evidence is begun anew after it, and would have to come again."""
+    known = alarm(CLEAR, newest_request_id="r")
+    assert FIRING is after(known, rung(newest_request_id="r")).state
+    assert PENDING is after(known, watched(newest_request_id="r", evidence_ratio=0.5)).state
+    assert CLEAR is after(known, watched(newest_request_id="r", evidence_ratio=0.5, judged=0)).state
+
+
+def test_what_nobody_looks_at_any_more_ends_once() -> None:
+    """What rang is over, and anything else can no longer be vouched for."""
+    gone = watched(is_judged=False, ended="no longer in production")
+    for state, expected in ((FIRING, RESOLVED), (ACKNOWLEDGED, RESOLVED), (PENDING, UNKNOWN)):
+        found, transition = next_alarm(alarm(state), gone, rule=RULE, now=NOW)
+        assert transition is not None
+        assert (expected, "no longer in production") == (found.state, transition.diagnosis)
+        assert (found, None) == next_alarm(found, gone, rule=RULE, now=NOW)
+
+
 ticks = st.builds(
     lambda newest, judged, ratio, took, has_fired, is_above, is_judged: watched(
         newest_request_id=f"n{newest}",

@@ -136,4 +136,5 @@ def test_alarms_of_slices_that_are_no_more_end_once() -> None:
     ended = replace(ALARM, slice="source=y", state=AlarmState.UNKNOWN)
     alarms = {"": ALARM, "source=x": gone, "source=y": ended}
     (found,) = left_over(alarms, MODEL, [""])
-    assert ("source=x", False, True) == (found.slice, found.is_judged, found.is_new_reference)
+    assert ("source=x", False) == (found.slice, found.is_judged)
+    assert "source=x: the reference of conveyor@1 does not tell it apart" == found.ended

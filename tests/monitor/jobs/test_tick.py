@@ -1,6 +1,7 @@
 """One tick against both databases: what it stores, what it shows, and that doing it again is harmless."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -471,6 +472,52 @@ def test_a_model_taken_out_of_production_is_no_longer_shown(
     assert watched.alarm("monitor_alarm_active") is None
 
 
+@pytest.mark.usefixtures("reference")
+def test_the_alarms_of_a_model_out_of_production_end(
+    engine: Engine, watched: Watched, add_samples: AddSamples
+) -> None:
+    """Once, those of its slices too; or they would ring for ever."""
+    watched.tick(add_samples(60, drift=1.0))
+    _copy_as_slice(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE model_versions SET stage = 'retired'"))
+    for _ in range(2):
+        assert [] == watched.watch.tick(LONG_AGO)
+    with engine.connect() as connection:
+        assert ["resolved"] * 2 == [a.state.value for a in list_alarms(connection)]
+        changes = list_transitions(connection, "conveyor", newest=10)
+    assert ["firing", "resolved", "resolved"] == [each.after.value for each in changes]
+    assert "no longer in production" == changes[-1].diagnosis
+
+
+@pytest.mark.usefixtures("reference")
+def test_the_alarms_of_a_model_that_is_not_watched_any_more_end(
+    engine: Engine, settings: MonitorSettings, watched: Watched, add_samples: AddSamples
+) -> None:
+    """Another model is named; the reason tells it."""
+    watched.tick(now := add_samples(60, drift=1.0))
+    watched.watch.release()
+    assert [] == new_watch(settings.model_copy(update={"model_name": "belt"})).tick(now)
+    with engine.connect() as connection:
+        (change,) = list_transitions(connection, "conveyor", newest=1)
+    assert "resolved" == change.after.value
+    assert "no longer watched: MONITOR_MODEL_NAME names another model" == change.diagnosis
+
+
+@pytest.mark.usefixtures("reference")
+def test_the_alarm_of_a_slice_that_is_not_told_apart_any_more_ends(
+    engine: Engine, watched: Watched, add_samples: AddSamples
+) -> None:
+    """As after a new reference without it."""
+    watched.tick(add_samples(60, drift=1.0))
+    _copy_as_slice(engine)
+    watched.tick(add_samples(1, drift=1.0))
+    with engine.connect() as connection:
+        alarm = find_alarm(connection, "conveyor", "drift", slice="source=cam1")
+    assert alarm is not None
+    assert "resolved" == alarm.state.value
+
+
 def test_a_database_without_tables_is_one_error_with_its_fix(
     engine: Engine, watched: Watched
 ) -> None:
@@ -483,6 +530,13 @@ def test_a_database_without_tables_is_one_error_with_its_fix(
 def _state(ticked: Ticked) -> str:
     assert ticked.alarm is not None
     return ticked.alarm.state.value
+
+
+def _copy_as_slice(engine: Engine) -> None:
+    """The same alarm of one camera that the reference does not know."""
+    with write_transaction(engine) as connection:
+        (alarm,) = list_alarms(connection)
+        save_alarm(connection, replace(alarm, slice="source=cam1"))
 
 
 def _stored(engine: Engine) -> tuple[object, ...]:

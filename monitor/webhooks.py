@@ -4,7 +4,8 @@ Rules:
 - HTTPS, verified against the system's store or one CA file; plain HTTP to this host alone; no proxies of the
   environment, no cookies.
 - The address that was called must answer by itself: redirects are never followed.
-- Answers are bounded in bytes while they arrive and in seconds from the first to the last; nothing is decompressed.
+- Answers are bounded in bytes while they arrive; a whole request in seconds, looking up the name included; nothing is
+  decompressed.
 - Neither the secret nor more of an address than its host is ever in a text of ours: paths are often secret.
 
 Source: github.com/standard-webhooks, spec/standard-webhooks.md 1.0.0.
@@ -17,6 +18,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import ssl
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +31,12 @@ import httpx
 
 from gateway.errors import GatewayError
 from gateway.keyfiles import read_private_file
+from monitor.lookups import Loop
 from monitor.records import AlarmTransition, InputError
+from monitor.texts import finite
 
 MAX_URL_CHARACTERS = 2048
+MAX_PORT = 65_535
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 # The specification's advice: receivers did not ask for more.
 MAX_BODY_BYTES = 20_000
@@ -51,6 +56,9 @@ _HEADERS = {
     "User-Agent": "gatewatch",
 }
 _GONE = 410
+_MAX_HOST_CHARACTERS = 253
+# RFC 1123 2.1, with the underscore that names inside companies have.
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,27 +273,45 @@ def _why_unreached(exc: Exception) -> str:
 
 def _run(work: Coroutine[None, None, Answer]) -> Answer:
     # A plain loop of this thread's own, whatever the process set up elsewhere.
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(work)
 
 
 def _webhook(text: str, where: str) -> Webhook:
-    if len(text) > MAX_URL_CHARACTERS or not text.isascii() or not text.isprintable():
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    if len(text) > MAX_URL_CHARACTERS or not is_plain:
         raise InputError(
-            f"{where}: an address has at most {MAX_URL_CHARACTERS} printable ASCII characters"
+            f"{where}: an address has at most {MAX_URL_CHARACTERS} printable ASCII characters, none a space"
         )
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as exc:
+        host = url.host
+    except (
+        httpx.InvalidURL,
+        ValueError,
+    ) as exc:  # ValueError: a host that is no international name.
         raise InputError(f"{where}: it is no URL") from exc
-    if not url.host or url.userinfo or url.fragment:
+    if not host or url.userinfo or url.fragment:
         raise InputError(f"{where}: write https://HOST[:PORT]/PATH, without user and fragment")
-    if url.scheme != "https" and not (url.scheme == "http" and _is_this_host(url.host)):
+    if not _is_host(url.raw_host.decode("ascii")):
+        raise InputError(f"{where}: its host is neither a name nor an address: mend it")
+    if url.port == 0 or (url.port or 1) > MAX_PORT:
+        raise InputError(f"{where}: its port is none of 1 to {MAX_PORT}: mend it")
+    if url.scheme != "https" and not (url.scheme == "http" and _is_this_host(host)):
         raise InputError(
             f"{where}: it must begin with https://, or http:// for this host (127.0.0.1, ::1, localhost)"
         )
     target = hashlib.sha256(text.encode("ascii")).hexdigest()
     return Webhook(text, target, f"{url.scheme}://{url.netloc.decode('ascii')}")
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        return len(host) <= _MAX_HOST_CHARACTERS and all(map(_LABEL.fullmatch, labels))
+    return True
 
 
 def _is_this_host(host: str) -> bool:
@@ -323,7 +349,9 @@ def _bounded_body(kind: str, at: datetime, data: dict[str, Any]) -> bytes:
 
 def _body(kind: str, at: datetime, data: Mapping[str, Any]) -> bytes:
     document = {"type": kind, "timestamp": at.isoformat(), "data": data}
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+    # Whatever the details held: a message that cannot be made would hold up all that wait behind it.
+    text = json.dumps(finite(document), separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
 
 
 def _verifying_context(ca_file: Path | None) -> ssl.SSLContext:

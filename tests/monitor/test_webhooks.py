@@ -2,6 +2,8 @@
 
 import base64
 import json
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -160,6 +162,9 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
         "http://127.8.9.1/",
         "http://[::1]:9000/x",
         "http://localhost/x",
+        "https://hooks.example:65535/x",
+        "https://hooks_1.internal./x",
+        "https://xn--bcher-kva.example/x",
     ],
 )
 def test_an_address_of_a_receiver(url: str) -> None:
@@ -186,6 +191,18 @@ def test_an_address_of_a_receiver(url: str) -> None:
         "https://hooks.example/\x7f",
         "https://hooks.example/" + "x" * 2048,
         "https://hooks.example:port/x",
+        "https://hooks.example:0/x",
+        "https://hooks.example:65536/x",
+        "https://hooks.example/a b",
+        "https://hooks example/x",
+        "https://hooks%20example/x",
+        "https://hooks..example/x",
+        "https://-hooks.example/x",
+        f"https://{'h' * 64}.example/x",
+        "https://" + "h." * 127 + "h/x",
+        "https://xn--/x",
+        "https://xn--a.example/x",
+        "https://[::1/x",
     ],
 )
 def test_what_is_no_receiver_is_refused_without_saying_it(url: str) -> None:
@@ -392,3 +409,35 @@ def hooked(url: str) -> tuple[Any, Message]:
 def said(status: int, headers: dict[str, str]) -> httpx.Response:
     """An answer whose content is still to be read, as one from the network."""
     return httpx.Response(status, headers=headers, stream=httpx.ByteStream(b""))
+
+
+def test_a_name_that_is_looked_up_for_ever_ends_with_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system's resolver cannot be stopped; neither it nor what it says later is waited for."""
+    is_over, is_answered = threading.Event(), threading.Event()
+
+    def look_up(*_arguments: object) -> list[object]:
+        is_over.wait(30)
+        is_answered.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    began = time.monotonic()
+    answer = Sender([SECRET], timeout_seconds=0.2).send(HOOK, MESSAGE, now=NOW)
+    assert 5.0 > time.monotonic() - began
+    assert "no answer within 0.2 s" == answer.error
+    is_over.set()
+    assert is_answered.wait(10)
+
+
+def test_a_name_that_nobody_has_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as what cannot be reached, without the path."""
+
+    def look_up(*_arguments: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    answer = Sender([SECRET], timeout_seconds=5.0).send(HOOK, MESSAGE, now=NOW)
+    assert "cannot be reached (ConnectError" in answer.error
+    assert "secret-path" not in answer.error

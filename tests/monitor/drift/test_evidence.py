@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from monitor.drift.bets import LOSSES, TAIL_SHARES, Bets, plan_bets
 from monitor.drift.evidence import (
     Evidence,
+    _growth,
+    _is_beyond,
     dump_evidence,
     log10_by_feature,
     log10_total,
@@ -163,6 +165,29 @@ def test_segments_merge_to_what_one_pass_gives(seed: int, lengths: list[int]) ->
         from_right = merge(segment, from_right)
     assert same(whole, from_left)
     assert same(whole, from_right)
+
+
+def test_one_by_one_gives_the_very_numbers_of_its_batches() -> None:
+    """The evidence of each sample alone is reckoned in another way, which must not show; hours mixed as they come."""
+    rng = np.random.default_rng(8)
+    bets = plan_bets(
+        summary(
+            stratum(normal(rng, 400, 3), hours=frozenset(range(12))),
+            stratum(normal(rng, 400, 3), hours=NIGHT),
+        ),
+        features=names(3),
+        alpha_reference=LEVEL.alpha_reference,
+    )
+    values, hours = normal(rng, 40, 3), rng.integers(0, 24, 40)
+    single = no_evidence(bets)
+    growth = np.zeros(len(bets))
+    for row in range(40):
+        strata = bets.stratum_of_hour[hours[row : row + 1]]
+        if strata[0] >= 0:
+            growth = growth + _growth(bets, _is_beyond(bets, values[row : row + 1], strata), strata)
+        single = observe(bets, single, values[row : row + 1], hours[row : row + 1]).evidence
+    assert growth.tolist() == single.log_growth.tolist()
+    assert same(single, observe(bets, no_evidence(bets), values, hours).evidence)
 
 
 def test_segments_that_do_not_meet_are_refused() -> None:

@@ -64,6 +64,7 @@ from monitor.records import (
 from monitor.reports.render import require_report_tools
 from monitor.security.rules import watched_rules
 from monitor.settings import MonitorSettings
+from monitor.texts import shown
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_READY, EXIT_ALARM = 1, 2, 3, 4
 
@@ -88,7 +89,9 @@ def main() -> None:
     try:
         app()
     except MonitorError as exc:
-        print(f"monitor: {exc}", file=sys.stderr)
+        # What is wrong with a row is told with some of it; several lines are our own.
+        said = "\n".join(map(shown, f"monitor: {exc}".split("\n")))
+        print(said, file=sys.stderr)
         sys.exit(_exit_code(exc))
 
 
@@ -254,7 +257,7 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
     lines = status_lines(statuses, settings=settings, now=utc_now())
     lines = lines or [why_none_is_watched(settings)]
     lines += [] if stale is None else [f"stale now: {stale}"]
-    print("\n".join([*lines, *ledger_lines(ledgers)]))
+    print("\n".join(map(shown, [*lines, *ledger_lines(ledgers)])))
 
 
 @app.command()
@@ -284,7 +287,7 @@ def acknowledge(
             now=utc_now(),
         )
     for finding in closed:
-        print(f"{rule.value}: closed {finding.key}: {finding.words}")
+        print(shown(f"{rule.value}: closed {finding.key}: {finding.words}"))
 
 
 @ledger_commands.command("create")

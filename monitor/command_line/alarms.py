@@ -11,9 +11,10 @@ from monitor.jobs.database import opened_database
 from monitor.jobs.printing import print_json
 from monitor.jobs.security_begin import thresholds_of
 from monitor.security.rules import watched_rules
+from monitor.texts import shown
 
 OfModel = Annotated[str | None, typer.Option("--model", help="Of this model; default all.")]
-Why = Annotated[str, typer.Option("--why", help="For the record.")]
+Why = Annotated[str, typer.Option("--why", help="For the record; not empty.")]
 
 alarms = typer.Typer(
     no_args_is_help=True,
@@ -85,12 +86,12 @@ def ack_command(
             why=why,
             now=utc_now(),
         )
-    print("\n".join(done))
+    print("\n".join(map(shown, done)))
 
 
 @alarms.command("silence")
 def silence_command(
-    name: Annotated[str | None, typer.Argument(help="Which alarm; default every one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Which alarm.")] = None,
     *,
     duration: Annotated[str, typer.Option("--for", help="How long: 30m, 2h, 1d12h; at most 30d.")],
     why: Why,
@@ -98,8 +99,14 @@ def silence_command(
     slice_text: Annotated[
         str | None, typer.Option("--slice", help="Of one camera or client; empty: of all samples.")
     ] = None,
+    is_of_all: Annotated[
+        bool,
+        typer.Option("--all", help="Every alarm of every model; where nothing else says which."),
+    ] = False,
 ) -> None:
     """Have no webhook told of alarms for a while; they are judged and shown as ever.
+
+    Needs NAME, `--model`, `--slice` or `--all`, and lasts at most 30 days.
 
     What still rings when the silence ends is told then.
 
@@ -121,6 +128,7 @@ def silence_command(
             duration=length,
             why=why,
             now=now,
+            is_of_all=is_of_all,
         )
     print(f"silence {silence_id} until {now + length:%Y-%m-%d %H:%M:%S} UTC")
 

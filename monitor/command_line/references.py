@@ -14,6 +14,7 @@ from monitor.command_line.shared import (
     settings_of_process,
     utc_now,
 )
+from monitor.jobs.client_names import read_client_names, slices_in_words
 from monitor.jobs.collected import Collected, Layout
 from monitor.jobs.collecting import collect_dataset
 from monitor.jobs.combining import collect_merged
@@ -55,7 +56,10 @@ Until = Annotated[
     str | None, typer.Option("--until", help="With samples: received before this time.")
 ]
 Source = Annotated[str | None, typer.Option("--source", help="With samples: of this camera only.")]
-Client = Annotated[str | None, typer.Option("--client", help="With samples: of this client only.")]
+Client = Annotated[
+    str | None,
+    typer.Option("--client", help="With samples: of this client only, by its principal or digest."),
+]
 Hours = Annotated[
     str | None,
     typer.Option("--hours", help="With samples: bands of hours in UTC, each normal by itself."),
@@ -125,8 +129,9 @@ def reference(
             collected = collect_merged(engine, merge, settings=settings, force=force)
         else:
             collected = _collect_samples(engine, settings, newest, selection, layout, force=force)
+        clients = _names(engine, collected)
         stored = record_reference(ledger, engine, collected, now=utc_now())
-    print_reference(stored, as_json=as_json)
+    print_reference(stored, clients=clients, as_json=as_json)
 
 
 def references(*, model: ModelName = None, as_json: AsJson = False) -> None:
@@ -170,6 +175,13 @@ def _collect_samples(
             layout=layout,
             on_progress=advance,
         )
+
+
+def _names(engine: Engine, collected: Collected) -> dict[str, str]:
+    slices = [each.slice.text for each in collected.summary.slices]
+    slices += slices_in_words(collected.source)
+    with engine.connect() as connection:
+        return read_client_names(connection, collected.model_name, collected.model_version, slices)
 
 
 def _require_origin(

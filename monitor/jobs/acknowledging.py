@@ -31,9 +31,12 @@ def record_acknowledgement(
     told = printable(why, max_characters=_MAX_WHY_CHARACTERS)
     said = f"acknowledged: {told}" if told else "acknowledged"
     with ledger.made(
-        engine, Action.ALARM_CHANGE, model_name=ABOUT_LEDGER, model_version=""
+        engine,
+        Action.ALARM_CHANGE,
+        model_name=ABOUT_LEDGER,
+        model_version="",
+        details={"alarm": rule.value, "why": told},
     ) as making:
-        making.add(alarm=rule.value, why=told)
         closed = acknowledge(engine, rule, key, watched=watched, why=said, now=now)
         # By their numbers: whom they are about stands in the records that they are about.
         making.add(findings=[str(finding.id) for finding in closed])

@@ -4,7 +4,7 @@ Rules: it changes nothing; words first, and the same as JSON values.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +12,12 @@ from sqlalchemy import Engine
 
 from monitor.alarms import MEMORY, STALE_ALARM, Switch, is_silenced
 from monitor.jobs.alarms import current_stale
+from monitor.jobs.client_names import Names, read_names_of_versions, with_name
 from monitor.jobs.delivering import Waiting, read_waiting
 from monitor.records import Alarm, AlarmState, AlarmTransition, Harm, Silence
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import list_alarms, list_silences, list_transitions
+from monitor.texts import shown
 from monitor.webhooks import parse_webhooks
 
 _QUIET = (AlarmState.CLEAR, AlarmState.UNKNOWN)
@@ -23,13 +25,17 @@ _QUIET = (AlarmState.CLEAR, AlarmState.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class AlarmsView:
-    """Everything that the list shows. stale: whether no monitor ticks now, whatever is stored."""
+    """Everything that the list shows.
+
+    stale: whether no monitor ticks now, whatever is stored. clients: who is known of the clients in slices.
+    """
 
     alarms: Sequence[Alarm]
     silences: Sequence[Silence]
     waiting: Sequence[Waiting]
     stale: Switch
     history: Sequence[AlarmTransition]
+    clients: Names = field(default_factory=dict)
 
 
 def read_alarms(
@@ -46,12 +52,17 @@ def read_alarms(
     """
     webhooks = parse_webhooks(settings.webhook_urls)
     with engine.connect() as connection:
+        alarms = list_alarms(connection, model_name=model_name)
+        history = list_transitions(connection, model_name, newest=newest) if newest else []
+        of_slices = [(each.model_name, each.model_version, each.slice) for each in alarms]
+        of_slices += [(each.model_name, each.model_version, each.slice) for each in history]
         return AlarmsView(
-            alarms=list_alarms(connection, model_name=model_name),
+            alarms=alarms,
             silences=list_silences(connection, now=now),
             waiting=read_waiting(connection, webhooks),
             stale=current_stale(connection, settings, now=now),
-            history=list_transitions(connection, model_name, newest=newest) if newest else [],
+            history=history,
+            clients=read_names_of_versions(connection, of_slices),
         )
 
 
@@ -78,34 +89,42 @@ def describe_alarms(view: AlarmsView, *, now: datetime) -> dict[str, Any]:
         ],
         "stale": view.stale.why if view.stale.is_on else None,
         "history": [_described_change(change) for change in view.history],
+        "clients": dict(view.clients),
     }
 
 
 def alarm_lines(view: AlarmsView, *, shows_all: bool, now: datetime) -> list[str]:
     """The view as text for people; shows_all: also alarms that are clear or unknown."""
-    shown = [a for a in view.alarms if shows_all or a.state not in _QUIET]
+    return [shown(line) for line in _view_lines(view, shows_all=shows_all, now=now)]
+
+
+def _view_lines(view: AlarmsView, *, shows_all: bool, now: datetime) -> list[str]:
+    listed = [a for a in view.alarms if shows_all or a.state not in _QUIET]
     lines = []
-    for model_name in dict.fromkeys(alarm.model_name for alarm in shown):
+    for model_name in dict.fromkeys(alarm.model_name for alarm in listed):
         lines.append(model_name)
-        for alarm in shown:
+        for alarm in listed:
             if alarm.model_name == model_name:
                 lines += _lines(alarm, view, now)
-    if view.stale.is_on and not any(a.name == STALE_ALARM and a.state.is_active for a in shown):
+    if view.stale.is_on and not any(a.name == STALE_ALARM and a.state.is_active for a in listed):
         lines.append(f"{view.stale.name} now: {view.stale.why}")
-    hidden = len(view.alarms) - len(shown)
+    hidden = len(view.alarms) - len(listed)
     if hidden:
         lines.append(f"{hidden} clear or unknown: monitor alarms list --all")
     if not view.alarms:
         lines.append("nothing was judged yet: is `monitor run` running?")
-    lines += [f"silence {_silence_line(silence)}" for silence in view.silences]
+    lines += [f"silence {_silence_line(silence, view.clients)}" for silence in view.silences]
     lines += [_waiting_line(each) for each in view.waiting if each.count]
     if view.history:
-        lines += ["history", *(f"  {_change_line(change)}" for change in view.history)]
+        lines += [
+            "history",
+            *(f"  {_change_line(change, view.clients)}" for change in view.history),
+        ]
     return lines
 
 
 def _lines(alarm: Alarm, view: AlarmsView, now: datetime) -> list[str]:
-    name = f"{alarm.name} {alarm.slice}" if alarm.slice else alarm.name
+    name = f"{alarm.name} {with_name(alarm.slice, view.clients)}" if alarm.slice else alarm.name
     harm = "" if alarm.harm is Harm.UNKNOWN else f", {alarm.harm.value}"
     why = f": {alarm.diagnosis}" if alarm.diagnosis else ""
     lines = [f"  {name} {alarm.state.value} since {_time(alarm.since)}{harm}{why}"]
@@ -121,10 +140,10 @@ def _lines(alarm: Alarm, view: AlarmsView, now: datetime) -> list[str]:
     return lines
 
 
-def _silence_line(silence: Silence) -> str:
+def _silence_line(silence: Silence, clients: Names) -> str:
     what = silence.name or "every alarm"
     if silence.slice is not None:
-        what += f" {silence.slice}" if silence.slice else " of all samples"
+        what += f" {with_name(silence.slice, clients)}" if silence.slice else " of all samples"
     of = f" of {silence.model_name}" if silence.model_name is not None else ""
     why = f": {silence.why}" if silence.why else ""
     return f"{silence.id} by {silence.created_by} until {_time(silence.ends_at)}, {what}{of}{why}"
@@ -138,8 +157,8 @@ def _waiting_line(waiting: Waiting) -> str:
     return f"webhook {waiting.title}: {changes}, next try at {_time(waiting.next_at)}{error}"
 
 
-def _change_line(change: AlarmTransition) -> str:
-    name = f"{change.name} {change.slice}" if change.slice else change.name
+def _change_line(change: AlarmTransition, clients: Names) -> str:
+    name = f"{change.name} {with_name(change.slice, clients)}" if change.slice else change.name
     states = f"{change.before.value} to {change.after.value}"
     why = f": {change.diagnosis}" if change.diagnosis else ""
     return f"{_time(change.at)} {change.model_name} {name} {states}{why}"

@@ -44,17 +44,19 @@ from monitor.records import (
     Silence,
 )
 from monitor.settings import MonitorSettings
-from monitor.summaries import parse_slice
 from monitor.tables.alarm_queries import (
     end_silence,
     find_alarm,
     insert_silence,
     insert_transition,
     list_alarms,
+    list_silences,
     save_alarm,
 )
 from monitor.tables.drift_queries import find_cursor
 from monitor.tables.lease_queries import find_renewed_at
+from monitor.texts import shown
+from monitor.windows.slicing import parse_named_slice
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,8 @@ def acknowledge(
     """Take an alarm as known, whichever it is; gives what was done, in words.
 
     A rule on the ledgers has its findings closed. watched: the rules that are not switched off. Raises InputError for a
-    name that no alarm has or that several models have, NotReadyError if it does not ring, and as OwnLedger.made does.
+    name that no alarm has or that several models have and for an empty why, NotReadyError if it does not ring, and as
+    OwnLedger.made does.
     """
     require_alarm_name(name)
     if name == LEDGER_ALARM:
@@ -90,20 +93,22 @@ def acknowledge(
             ledger, engine, Rule(name), None, watched=watched, why=why, now=now
         )
         return [f"{name}: closed {finding.key}: {finding.words}" for finding in closed]
+    told = _require_why(why)
     alarm = _find_ringing(engine, name, model_name, require_slice(slice_text))
-    told = printable(why, max_characters=_MAX_WHY_CHARACTERS)
-    with ledger.made(
-        engine,
-        Action.ALARM_CHANGE,
-        model_name=alarm.model_name,
-        model_version=alarm.model_version,
-    ) as making:
-        making.add(alarm=name, slice=alarm.slice, why=told)
-        with write_transaction(engine) as connection:
-            last = _find(connection, alarm.model_name, name, alarm.slice)
-            known, transition = acknowledge_alarm(last, by=account_name(), why=told, now=now)
-            save_alarm(connection, known)
-            insert_transition(connection, transition)
+    with (
+        ledger.made(
+            engine,
+            Action.ALARM_CHANGE,
+            model_name=alarm.model_name,
+            model_version=alarm.model_version,
+            details={"alarm": name, "slice": alarm.slice, "why": told},
+        ),
+        write_transaction(engine) as connection,
+    ):
+        last = _find(connection, alarm.model_name, name, alarm.slice)
+        known, transition = acknowledge_alarm(last, by=account_name(), why=told, now=now)
+        save_alarm(connection, known)
+        insert_transition(connection, transition)
     return [f"{name} of {alarm.model_name}{_of_slice(alarm.slice)}: acknowledged"]
 
 
@@ -117,16 +122,21 @@ def silence(
     duration: timedelta,
     why: str,
     now: datetime,
+    is_of_all: bool = False,
 ) -> int:
     """Have nobody told of some alarms for a while; gives the silence's id. None stands for all.
 
-    Raises InputError for a name that no alarm has, and as OwnLedger.made does.
+    is_of_all: where nothing else says which. Raises InputError for a name that no alarm has, an empty why, more than
+    MAX_SILENCE and where nothing says which alarms, and as OwnLedger.made does.
     """
+    _require_extent(name, model_name, slice_text, is_of_all=is_of_all)
     if name is not None:
         require_alarm_name(name)
     if slice_text is not None:
-        require_slice(slice_text)
-    told = printable(why, max_characters=_MAX_WHY_CHARACTERS)
+        slice_text = require_slice(slice_text)
+    if duration > MAX_SILENCE:
+        raise InputError(f"a silence lasts at most {MAX_SILENCE.days} days: make another then")
+    told = _require_why(why)
     made = Silence(
         model_name=model_name,
         name=name,
@@ -137,24 +147,71 @@ def silence(
         ends_at=now + duration,
     )
     with ledger.made(
-        engine, Action.ALARM_CHANGE, model_name=model_name or "", model_version=""
+        engine,
+        Action.ALARM_CHANGE,
+        model_name=model_name or "",
+        model_version="",
+        details=_silence_details(made),
     ) as making:
-        making.add(alarm=name or "*", slice="*" if slice_text is None else slice_text, why=told)
         with write_transaction(engine) as connection:
             silence_id = insert_silence(connection, made)
-        making.add(silence=silence_id, until=made.ends_at.isoformat(timespec="seconds"))
+        making.add(silence=silence_id)
     return silence_id
 
 
 def unsilence(ledger: OwnLedger, engine: Engine, silence_id: int, *, now: datetime) -> None:
     """Let a silence end now. Raises NotReadyError if there is none, and as OwnLedger.made does."""
-    with ledger.made(engine, Action.ALARM_CHANGE, model_name="", model_version="") as making:
-        making.add(silence=silence_id, ended=now.isoformat(timespec="seconds"))
-        with write_transaction(engine) as connection:
-            if not end_silence(connection, silence_id, now=now):
-                raise NotReadyError(
-                    f"there is no silence {silence_id} that goes on: see `monitor alarms list`"
-                )
+    with engine.connect() as connection:
+        ended = next((s for s in list_silences(connection, now=now) if s.id == silence_id), None)
+    of_what = {} if ended is None else _silence_details(ended)
+    with (
+        ledger.made(
+            engine,
+            Action.ALARM_CHANGE,
+            model_name="" if ended is None else ended.model_name or "",
+            model_version="",
+            details={
+                "silence": silence_id,
+                "ended": now.isoformat(timespec="seconds"),
+                **of_what,
+            },
+        ),
+        write_transaction(engine) as connection,
+    ):
+        if not end_silence(connection, silence_id, now=now):
+            raise NotReadyError(
+                f"there is no silence {silence_id} that goes on: see `monitor alarms list`"
+            )
+
+
+def _silence_details(silence: Silence) -> dict[str, str]:
+    # An empty value is left out of a record: all samples alone must not look like every slice.
+    return {
+        "model": silence.model_name or "*",
+        "alarm": silence.name or "*",
+        "slice": "*" if silence.slice is None else silence.slice or "(all samples)",
+        "until": silence.ends_at.isoformat(timespec="seconds"),
+        "why": silence.why,
+    }
+
+
+def _require_why(why: str) -> str:
+    told = printable(why.strip(), max_characters=_MAX_WHY_CHARACTERS)
+    if not told:
+        raise InputError("--why is empty: say why, for who reads the record later")
+    return told
+
+
+def _require_extent(
+    name: str | None, model_name: str | None, slice_text: str | None, *, is_of_all: bool
+) -> None:
+    is_named = bool(name or model_name or slice_text)
+    if not (is_named or is_of_all):
+        raise InputError(
+            "which alarms? name one, or --model or --slice with a value; --all silences every alarm of every model"
+        )
+    if is_of_all and (is_named or slice_text is not None):
+        raise InputError("--all silences every alarm of every model: leave out what names some")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -164,7 +221,7 @@ def parse_duration(text: str) -> timedelta:
     duration = timedelta(days=days, hours=hours, minutes=minutes)
     if not timedelta(minutes=1) <= duration <= MAX_SILENCE:
         raise InputError(
-            f"--for {text[:20]}: write a time of 1m to {MAX_SILENCE.days}d, as 30m, 2h or 1d12h"
+            f"--for {text[:20]}: a silence lasts from 1m to at most {MAX_SILENCE.days} days, write 30m, 2h or 1d12h"
         )
     return duration
 
@@ -178,9 +235,9 @@ def require_alarm_name(name: str) -> None:
 
 
 def require_slice(text: str) -> str:
-    """The text of a slice. Raises InputError if it is none."""
+    """The text of the slice that a person names, a client by its principal too. Raises InputError if it is none."""
     try:
-        return parse_slice(text).text
+        return parse_named_slice(text).text
     except ValueError as exc:
         raise InputError(f"--slice: {exc}") from exc
 
@@ -253,12 +310,12 @@ def log_change(transition: AlarmTransition) -> None:
     logger.log(
         logging.WARNING if is_ringing else logging.INFO,
         "alarm_changed model=%s alarm=%s slice=%s before=%s after=%s: %s",
-        transition.model_name,
-        transition.name,
-        transition.slice,
+        shown(transition.model_name),
+        shown(transition.name),
+        shown(transition.slice),
         transition.before,
         transition.after,
-        transition.diagnosis,
+        shown(transition.diagnosis),
     )
 
 

@@ -7,11 +7,12 @@ the ledger is opened for each thing that is recorded, so a database that was mov
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import Engine
 
@@ -114,14 +115,27 @@ class OwnLedger:
 
     @contextmanager
     def made(
-        self, engine: Engine, action: Action, *, model_name: str, model_version: str
+        self,
+        engine: Engine,
+        action: Action,
+        *,
+        model_name: str,
+        model_version: str,
+        details: Mapping[str, DetailValue] = MappingProxyType({}),
     ) -> Iterator[Making]:
         """Make something between two durable records: that it was begun, and how it ended.
+
+        details: what is about to be made; both records say it.
 
         Raises LedgerUnavailableError if it cannot be recorded, and as check does: nothing is made then, unless the
         message says that it was, and only its end is not on record.
         """
-        event = replace(self._event(action), model_name=model_name, model_version=model_version)
+        event = replace(
+            self._event(action),
+            model_name=model_name,
+            model_version=model_version,
+            detail=format_detail(**details),
+        )
         try:
             self._write(engine, [event])
         except LedgerUnavailableError as exc:
@@ -218,6 +232,7 @@ class OwnLedger:
             reason=change.diagnosis or None,
             detail=format_detail(
                 alarm=change.name,
+                slice=change.slice,
                 before=change.before.value,
                 after=change.after.value,
                 at=change.at.isoformat(timespec="seconds"),

@@ -1,6 +1,5 @@
 """What the commands print: results on standard output, as JSON values or lines of text; progress on standard error."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from monitor.jobs.tick import Ticked
 from monitor.records import Report
+from monitor.texts import json_line, shown
 
 
 def describe_tick(each: Ticked) -> dict[str, object]:
@@ -42,7 +42,9 @@ def tick_line(each: Ticked) -> str:
     found = _found(each)
     why = f": {found}" if found else ""
     lag = f", {each.lag} samples left for the next" if each.lag else ""
-    return f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}{lag}"
+    return shown(
+        f"{each.model.name} {each.model.version}: {each.outcome.value}, drift {state}{why}{lag}"
+    )
 
 
 def _found(each: Ticked) -> str:
@@ -71,7 +73,7 @@ def print_report(published: Report, folder: Path, *, as_json: bool) -> None:
 
 def print_json(value: object) -> None:
     """One JSON value on one line."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(json_line(value))
 
 
 @contextmanager

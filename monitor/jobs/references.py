@@ -1,15 +1,22 @@
 """Which references there are, and which of them are in use. Reads the database, writes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Connection, Engine, Row
 
 from gateway.store.queries.models import list_model_versions
 from gateway.store.records import ModelVersion, Stage
+from monitor.jobs.client_names import (
+    Names,
+    name_lines,
+    read_names_of_versions,
+    slices_in_words,
+)
 from monitor.records import MonitorError
 from monitor.tables.queries import list_references
+from monitor.texts import shown
 from monitor.windows.binding import why_unfit
 from monitor.windows.content import parse_reference
 from monitor.windows.slicing import describe_hours
@@ -22,7 +29,8 @@ class KnownReference:
     """One stored reference.
 
     slices: by source and client, as text. hours: of each stratum, as text. is_in_use: the newest one of a version in
-    production. problem: why nothing can be judged by it; None if something can.
+    production. problem: why nothing can be judged by it; None if something can. clients: who is known of the clients in
+    its slices and its source.
     """
 
     id: int
@@ -36,6 +44,7 @@ class KnownReference:
     hours: tuple[str, ...]
     is_in_use: bool
     problem: str | None
+    clients: Names = field(default_factory=dict)
 
 
 def read_references(engine: Engine, *, model_name: str | None = None) -> list[KnownReference]:
@@ -48,7 +57,7 @@ def read_references(engine: Engine, *, model_name: str | None = None) -> list[Kn
             of = (row.model_name, row.model_version)
             known.append(_known(row, versions.get(of), is_newest=of not in seen))
             seen.add(of)
-    return known
+        return _named(connection, known)
 
 
 def describe_references(references: list[KnownReference]) -> list[dict[str, object]]:
@@ -66,6 +75,7 @@ def describe_references(references: list[KnownReference]) -> list[dict[str, obje
             "source": each.source,
             "bytes": each.size_bytes,
             "problem": each.problem,
+            "clients": dict(each.clients),
         }
         for each in references
     ]
@@ -85,7 +95,24 @@ def reference_lines(references: list[KnownReference]) -> list[str]:
         )
         if each.problem is not None:
             lines.append(f"     cannot be used: {each.problem}")
-    return lines
+        lines += name_lines(each.clients)
+    return [shown(line) for line in lines]
+
+
+def _named(connection: Connection, references: list[KnownReference]) -> list[KnownReference]:
+    of_clients = {each.id: [*each.slices, *slices_in_words(each.source)] for each in references}
+    names = read_names_of_versions(
+        connection,
+        [
+            (each.model_name, each.model_version, text)
+            for each in references
+            for text in of_clients[each.id]
+        ],
+    )
+    return [
+        replace(each, clients={t: names[t] for t in of_clients[each.id] if t in names})
+        for each in references
+    ]
 
 
 def _known(row: Row[Any], model: ModelVersion | None, *, is_newest: bool) -> KnownReference:

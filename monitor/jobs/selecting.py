@@ -20,6 +20,8 @@ from monitor.alarms import DRIFT_ALARM
 from monitor.jobs.collected import MAX_REFERENCE_SAMPLES, Collected, Layout, Progress
 from monitor.records import Alarm, InputError, NotReadyError
 from monitor.tables.alarm_queries import list_alarms
+from monitor.texts import shown
+from monitor.windows.slicing import client_digest, digest_of_client
 from monitor.windows.stored import reference_sample
 from monitor.windows.summarise import MIN_REFERENCE_SAMPLES, summarise
 from monitor.windows.thinning import Chosen, choose_samples
@@ -40,7 +42,7 @@ _SEED = 20
 class Selection:
     """Which stored samples: of a period, from since up to but not including until; of one camera; of one client.
 
-    None: of all. thin_seconds: see monitor.windows.thinning.
+    None: of all. client: its principal or the digest of it. thin_seconds: see monitor.windows.thinning.
     """
 
     since: datetime | None = None
@@ -60,7 +62,12 @@ class Selection:
             (self.since is None or sample.received_at >= self.since)
             and (self.until is None or sample.received_at < self.until)
             and self.source in (None, sample.source)
-            and self.client in (None, sample.principal)
+            and self._is_of_client(sample)
+        )
+
+    def _is_of_client(self, sample: Sample) -> bool:
+        return self.client is None or (
+            client_digest(sample.principal) == digest_of_client(self.client)
         )
 
 
@@ -190,7 +197,7 @@ def _require_normal(alarms: Sequence[Alarm], model: ModelVersion, what: str) -> 
             of = f" ({alarm.slice})" if alarm.slice else ""
             raise InputError(
                 f"the drift alarm of {model.name}{of} is {alarm.state.value} since "
-                f"{alarm.since:%Y-%m-%d %H:%M:%S} UTC ({alarm.diagnosis}): {what} would make that "
+                f"{alarm.since:%Y-%m-%d %H:%M:%S} UTC ({shown(alarm.diagnosis)}): {what} would make that "
                 "normal; if it is, say --force"
             )
 
@@ -230,8 +237,9 @@ def _notes(chosen: Chosen) -> tuple[str, ...]:
 
 def _of(selection: Selection) -> str:
     source = "" if selection.source is None else f" of source {selection.source}"
-    client = "" if selection.client is None else f" of client {selection.client}"
-    return source + client
+    # It is stored with the reference and recorded: a principal's name is neither.
+    client = "" if selection.client is None else f" of client {digest_of_client(selection.client)}"
+    return shown(source + client)
 
 
 def utc_time(text: str, *, option: str) -> datetime:

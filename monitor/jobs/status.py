@@ -1,7 +1,7 @@
 """What the monitor knows about each watched model, read without changing anything, as JSON values and as text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from gateway.store.queries.samples import count_samples_after
 from gateway.store.records import ModelVersion
 from monitor.alarms import DRIFT_ALARM
+from monitor.jobs.client_names import Names, read_client_names, slices_in_words, with_name
 from monitor.jobs.intake import MAX_COUNTED_LAG, unknown_sources
 from monitor.jobs.judging import (
     Judgement,
@@ -26,6 +27,7 @@ from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import list_alarms, list_transitions
 from monitor.tables.lease_queries import find_renewed_at
 from monitor.tables.queries import find_last_report
+from monitor.texts import shown
 
 SHOWN_SCORES = 8
 SHOWN_SOURCES = 8
@@ -37,7 +39,8 @@ class ModelStatus:
     """One watched model: what its data say now, what ticks stored, the last report.
 
     alarms: of drift, by slice. last_transition: the latest change of the one about all samples. ticked_at: when any
-    monitor last looked. waiting: samples that no tick looked at yet, up to a million.
+    monitor last looked. waiting: samples that no tick looked at yet, up to a million. clients: who is known of the
+    clients in slices.
     """
 
     judgement: Judgement
@@ -46,6 +49,7 @@ class ModelStatus:
     last_transition: AlarmTransition | None
     ticked_at: datetime | None
     waiting: int
+    clients: Names = field(default_factory=dict)
 
     @property
     def alarm(self) -> Alarm | None:
@@ -69,7 +73,7 @@ def status_lines(
     statuses: Sequence[ModelStatus], *, settings: MonitorSettings, now: datetime
 ) -> list[str]:
     """The status as text for people."""
-    return [line for status in statuses for line in _lines(status, settings, now)]
+    return [shown(line) for status in statuses for line in _lines(status, settings, now)]
 
 
 def _read_model(
@@ -94,7 +98,17 @@ def _read_model(
         last_transition=transitions[-1] if transitions else None,
         ticked_at=find_renewed_at(connection, DRIFT_LEASE),
         waiting=waiting,
+        clients=read_client_names(
+            connection, model.name, model.version, _slices(judgement, alarms)
+        ),
     )
+
+
+def _slices(judgement: Judgement, alarms: Sequence[Alarm]) -> list[str]:
+    reference = judgement.reference
+    told_apart = [] if reference is None else reference.summary.slices
+    in_words = [] if reference is None else slices_in_words(reference.source)
+    return [*(each.slice for each in alarms), *(each.slice.text for each in told_apart), *in_words]
 
 
 def _describe(status: ModelStatus) -> dict[str, Any]:
@@ -121,6 +135,7 @@ def _describe(status: ModelStatus) -> dict[str, Any]:
         "evidence": [_describe_evidence(each) for each in judgement.slices],
         "alarm": None if alarm is None else _describe_alarm(alarm) | {"reason": reason},
         "slices": [_describe_alarm(each) for each in status.alarms if each.slice],
+        "clients": dict(status.clients),
         "last_report": None if status.last_report is None else status.last_report.html_file,
     }
 
@@ -217,7 +232,8 @@ def _alarm_line(status: ModelStatus) -> str:
 def _slice_lines(status: ModelStatus) -> list[str]:
     """Those slices of which there is anything to say, and how far all samples are from ringing."""
     lines = [
-        f"  {alarm.slice:<10} {alarm.state.value} since {alarm.since:%Y-%m-%d %H:%M:%S} UTC: {alarm.diagnosis}"
+        f"  {with_name(alarm.slice, status.clients):<10} {alarm.state.value} "
+        f"since {alarm.since:%Y-%m-%d %H:%M:%S} UTC: {alarm.diagnosis}"
         for alarm in status.alarms
         if alarm.slice and (alarm.state.is_active or alarm.state is AlarmState.PENDING)
     ]

@@ -41,6 +41,10 @@ from monitor.windows.fitting import to_values
 FORMAT = 2
 # Half of what a monitor may keep of a model version; the other half is its evidence.
 MAX_CONTENT_BYTES = 128 * 1024
+# A little more than what is written is still read; anything larger is not parsed.
+MAX_READ_BYTES = 2 * MAX_CONTENT_BYTES
+# Of format 1: 10,000 samples of every feature that a reference may have, each number in full.
+_MAX_VALUES_BYTES = 32 * 1024 * 1024
 # What of a stored reference of format 1 is kept of each feature.
 _RANKS_OF_ALL_VALUES = 400
 
@@ -69,11 +73,14 @@ def parse_summary(content: str, *, sample_count: int) -> ReferenceSummary:
     Raises MonitorError if the content is of another format or not what dump_summary writes.
     """
     try:
+        is_large = _require_size(content)
         stored = json.loads(content, parse_constant=_no_constant)
         if not isinstance(stored, dict):
             raise ContentInvalidError("not an object")
         if stored.get("format") == 1:
             return _parse_values(stored, sample_count)
+        if is_large:
+            raise ContentInvalidError(f"more than {MAX_READ_BYTES} bytes")
         return _parse(stored, sample_count)
     except (ValueError, OverflowError, RecursionError) as exc:
         raise MonitorError(
@@ -92,6 +99,14 @@ def parse_reference(row: Row[Any]) -> Reference:
         covers_until=row.covers_until,
         summary=parse_summary(row.content, sample_count=row.sample_count),
     )
+
+
+def _require_size(content: str) -> bool:
+    """Whether only format 1 may be so large. Raises ContentInvalidError if even that may not."""
+    size_bytes = len(content.encode("utf-8", "surrogatepass"))
+    if size_bytes > _MAX_VALUES_BYTES:
+        raise ContentInvalidError(f"more than {_MAX_VALUES_BYTES} bytes")
+    return size_bytes > MAX_READ_BYTES
 
 
 def _names(slices: Sequence[SliceSummary]) -> list[str]:

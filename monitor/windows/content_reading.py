@@ -13,22 +13,27 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gateway.store.queries.samples import FEATURE_NAME
+from gateway.store.queries.samples import FEATURE_NAME, SOURCE_NAME
 from monitor.ranks import RankedValues
 from monitor.summaries import (
     ALL_SAMPLES,
     HOURS_OF_DAY,
     EmbeddingFit,
+    Slice,
+    SliceKind,
     SliceSummary,
     Stratum,
     parse_slice,
 )
 from monitor.windows.embeddings import EMBEDDING_PREFIX, MAX_DIRECTIONS, embedding_names
 from monitor.windows.fitting import CLASS_COUNT_PREFIX, MAX_FEATURES, OTHER_CLASSES
+from monitor.windows.slicing import is_client_digest
 
 Kind = TypeVar("Kind")
 
 _MAX_CLASSES = 1 << 16
+# As many as MONITOR_MAX_SLICES may be, and the one of all samples.
+MAX_SLICES = 64 + 1
 # Sums of stored shares are off by rounding.
 _SLACK = 1e-9
 
@@ -138,7 +143,10 @@ def read_embedding(value: object) -> EmbeddingFit | None:
 
 def read_slices(value: object, names: Sequence[str], sample_count: int) -> tuple[SliceSummary, ...]:
     """The slices, the first of all samples, each stratum with every feature. Raises ContentInvalidError."""
-    slices = tuple(_read_slice(each, names, sample_count) for each in member(value, list))
+    stored = member(value, list)
+    if len(stored) > MAX_SLICES:
+        raise ContentInvalidError(f"more than {MAX_SLICES} slices")
+    slices = tuple(_read_slice(each, names, sample_count) for each in stored)
     if not slices or slices[0].slice != ALL_SAMPLES:
         raise ContentInvalidError("the first slice is not of all samples")
     if len({summary.slice for summary in slices}) != len(slices):
@@ -154,11 +162,17 @@ def _read_slice(value: object, names: Sequence[str], sample_count: int) -> Slice
     hours = [hour for stratum in strata for hour in stratum.hours]
     if not hours or len(set(hours)) != len(hours):
         raise ContentInvalidError("no hour, or one in two strata")
-    text = member(stored["slice"], str)
+    return SliceSummary(_read_slice_name(member(stored["slice"], str)), strata)
+
+
+def _read_slice_name(text: str) -> Slice:
+    # It becomes a label of metrics and a word of logs and webhooks: a principal's name must not.
     of = parse_slice(text)
-    if of.text != text:
-        raise ContentInvalidError("the name of a slice is too long")
-    return SliceSummary(of, strata)
+    if of.kind is SliceKind.SOURCE and not SOURCE_NAME.fullmatch(of.value):
+        raise ContentInvalidError(f"slice {text[:40]!r} names no source")
+    if of.kind is SliceKind.CLIENT and not is_client_digest(of.value):
+        raise ContentInvalidError("a slice names a client otherwise than by a digest")
+    return of
 
 
 def _read_stratum(value: object, names: Sequence[str], sample_count: int) -> Stratum:

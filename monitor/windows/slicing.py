@@ -1,4 +1,8 @@
-"""Which slices and which hours a sample belongs to. Pure."""
+"""Which slices and which hours a sample belongs to. Pure.
+
+Rules: a client's slice has a digest of its principal and never the name, for it goes to metrics, logs, webhooks and
+the ledger.
+"""
 
 import hashlib
 import re
@@ -6,27 +10,50 @@ from collections.abc import Sequence
 
 from gateway.store.records import Sample
 from monitor.records import InputError
-from monitor.summaries import HOURS_OF_DAY, Slice, SliceKind
+from monitor.summaries import HOURS_OF_DAY, Slice, SliceKind, parse_slice
 
 Bands = tuple[frozenset[int], ...]
 
 WHOLE_DAY: Bands = (HOURS_OF_DAY,)
 # Each band needs samples of its own, and its share of what a reference may hold.
 MAX_BANDS = 8
-# With its kind in front, what Slice.text holds without cutting.
-_MAX_VALUE_CHARACTERS = 190
 _DIGEST_CHARACTERS = 16
+_DIGEST = re.compile(rf"[0-9a-f]{{{_DIGEST_CHARACTERS}}}")
 _BAND = re.compile(r"([01][0-9]|2[0-3])-([01][0-9]|2[0-4])")
 
 
 def source_slice(source: str) -> Slice:
     """The slice of one camera."""
-    return Slice(SliceKind.SOURCE, _bounded(source))
+    return Slice(SliceKind.SOURCE, source)
 
 
 def client_slice(principal: str) -> Slice:
     """The slice of one client."""
-    return Slice(SliceKind.CLIENT, _bounded(principal))
+    return Slice(SliceKind.CLIENT, client_digest(principal))
+
+
+def client_digest(principal: str) -> str:
+    """What stands for a principal: the first 16 hexadecimal characters of its SHA-256."""
+    digest = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest[:_DIGEST_CHARACTERS]
+
+
+def digest_of_client(named: str) -> str:
+    """The digest of a client that a person names: by its principal, or by the digest itself."""
+    return named if is_client_digest(named) else client_digest(named)
+
+
+def is_client_digest(text: str) -> bool:
+    """Whether a text can be what client_digest gives."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def parse_named_slice(text: str) -> Slice:
+    """The slice that a person names, a client by its principal or its digest. Raises ValueError if it is none."""
+    named = parse_slice(text)
+    if named.kind is SliceKind.CLIENT:
+        return Slice(SliceKind.CLIENT, digest_of_client(named.value))
+    return named
 
 
 def slices_of(*, source: str | None, client: str | None) -> tuple[Slice, ...]:
@@ -79,12 +106,3 @@ def _parse_band(text: str) -> frozenset[int]:
         raise InputError(f"--hours: {text!r} ends when it begins, the whole day is 00-24")
     length = (end - begin) % 24 or 24
     return frozenset((begin + n) % 24 for n in range(length))
-
-
-def _bounded(value: str) -> str:
-    # Two long names that begin alike must stay two.
-    if len(value) <= _MAX_VALUE_CHARACTERS:
-        return value
-    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    kept = _MAX_VALUE_CHARACTERS - _DIGEST_CHARACTERS - 1
-    return f"{value[:kept]}~{digest[:_DIGEST_CHARACTERS]}"

@@ -9,7 +9,7 @@ key and looks at no more rows than it was told, so that its time does not grow w
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -156,6 +156,34 @@ def load_samples_by_ids(
     return loaded
 
 
+def list_principals(
+    connection: Connection, model_name: str, model_version: str, *, newest: int
+) -> frozenset[str]:
+    """The principals of the newest samples of a model version. newest: of the rows looked at."""
+    some = (
+        select(samples.c.principal)
+        .where(*_IS_OF_MODEL)
+        .order_by(samples.c.id.desc())
+        .limit(newest)
+        .subquery()
+    )
+    found = connection.execute(
+        select(some.c.principal).distinct(), _parameters(model_name, model_version)
+    )
+    return _texts(found.scalars())
+
+
+def list_principals_by_ids(connection: Connection, ids: Collection[int]) -> frozenset[str]:
+    """The principals of the samples of these ids; an id without a row is left out."""
+    wanted = sorted(set(ids))
+    query = select(samples.c.principal).where(samples.c.id.in_(bindparam("ids", expanding=True)))
+    found: set[str] = set()
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        some = {"ids": wanted[start : start + _IDS_AT_ONCE]}
+        found |= _texts(connection.execute(query, some).scalars())
+    return frozenset(found)
+
+
 def load_samples_between(
     connection: Connection,
     model_name: str,
@@ -253,6 +281,10 @@ def _stored_sample(row: Row[Any]) -> StoredSample:
         embedding=None if row.embedding is None else _embedding(row.embedding),
     )
     return StoredSample(row.id, sample)
+
+
+def _texts(values: Iterable[object]) -> frozenset[str]:
+    return frozenset(value for value in values if isinstance(value, str))
 
 
 def _text(value: object) -> str:

@@ -72,7 +72,7 @@ def test_slices_and_hours_are_told() -> None:
 
 def test_what_was_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output stays one JSON value."""
-    print_reference(_stored(), as_json=True)
+    print_reference(_stored(), clients={}, as_json=True)
     printed = capsys.readouterr()
     assert "monitor: kept 400 of 500 samples\nmonitor: left out something\n" == printed.err
     value = json.loads(printed.out)

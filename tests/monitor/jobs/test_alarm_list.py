@@ -80,6 +80,23 @@ def test_an_alarm_says_what_differs_and_who_knows(
     ] == lines(read(engine, settings))
 
 
+def test_no_stored_text_steers_a_terminal(engine: Engine, settings: MonitorSettings) -> None:
+    """Diagnoses, features, names, whys, accounts: each line stays one line."""
+    bad = "\x1b[2J\x9b\n\u202eall is well"
+    alarm = replace(
+        RINGING, diagnosis=bad, features=(bad,), acknowledged_by=bad, acknowledged_why=bad
+    )
+    stored(engine, alarm, replace(alarm, model_name=f"m{bad}", name=f"a{bad}", slice=f"s{bad}"))
+    with write_transaction(engine) as connection:
+        made = Silence(bad, bad, bad, NOW, bad, bad, NOW + timedelta(hours=1))
+        insert_silence(connection, made)
+        states = (AlarmState.CLEAR, AlarmState.FIRING)
+        insert_transition(connection, AlarmTransition(bad, bad, NOW, *states, "1", (), bad, bad))
+    shown = lines(read(engine, settings, newest=9))
+    assert all(line.isprintable() for line in shown)
+    assert 20 == sum(line.count("\\x1b[2J\\x9b\\x0a\\u202e") for line in shown)
+
+
 def test_what_is_quiet_is_counted_and_shown_if_asked_for(
     engine: Engine, settings: MonitorSettings
 ) -> None:

@@ -31,7 +31,13 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 Recorded = Callable[[], list[dict[str, Any]]]
 
 
-def change(engine: Engine, after: AlarmState = AlarmState.FIRING, *, name: str = "drift") -> None:
+def change(
+    engine: Engine,
+    after: AlarmState = AlarmState.FIRING,
+    *,
+    name: str = "drift",
+    slice_text: str = "",
+) -> None:
     """An alarm changes, stored by whoever found it."""
     transition = AlarmTransition(
         model_name="conveyor",
@@ -42,6 +48,7 @@ def change(engine: Engine, after: AlarmState = AlarmState.FIRING, *, name: str =
         model_version="1",
         features=("brightness",),
         diagnosis="images are darker",
+        slice=slice_text,
     )
     with write_transaction(engine) as connection:
         insert_transition(connection, transition)
@@ -179,7 +186,7 @@ def test_each_change_of_an_alarm_is_recorded_once(
     engine: Engine, begun: MonitorSettings, recorded: Recorded
 ) -> None:
     """Whoever stored it, over restarts, with its reason."""
-    change(engine)
+    change(engine, slice_text="source=a")
     own_ledger(begun).settle()
     change(engine, AlarmState.CLEAR, name="ledger")
     for _ in range(2):
@@ -188,6 +195,7 @@ def test_each_change_of_an_alarm_is_recorded_once(
     assert ("alarm.change", "images are darker") == (first["action"], first["reason"])
     expected = {
         "alarm": ("drift",),
+        "slice": ("source=a",),
         "before": ("clear",),
         "after": ("firing",),
         "at": ("2030-01-01T00:00:00+00:00",),
@@ -195,6 +203,7 @@ def test_each_change_of_an_alarm_is_recorded_once(
     }
     assert expected == parse_detail(first["detail"])
     assert ("ledger",) == parse_detail(second["detail"])["alarm"]
+    assert "slice" not in parse_detail(second["detail"])
 
 
 def test_a_change_that_shows_after_a_later_one_is_recorded_too(

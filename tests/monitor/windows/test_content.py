@@ -33,7 +33,7 @@ BROKEN = "a stored reference cannot be read .*: make a new one with `monitor ref
 @pytest.fixture(scope="module")
 def summary() -> ReferenceSummary:
     """With everything that a reference can have."""
-    samples = draw_samples(400, sources=("a", "ö"), minutes=60.0)
+    samples = draw_samples(400, sources=("a", "b"), minutes=60.0)
     return summarise(samples, bands=parse_bands("06-18,18-06"), max_slices=4, preprocessing="p")
 
 
@@ -216,6 +216,19 @@ _GOOD_GROUP: dict[str, object] = {
     "lowest": write_array([1, 2, 1, 2], "<f4"),
 }
 _TWO_STRATA = {"hours": [1], "groups": [_GOOD_GROUP]}
+_SLICE = {"slice": "", "strata": [_TWO_STRATA]}
+_NO_SLICES = (
+    "camera=a",
+    "a",
+    "source=",
+    "source=a b",
+    "source=\x1b[2J",
+    f"source={'a' * 65}",
+    "client=https://i.test|line",
+    "client=\n2030-01-01 alarm_changed",
+    "client=2d711642b726b04",
+    "client=2D711642B726B044",
+)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +261,8 @@ _TWO_STRATA = {"hours": [1], "groups": [_GOOD_GROUP]}
         {"features": [f"f{n:02}" for n in range(65)]},
         {"slices": []},
         {"slices": [{"slice": "source=a", "strata": [_TWO_STRATA]}]},
+        *({"slices": [_SLICE, {**_SLICE, "slice": name}]} for name in _NO_SLICES),
+        {"slices": [_SLICE, *({**_SLICE, "slice": f"source={n}"} for n in range(65))]},
         {"slices": [{"slice": "", "strata": []}]},
         {"slices": [{"slice": "", "strata": [_TWO_STRATA, _TWO_STRATA]}]},
         {"slices": [{"slice": "", "strata": [_TWO_STRATA]}] * 2},
@@ -273,14 +288,29 @@ _TWO_STRATA = {"hours": [1], "groups": [_GOOD_GROUP]}
         _group(highest=write_array([1, 2], "<f4")),
         _group(other=1),
     ],
-    ids=range(51),
+    ids=range(62),
 )
 def test_every_part_of_a_reference_is_checked(change: dict[str, object]) -> None:
     """What is relied on later is checked here."""
     good = json.loads(OLD) | _group()
+    most = [_SLICE, *({**_SLICE, "slice": f"source={n}"} for n in range(63))]
+    most.append({**_SLICE, "slice": "client=2d711642b726b044"})
+    assert 65 == len(parse_summary(json.dumps(good | {"slices": most}), sample_count=2).slices)
     assert 2 == parse_summary(json.dumps(good), sample_count=2).sample_count
     with pytest.raises(MonitorError, match=BROKEN):
         parse_summary(json.dumps(good | change), sample_count=2)
+
+
+def test_a_reference_that_nobody_wrote_so_large_is_not_read() -> None:
+    """Twice what is written at most; what holds every value may be larger."""
+    content = OLD + " " * (256 * 1024 - len(OLD))
+    assert 2 == parse_summary(content, sample_count=2).sample_count
+    with pytest.raises(MonitorError, match="more than 262144 bytes"):
+        parse_summary(content + " ", sample_count=2)
+    values = json.dumps({"format": 1, "features": {"noise": [1.0] * 100_000}})
+    assert 100_000 == parse_summary(values, sample_count=100_000).sample_count
+    with pytest.raises(MonitorError, match="more than 33554432 bytes"):
+        parse_summary(values + " " * (1 << 25), sample_count=100_000)
 
 
 @pytest.mark.parametrize(

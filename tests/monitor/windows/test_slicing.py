@@ -1,5 +1,7 @@
 """Slices and hours by name."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from monitor.windows.slicing import (
     client_slice,
     describe_hours,
     parse_bands,
+    parse_named_slice,
     slices_of,
     source_slice,
 )
@@ -20,17 +23,30 @@ DAY, NIGHT = frozenset(range(6, 18)), HOURS_OF_DAY - frozenset(range(6, 18))
 
 def test_a_sample_belongs_to_its_camera_and_its_client() -> None:
     """Or to neither."""
-    expected = (Slice(SliceKind.SOURCE, "cam3"), Slice(SliceKind.CLIENT, "https://i.test|line"))
+    expected = (Slice(SliceKind.SOURCE, "cam3"), Slice(SliceKind.CLIENT, "ad3b2bb55e67f667"))
     assert expected == slices_of(source="cam3", client="https://i.test|line")
     assert () == slices_of(source=None, client=None)
 
 
+@given(st.text(max_size=640))
+def test_a_clients_slice_never_has_its_name(principal: str) -> None:
+    """Whatever the name: 16 hexadecimal characters, which stay as they are where a person writes them."""
+    text = client_slice(principal).text
+    assert re.fullmatch("client=[0-9a-f]{16}", text)
+    assert text == parse_named_slice(text).text
+
+
+def test_a_client_is_named_by_its_principal_or_its_digest() -> None:
+    """A camera by its name alone."""
+    assert "client=2d711642b726b044" == parse_named_slice("client=x").text
+    assert "client=2d711642b726b044" == parse_named_slice("client=2d711642b726b044").text
+    assert "source=x" == parse_named_slice("source=x").text == source_slice("x").text
+    assert "" == parse_named_slice("").text
+
+
 def test_long_names_that_begin_alike_stay_apart() -> None:
-    """A principal may have 640 characters, a slice's text 200; none is cut when it is stored."""
-    first, second = client_slice("x" * 600 + "a"), client_slice("x" * 600 + "b")
-    assert first != second
-    assert first.text.endswith(first.value)
-    assert source_slice("x" * 64).value == "x" * 64
+    """A principal may have 640 characters, a slice's text 200."""
+    assert client_slice("x" * 600 + "a") != client_slice("x" * 600 + "b")
 
 
 def test_bands_are_hours_of_the_day() -> None:

@@ -2,13 +2,14 @@
 
 Rules: the drift alarm of a model or slice is pending while the evidence is a tenth of what ringing needs, rings when it
 is enough, and is resolved only by judged samples that bring no such evidence again: too little data never resolves it.
-Another model version or a new reference starts afresh, as unknown. Every change of state is one transition; the same
-input twice changes nothing.
+While it rings, what nobody was told yet rings anew, also where a person knew of what was told: that it is harmful, or
+other features in front. Another model version or a new reference starts afresh, as unknown. Every change of state is
+one transition; the same input twice changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from monitor.records import Alarm, AlarmState, AlarmTransition, Harm, NotReadyError, Silence
@@ -20,10 +21,6 @@ SAMPLES_ALARM = "samples"
 STALE_ALARM = "stale"
 # Where an alarm has the name of its model, the one about the monitor has this: no model can be called so.
 ABOUT_MONITOR = "(monitor)"
-# A monitor that missed so many ticks is not merely slow.
-STALE_TICKS = 5
-# Where ticks are short, a report is drawn for longer than many of them.
-_MIN_STALE = timedelta(minutes=1)
 
 # Of the evidence that ringing needs: where it is pending, and below which it no longer is. Between them it stays as it
 # was, so that evidence that hovers about one of them does not flap.
@@ -34,10 +31,10 @@ QUIET_FACTOR = 3
 # Times clear_after_samples. What it took to ring counts from when the alarm was armed, which may be months before the
 # change: without a bound such an alarm would not be resolved for as long.
 MAX_QUIET_FACTOR = 10
+# Of the features that most evidence comes from: another change has others in front.
+_LEADING = 3
 # In the details of an alarm: what it remembers for itself, told to nobody.
 MEMORY = "memory"
-# Marks in the time over which samples are counted; the count is late by at most one of so many parts.
-_MARKS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +74,6 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
-    """judged_samples: of a model version in production, judged so far; it may begin anew with another reference."""
-
-    model_name: str
-    model_version: str
-    judged_samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class SupplyRule:
-    """Fewer than min_samples judged in so many hours are too few; both > 0."""
-
-    hours: float
-    min_samples: int
-
-
-@dataclass(frozen=True, slots=True)
 class Switch:
     """An alarm that is on or off.
 
@@ -117,10 +97,12 @@ def next_alarm(
     """
     before = last or _fresh(watched, now)
     after = _judge(_follow(before, watched), watched, rule=rule)
-    if after.state is before.state:
+    again = _news(before, watched) if before.state.is_active and after.state.is_active else ""
+    if after.state is before.state and not again:
         return replace(after, since=before.since), None
     after = replace(after, since=now)
-    return after, _transition(before, after, _reason(before, after, watched))
+    reason = f"{again}: {after.diagnosis}" if again else _reason(before, after, watched)
+    return after, _transition(before, after, reason)
 
 
 def switch_alarm(
@@ -182,65 +164,6 @@ def alarm_title(alarm: Alarm) -> str:
     )
 
 
-def stale_switch(ticked_at: datetime | None, *, tick_seconds: float, now: datetime) -> Switch:
-    """Whether monitors have stopped ticking. ticked_at: when one last did; None, and no alarm, if none ever did."""
-    limit = max(_MIN_STALE, timedelta(seconds=STALE_TICKS * tick_seconds))
-    is_on = ticked_at is not None and now - ticked_at > limit
-    why = "monitors tick"
-    if ticked_at is not None and is_on:
-        why = (
-            f"no monitor ticked between {ticked_at:%Y-%m-%d %H:%M:%S} and {now:%Y-%m-%d %H:%M:%S} UTC: "
-            "nothing was judged meanwhile; is `monitor run` running?"
-        )
-    return Switch(ABOUT_MONITOR, STALE_ALARM, is_on, why)
-
-
-def supply_switch(last: Alarm | None, supply: Supply, *, rule: SupplyRule, now: datetime) -> Switch:
-    """Whether too few samples of a model in production are judged. last: the alarm that remembers how many were."""
-    is_same = last is not None and last.model_version == supply.model_version
-    marks = _marks(last.details if last is not None and is_same else {})
-    total, now_seconds = supply.judged_samples, now.timestamp()
-    if marks and total < marks[-1][1]:
-        # Counted anew, as with another reference: what was counted before stays counted.
-        marks = [(seconds, count - marks[-1][1]) for seconds, count in marks]
-    span_seconds = rule.hours * 3600
-    if not marks or now_seconds - marks[-1][0] >= span_seconds / _MARKS:
-        marks.append((now_seconds, total))
-    while len(marks) > 1 and now_seconds - marks[1][0] >= span_seconds:
-        del marks[0]
-    begun_seconds, begun_total = marks[0]
-    count, is_full = total - begun_total, now_seconds - begun_seconds >= span_seconds
-    since = datetime.fromtimestamp(begun_seconds, UTC)
-    is_on = is_full and count < rule.min_samples
-    model = f"{supply.model_name} {supply.model_version}"
-    words = f"{count} samples of {model} were judged since {since:%Y-%m-%d %H:%M:%S} UTC"
-    if is_on:
-        words += (
-            f", and {rule.min_samples} are needed to notice a change: see that there is traffic, that it is "
-            "sampled, and with `monitor status` that there is a reference"
-        )
-    return Switch(
-        supply.model_name,
-        SAMPLES_ALARM,
-        is_on,
-        words,
-        model_version=supply.model_version,
-        details={
-            "judged_samples": count,
-            "since": since.isoformat(),
-            MEMORY: [list(mark) for mark in marks],
-        },
-    )
-
-
-def _marks(details: Mapping[str, Any]) -> list[tuple[float, int]]:
-    """When how many were judged; nothing where a row was changed to what none of ours holds."""
-    try:
-        return [(float(seconds), int(count)) for seconds, count in details.get(MEMORY, ())]
-    except (TypeError, ValueError, OverflowError):
-        return []
-
-
 def _judge(alarm: Alarm, watched: Watched, *, rule: AlarmRule) -> Alarm:
     if watched.ended:
         return _emptied(alarm, _at_rest(alarm.state, otherwise=AlarmState.UNKNOWN))
@@ -260,10 +183,53 @@ def _judge(alarm: Alarm, watched: Watched, *, rule: AlarmRule) -> Alarm:
 
 
 def _rung(alarm: Alarm, watched: Watched) -> Alarm:
-    """Enough evidence: it rings, or goes on ringing, with what is found now."""
-    state = alarm.state if alarm.state.is_active else AlarmState.FIRING
-    found = _found(replace(alarm, state=state), watched)
-    return replace(found, armed_samples=watched.armed_samples, quiet_samples=0)
+    """Enough evidence: it rings, or goes on ringing, with what is found now.
+
+    What nobody was told yet rings anew: what a person took as known was another change.
+    """
+    features, is_harmful = _told(alarm) if alarm.state.is_active else ((), False)
+    if not alarm.state.is_active or _news(alarm, watched):
+        alarm = replace(
+            alarm,
+            state=AlarmState.FIRING,
+            acknowledged_at=None,
+            acknowledged_by=None,
+            acknowledged_why=None,
+        )
+        features = tuple(dict.fromkeys((*features, *watched.features[:_LEADING])))
+        is_harmful = is_harmful or watched.harm is Harm.HARMFUL
+    told = {"features": list(features), "is_harmful": is_harmful}
+    found = _found(alarm, watched)
+    return replace(
+        found,
+        details={**found.details, MEMORY: told},
+        armed_samples=watched.armed_samples,
+        quiet_samples=0,
+    )
+
+
+def _news(alarm: Alarm, watched: Watched) -> str:
+    """What differs from all that was told since it rings, in words; empty if nothing does."""
+    if not (watched.is_judged and watched.has_fired):
+        return ""
+    features, is_harmful = _told(alarm)
+    if watched.harm is Harm.HARMFUL and not is_harmful:
+        return "it makes the model worse now"
+    leading = watched.features[:_LEADING]
+    if leading and features and not set(leading) & set(features):
+        return "other features changed"
+    return ""
+
+
+def _told(alarm: Alarm) -> tuple[tuple[str, ...], bool]:
+    """The features that were told to lead since it rings, and whether it was told to be harmful."""
+    told = alarm.details.get(MEMORY)
+    features = told.get("features") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(features, list):
+        return alarm.features[:_LEADING], alarm.harm is Harm.HARMFUL
+    return tuple(filter(lambda name: isinstance(name, str), features)), told.get(
+        "is_harmful"
+    ) is True
 
 
 def _quiet(alarm: Alarm, watched: Watched, rule: AlarmRule) -> Alarm:
@@ -275,7 +241,12 @@ def _quiet(alarm: Alarm, watched: Watched, rule: AlarmRule) -> Alarm:
     )
     if is_over:
         return _emptied(alarm, AlarmState.RESOLVED)
-    return replace(alarm, quiet_samples=quiet)
+    alarm = replace(alarm, quiet_samples=quiet)
+    if not watched.diagnosis:
+        return alarm
+    # What was told since it rings stays known, so that news found meanwhile rings with the next evidence that is enough.
+    kept = {key: alarm.details[key] for key in (MEMORY,) if key in alarm.details}
+    return replace(_found(alarm, watched), details={**watched.details, **kept})
 
 
 def needed_quiet(alarm: Alarm, rule: AlarmRule) -> int:

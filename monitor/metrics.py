@@ -24,6 +24,14 @@ from monitor.records import (
     Window,
 )
 
+READ_TABLES = (
+    "alarms",
+    "alarm_deliveries",
+    "alarm_silences",
+    "alarm_transitions",
+    "drift_cursors",
+    "model_versions",
+)
 WEBHOOK_OUTCOMES = ("delivered", "failed", "given_up", "silenced", "database_error", "error")
 TICK_BUCKETS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -41,6 +49,7 @@ class MonitorMetrics:
         self._add_what_is_watched(registry)
         self._add_evidence(registry)
         self._add_alarms(registry)
+        self._add_webhooks(registry)
         self._add_what_ledgers_show(registry)
         self._add_what_the_witness_saw(registry)
         self._add_how_the_monitor_is(registry)
@@ -160,6 +169,8 @@ class MonitorMetrics:
             self.alarm_unknown,
             self.alarm_since,
         )
+
+    def _add_webhooks(self, registry: CollectorRegistry) -> None:
         self.webhook_deliveries = Counter(
             "monitor_webhook_deliveries",
             "Changes of alarms for webhooks by outcome: delivered, failed (a try), given_up, silenced, "
@@ -263,6 +274,14 @@ class MonitorMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.unreadable_rows = Counter(
+            "monitor_unreadable_rows",
+            "Rows that a look passed by because they cannot be read, by table; each look counts them anew.",
+            ["table"],
+            registry=registry,
+        )
+        for table in READ_TABLES:
+            self.unreadable_rows.labels(table)
         self.build_info = Gauge(
             "monitor_build_info", "1 for the running version.", ["version"], registry=registry
         )

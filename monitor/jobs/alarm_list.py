@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from monitor.alarms import MEMORY, STALE_ALARM, Switch, is_silenced
-from monitor.jobs.alarms import current_stale
 from monitor.jobs.client_names import Names, read_names_of_versions, with_name
 from monitor.jobs.delivering import Waiting, read_waiting
+from monitor.jobs.lacks import current_stale
 from monitor.records import Alarm, AlarmState, AlarmTransition, Harm, Silence
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import list_alarms, list_silences, list_transitions

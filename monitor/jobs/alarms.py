@@ -1,12 +1,10 @@
-"""What is done to alarms: acknowledging and silencing by a person, and the simple alarms about what the monitor lacks.
+"""What is done to alarms: acknowledging and silencing by a person.
 
-Rules: what a person does is on record in the monitor's own ledger before it is done and after, with why; the alarms
-`samples` and `stale` are looked at beside the ticks, so that they ring also where those fail or hang.
+Rules: what a person does is on record in the monitor's own ledger before it is done and after, with why.
 """
 
 import logging
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
@@ -14,25 +12,14 @@ from sqlalchemy import Connection, Engine
 from gateway.audit.events import Action, printable
 from gateway.audit.operators import account_name
 from gateway.store.database import write_transaction
-from gateway.store.queries.models import list_model_versions
-from gateway.store.records import Stage
 from monitor.alarms import (
-    ABOUT_MONITOR,
     DRIFT_ALARM,
     SAMPLES_ALARM,
     STALE_ALARM,
-    Supply,
-    SupplyRule,
-    Switch,
     acknowledge_alarm,
-    stale_switch,
-    supply_switch,
-    switch_alarm,
 )
 from monitor.jobs.acknowledging import record_acknowledgement
-from monitor.jobs.lease import DRIFT_LEASE
 from monitor.jobs.ledger import OwnLedger
-from monitor.metrics import MonitorMetrics
 from monitor.records import (
     LEDGER_ALARM,
     Alarm,
@@ -43,7 +30,6 @@ from monitor.records import (
     Rule,
     Silence,
 )
-from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import (
     end_silence,
     find_alarm,
@@ -53,8 +39,6 @@ from monitor.tables.alarm_queries import (
     list_silences,
     save_alarm,
 )
-from monitor.tables.drift_queries import find_cursor
-from monitor.tables.lease_queries import find_renewed_at
 from monitor.texts import shown
 from monitor.windows.slicing import parse_named_slice
 
@@ -242,68 +226,6 @@ def require_slice(text: str) -> str:
         raise InputError(f"--slice: {exc}") from exc
 
 
-class LackWatch:
-    """The alarms on what the monitor lacks: samples of a model in production, ticks of any monitor."""
-
-    def __init__(self, *, settings: MonitorSettings, metrics: MonitorMetrics) -> None:
-        """Nothing is read yet."""
-        self._settings = settings
-        self._metrics = metrics
-
-    def look(self, engine: Engine, now: datetime) -> None:
-        """Look once, as of now. Raises SQLAlchemyError; what was stored before it stays."""
-        self.look_at_ticks(engine, now)
-        self._look_at_supply(engine, now)
-
-    def look_at_ticks(self, engine: Engine, now: datetime) -> None:
-        """Ring if no monitor ticked for STALE_TICKS ticks. Raises SQLAlchemyError."""
-        with engine.connect() as connection:
-            switch = current_stale(connection, self._settings, now=now)
-        self._switch(engine, ABOUT_MONITOR, STALE_ALARM, _always(switch), now)
-
-    def _look_at_supply(self, engine: Engine, now: datetime) -> None:
-        settings = self._settings
-        rule = SupplyRule(hours=settings.starved_hours, min_samples=settings.min_window_samples)
-        with engine.connect() as connection:
-            supplies = _supplies(connection, settings) if settings.starved_hours else []
-            starved = _ringing_models(connection)
-            in_production = _versions_in_production(connection).keys()
-        for supply in supplies:
-            self._switch(
-                engine,
-                supply.model_name,
-                SAMPLES_ALARM,
-                _supply_judge(supply, rule, now),
-                now,
-            )
-        gone = starved if not settings.starved_hours else starved - in_production
-        for model_name in gone:
-            over = Switch(model_name, SAMPLES_ALARM, is_on=False, why="it is no longer looked at")
-            self._switch(engine, model_name, SAMPLES_ALARM, _always(over), now)
-
-    def _switch(
-        self,
-        engine: Engine,
-        model_name: str,
-        name: str,
-        judge: Callable[[Alarm | None], Switch],
-        now: datetime,
-    ) -> None:
-        with engine.connect() as connection:
-            last = find_alarm(connection, model_name, name)
-        alarm, transition = switch_alarm(last, judge(last), now=now)
-        if alarm != last:
-            with write_transaction(engine) as connection:
-                last = find_alarm(connection, model_name, name, for_update=True)
-                alarm, transition = switch_alarm(last, judge(last), now=now)
-                save_alarm(connection, alarm)
-                if transition is not None:
-                    insert_transition(connection, transition)
-        if transition is not None:
-            log_change(transition)
-        self._metrics.set_alarm(alarm, is_judged=True)
-
-
 def log_change(transition: AlarmTransition) -> None:
     """One line on a change of an alarm; a warning where it begins to ring."""
     is_ringing = transition.after is AlarmState.FIRING
@@ -317,42 +239,6 @@ def log_change(transition: AlarmTransition) -> None:
         transition.after,
         shown(transition.diagnosis),
     )
-
-
-def current_stale(connection: Connection, settings: MonitorSettings, *, now: datetime) -> Switch:
-    """Whether no monitor ticks now."""
-    ticked_at = find_renewed_at(connection, DRIFT_LEASE)
-    return stale_switch(ticked_at, tick_seconds=settings.tick_seconds, now=now)
-
-
-def _always(switch: Switch) -> Callable[[Alarm | None], Switch]:
-    return lambda _: switch
-
-
-def _supply_judge(
-    supply: Supply, rule: SupplyRule, now: datetime
-) -> Callable[[Alarm | None], Switch]:
-    return lambda last: supply_switch(last, supply, rule=rule, now=now)
-
-
-def _supplies(connection: Connection, settings: MonitorSettings) -> list[Supply]:
-    supplies = []
-    for name, version in _versions_in_production(connection).items():
-        if settings.model_name in ("", name):
-            cursor = find_cursor(connection, name, version)
-            judged_samples = 0 if cursor is None else cursor.judged_samples
-            supplies.append(Supply(name, version, judged_samples))
-    return supplies
-
-
-def _versions_in_production(connection: Connection) -> dict[str, str]:
-    versions = list_model_versions(connection, name=None)
-    return {each.name: each.version for each in versions if each.stage is Stage.PRODUCTION}
-
-
-def _ringing_models(connection: Connection) -> set[str]:
-    alarms = list_alarms(connection)
-    return {a.model_name for a in alarms if a.name == SAMPLES_ALARM and a.state.is_active}
 
 
 def _find_ringing(engine: Engine, name: str, model_name: str | None, slice_text: str) -> Alarm:

@@ -1,9 +1,9 @@
 """Telling webhooks what changes of alarms there were: at least once, in order for each, through restarts.
 
-Rules: a change is told that begins, acknowledges or ends ringing; one that begins while it is silenced waits for the
-silence's end, and is told then if it still rings; the end of what was told is always told, the end of what was not
-never. A try is noted before it is made, so that a process that dies in it is followed by another try, and two monitors
-never make it at once.
+Rules: a change is told that begins, acknowledges or ends ringing, or by which it rings anew; one that rings while it is
+silenced waits for the silence's end, and is told then if it still rings; the end of what was told is always told, the
+end of what was not never. A try is noted before it is made, so that a process that dies in it is followed by another
+try, and two monitors never make it at once.
 """
 
 import logging
@@ -18,9 +18,10 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.store.database import write_transaction
 from monitor.alarms import is_silenced
-from monitor.jobs.alarms import LackWatch
 from monitor.jobs.database import opened_database
+from monitor.jobs.lacks import LackWatch
 from monitor.jobs.repeating import Repeating
+from monitor.jobs.unreadable import Unreadable
 from monitor.metrics import MonitorMetrics
 from monitor.records import (
     AlarmState,
@@ -42,6 +43,7 @@ from monitor.tables.alarm_queries import (
     insert_delivery,
     list_delivered_ids,
     list_open_deliveries,
+    list_ring_ids,
     list_silences,
     list_transitions_after,
     prune_deliveries,
@@ -70,6 +72,7 @@ _KEPT = 10_000
 # Beyond the time of a try: then it counts as one that died.
 _CLAIM_SECONDS = 30.0
 _SILENCED = "silenced"
+_UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,14 @@ class Deliveries:
         self._metrics = metrics
         self._draw = draw
         self._clock = clock
+        self._unreadable = Unreadable(metrics)
         self._failing: set[str] = set()
 
     def look(self, engine: Engine, *, should_stop: Callable[[], bool]) -> None:
         """Plan what is new, and try what is due, until a webhook fails or has everything. Raises SQLAlchemyError."""
         with engine.connect() as connection:
-            silences = list_silences(connection, now=self._clock())
+            bad_row = self._unreadable.of("alarm_silences")
+            silences = list_silences(connection, now=self._clock(), on_bad_row=bad_row)
         self._metrics.set_silenced(
             lambda model, alarm, slice_text: is_silenced(
                 silences, model_name=model, name=alarm, slice_text=slice_text, now=self._clock()
@@ -130,6 +135,9 @@ class Deliveries:
                 _store_planned(connection, webhook, planned)
         except IntegrityError:
             return  # Another monitor planned the same at the same time.
+        for each in planned:
+            if each.last_error == _UNREADABLE:
+                self._unreadable.of("alarm_transitions")(each.transition_id)
         silenced = sum(each.id is None and each.last_error == _SILENCED for each in planned)
         self._metrics.webhook_deliveries.labels("silenced").inc(silenced)
 
@@ -141,7 +149,9 @@ class Deliveries:
         delivery, transition = claimed
         message = change_message(delivery.transition_id, transition)
         answer = self._sender.send(webhook, message, now=self._clock())
-        ended = self._ended(delivery, transition, answer)
+        with engine.connect() as connection:
+            told_from = _told_from(connection, transition, now=self._clock())
+        ended = self._ended(delivery, told_from, answer)
         with write_transaction(engine) as connection:
             save_delivery(connection, ended, attempts_before=delivery.attempts)
         self._tell(webhook, transition, ended, answer)
@@ -152,13 +162,15 @@ class Deliveries:
     ) -> tuple[Delivery, AlarmTransition] | None:
         now = self._clock()
         with engine.connect() as connection:
-            queue = _queue(list_open_deliveries(connection, webhook.target))
+            bad_row = self._unreadable.of("alarm_deliveries")
+            queue = _queue(list_open_deliveries(connection, webhook.target, on_bad_row=bad_row))
             if not queue or queue[0].next_at is None or queue[0].next_at > now:
                 return None
             first = queue[0]
             transition = find_transition(connection, first.transition_id)
         if transition is None:
-            # Somebody took it out of the history: nothing is left to tell.
+            # Somebody took it out of the history, or changed it to what none of ours is: nothing is left to tell.
+            self._unreadable.of("alarm_transitions")(first.transition_id)
             claimed = replace(first, next_at=None, last_error="gone")
         else:
             claimed = replace(first, attempts=first.attempts + 1, next_at=now + self._claim)
@@ -166,11 +178,11 @@ class Deliveries:
             is_ours = save_delivery(connection, claimed, attempts_before=first.attempts)
         return (claimed, transition) if is_ours and transition is not None else None
 
-    def _ended(self, delivery: Delivery, transition: AlarmTransition, answer: Answer) -> Delivery:
+    def _ended(self, delivery: Delivery, told_from: datetime, answer: Answer) -> Delivery:
         now = self._clock()
         if answer.is_taken:
             return replace(delivery, next_at=None, delivered_at=now, last_error=None)
-        if answer.is_gone or now - transition.at >= GIVE_UP_AFTER:
+        if answer.is_gone or now - told_from >= GIVE_UP_AFTER:
             return replace(delivery, next_at=None, last_error=answer.error)
         delay = retry_delay_seconds(delivery.attempts, chance=self._draw())
         wait = timedelta(seconds=max(delay, answer.retry_after_seconds))
@@ -222,16 +234,23 @@ class DeliveryLoop(Repeating):
         try:
             with opened_database(self._settings.database_url) as engine:
                 # Or a webhook that is new would take it for what was before.
-                self._deliveries.look(engine, should_stop=lambda: True)
-                self._lacks.look_at_ticks(engine, self._clock())
+                try:
+                    self._deliveries.look(engine, should_stop=lambda: True)
+                finally:
+                    self._lacks.look_at_ticks(engine, self._clock())
         except DatabaseUnavailableError as exc:
             self.warn(Outcome.DATABASE_ERROR, exc)
+        except Exception as exc:  # noqa: BLE001  (what is broken about one table must not keep the monitor from starting)
+            self._failures.labels(Outcome.ERROR.value).inc()
+            self.log_bug(exc)
 
     def look(self) -> bool:
         """One look; the next may wait."""
         with opened_database(self._settings.database_url) as engine:
-            self._lacks.look(engine, self._clock())
-            self._deliveries.look(engine, should_stop=self._stop.is_set)
+            try:
+                self._lacks.look(engine, self._clock())
+            finally:
+                self._deliveries.look(engine, should_stop=self._stop.is_set)
         return True
 
     def warn(self, outcome: Outcome, exc: MonitorError) -> None:
@@ -310,23 +329,28 @@ def _planned(
     connection: Connection,
     webhook: Webhook,
     number: int,
-    transition: AlarmTransition,
+    transition: AlarmTransition | None,
     silences: Sequence[Silence],
     *,
     planned: Mapping[int, Delivery],
     now: datetime,
 ) -> Delivery:
     told = Delivery(number, webhook.target, 0, now)
+    if transition is None:
+        return replace(told, next_at=None, last_error=_UNREADABLE)
     if not (transition.before.is_active or transition.after.is_active):
         return replace(told, next_at=None)
-    if not transition.before.is_active:
+    if transition.after is AlarmState.FIRING:
         is_held = _is_silenced(transition, silences, now)
         return replace(told, last_error=_SILENCED) if is_held else told
     entry_id = find_entry_id(connection, transition, before_id=number)
-    entry = None
-    if entry_id is not None:
-        entry = planned.get(entry_id) or find_delivery(connection, entry_id, webhook.target)
-    if entry is not None and entry.last_error == _SILENCED:
+    rings = (
+        []
+        if entry_id is None
+        else list_ring_ids(connection, transition, after_id=entry_id - 1, before_id=number)
+    )
+    known = [planned.get(r) or find_delivery(connection, r, webhook.target) for r in rings]
+    if known and all(each is not None and each.last_error == _SILENCED for each in known):
         return replace(told, next_at=None, last_error=_SILENCED)
     return told
 
@@ -349,11 +373,21 @@ def _released(
     return released
 
 
+def _told_from(connection: Connection, transition: AlarmTransition, *, now: datetime) -> datetime:
+    """From when on a change could be told: it may be given up a day later, and not after the first try."""
+    silences = list_silences(connection, now=transition.at)
+    ends = [s.ends_at for s in silences if s.ends_at <= now and _is_about(s, transition)]
+    return max([transition.at, *ends])
+
+
+def _is_about(silence: Silence, transition: AlarmTransition) -> bool:
+    return _is_silenced(transition, [silence], silence.created_at)
+
+
 def _rings_since(connection: Connection, number: int, transition: AlarmTransition) -> bool:
     alarm = find_alarm(connection, transition.model_name, transition.name, slice=transition.slice)
-    newest = find_last_transition_id(connection) + 1
-    entry_id = find_entry_id(connection, transition, before_id=newest)
-    return alarm is not None and alarm.state is AlarmState.FIRING and entry_id == number
+    later = list_ring_ids(connection, transition, after_id=number)
+    return alarm is not None and alarm.state is AlarmState.FIRING and not later
 
 
 def _is_silenced(transition: AlarmTransition, silences: Sequence[Silence], now: datetime) -> bool:

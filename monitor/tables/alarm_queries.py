@@ -1,17 +1,28 @@
 """All SQL over alarms, their history, silences and what is delivered of them: rows in and out as records.
 
-Rules: the caller owns the transaction; nothing here commits.
+Rules: the caller owns the transaction; nothing here commits. A row that cannot be read hides no other: it is passed by
+and told to the caller.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
-from monitor.records import Alarm, AlarmState, AlarmTransition, Delivery, Harm, Silence
+from monitor.records import Alarm, AlarmState, AlarmTransition, Delivery, Silence
 from monitor.tables import alarm_deliveries, alarm_silences, alarm_transitions, alarms
+from monitor.tables.alarm_rows import (
+    OnBadRow,
+    ignore,
+    read_alarm,
+    read_delivery,
+    read_rows,
+    read_silence,
+    read_transition,
+)
 
 _INACTIVE = tuple(state.value for state in AlarmState if not state.is_active)
 _ACTIVE = tuple(state.value for state in AlarmState if state.is_active)
@@ -25,23 +36,27 @@ def find_alarm(
     slice: str = "",  # noqa: A002  (the column's name)
     for_update: bool = False,
 ) -> Alarm | None:
-    """The stored state of one alarm, if it was ever judged.
+    """The stored state of one alarm, if it was ever judged and can be read.
 
     for_update: hold the row until the transaction ends (SQLite holds the whole database already).
     """
     query = select(alarms).where(*_is_alarm(alarms, model_name, name, slice))
     if for_update:
         query = query.with_for_update()
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _alarm(row)
+    return next(iter(read_rows(connection, query, read_alarm)), None)
 
 
-def list_alarms(connection: Connection, *, model_name: str | None = None) -> list[Alarm]:
-    """Every alarm of every model, or of one, by model, name and slice."""
+def list_alarms(
+    connection: Connection, *, model_name: str | None = None, on_bad_row: OnBadRow = ignore
+) -> list[Alarm]:
+    """Every alarm of every model, or of one, by model, name and slice.
+
+    on_bad_row: called with what stands for each row that cannot be read.
+    """
     query = select(alarms).order_by(alarms.c.model_name, alarms.c.name, alarms.c.slice)
     if model_name is not None:
         query = query.where(alarms.c.model_name == model_name)
-    return [_alarm(row) for row in connection.execute(query)]
+    return read_rows(connection, query, read_alarm, on_bad_row=on_bad_row)
 
 
 def save_alarm(connection: Connection, alarm: Alarm) -> None:
@@ -90,23 +105,37 @@ def list_transitions(
     if slice is not None:
         query = query.where(table.c.slice == slice)
     query = query.order_by(table.c.id.desc()).limit(newest)
-    return [_transition(row) for row in connection.execute(query)][::-1]
+    return read_rows(connection, query, read_transition)[::-1]
 
 
 def list_transitions_after(
     connection: Connection, after_id: int, *, limit: int
-) -> list[tuple[int, AlarmTransition]]:
-    """Changes of all alarms behind an id, with their ids, in the order in which they were stored; at most limit."""
+) -> list[tuple[int, AlarmTransition | None]]:
+    """Changes of all alarms behind an id, with their ids, in the order in which they were stored; at most limit.
+
+    None for one that cannot be read.
+    """
     table = alarm_transitions
     query = select(table).where(table.c.id > after_id).order_by(table.c.id).limit(limit)
-    return [(row.id, _transition(row)) for row in connection.execute(query)]
+    found: dict[int, AlarmTransition | None] = {}
+    bad_rows: list[object] = []
+    found.update(
+        read_rows(
+            connection,
+            query,
+            lambda row: (row.id, read_transition(row)),
+            on_bad_row=bad_rows.append,
+        )
+    )
+    found.update((row, None) for row in bad_rows if isinstance(row, int))
+    return sorted(found.items(), key=itemgetter(0))
 
 
 def find_transition(connection: Connection, transition_id: int) -> AlarmTransition | None:
-    """One change by its id."""
+    """One change by its id, if it is there and can be read."""
     table = alarm_transitions
-    row = connection.execute(select(table).where(table.c.id == transition_id)).one_or_none()
-    return None if row is None else _transition(row)
+    query = select(table).where(table.c.id == transition_id)
+    return next(iter(read_rows(connection, query, read_transition)), None)
 
 
 def find_last_transition_id(connection: Connection) -> int:
@@ -128,6 +157,25 @@ def find_entry_id(
     return connection.execute(query).scalar_one_or_none()
 
 
+def list_ring_ids(
+    connection: Connection,
+    transition: AlarmTransition,
+    *,
+    after_id: int,
+    before_id: int | None = None,
+) -> list[int]:
+    """The ids of the changes by which the same alarm rang, for the first time or anew, between two; in order."""
+    table = alarm_transitions
+    query = select(table.c.id).where(
+        *_is_alarm(table, transition.model_name, transition.name, transition.slice),
+        table.c.id > after_id,
+        table.c.state_after == AlarmState.FIRING.value,
+    )
+    if before_id is not None:
+        query = query.where(table.c.id < before_id)
+    return list(connection.execute(query.order_by(table.c.id)).scalars())
+
+
 def insert_silence(connection: Connection, silence: Silence) -> int:
     """Store a silence and give its id."""
     result = connection.execute(
@@ -144,11 +192,13 @@ def insert_silence(connection: Connection, silence: Silence) -> int:
     return _new_id(result.inserted_primary_key, "a silence")
 
 
-def list_silences(connection: Connection, *, now: datetime) -> list[Silence]:
-    """Those that have not ended, oldest first."""
+def list_silences(
+    connection: Connection, *, now: datetime, on_bad_row: OnBadRow = ignore
+) -> list[Silence]:
+    """Those that have not ended, oldest first; what cannot be read silences nothing. on_bad_row: as for list_alarms."""
     table = alarm_silences
     query = select(table).where(table.c.ends_at > now).order_by(table.c.id)
-    return [_silence(row) for row in connection.execute(query)]
+    return read_rows(connection, query, read_silence, on_bad_row=on_bad_row)
 
 
 def end_silence(connection: Connection, silence_id: int, *, now: datetime) -> bool:
@@ -173,18 +223,20 @@ def insert_delivery(connection: Connection, delivery: Delivery) -> None:
 
 
 def find_delivery(connection: Connection, transition_id: int, target: str) -> Delivery | None:
-    """What became of one change at one webhook."""
+    """What became of one change at one webhook, if it can be read."""
     table = alarm_deliveries
     query = select(table).where(table.c.transition_id == transition_id, table.c.target == target)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _delivery(row)
+    return next(iter(read_rows(connection, query, read_delivery)), None)
 
 
-def list_open_deliveries(connection: Connection, target: str) -> list[Delivery]:
-    """What is still to be told to one webhook, in the order of the changes."""
+def list_open_deliveries(
+    connection: Connection, target: str, *, on_bad_row: OnBadRow = ignore
+) -> list[Delivery]:
+    """What is still to be told to one webhook, in the order of the changes. on_bad_row: as for list_alarms."""
     table = alarm_deliveries
     query = select(table).where(table.c.target == target, table.c.next_at.is_not(None))
-    return [_delivery(row) for row in connection.execute(query.order_by(table.c.transition_id))]
+    query = query.order_by(table.c.transition_id)
+    return read_rows(connection, query, read_delivery, on_bad_row=on_bad_row)
 
 
 def find_delivery_span(connection: Connection, target: str) -> tuple[int, int] | None:
@@ -270,65 +322,3 @@ def _alarm_values(alarm: Alarm) -> dict[str, object]:
         "acknowledged_by": alarm.acknowledged_by,
         "acknowledged_why": alarm.acknowledged_why,
     }
-
-
-def _alarm(row: Row[Any]) -> Alarm:
-    return Alarm(
-        model_name=row.model_name,
-        name=row.name,
-        slice=row.slice,
-        state=AlarmState(row.state),
-        since=row.since,
-        model_version=row.model_version,
-        newest_request_id=row.newest_request_id,
-        features=tuple(json.loads(row.features)),
-        diagnosis=row.diagnosis,
-        harm=Harm(row.harm),
-        details=json.loads(row.details),
-        armed_samples=row.armed_samples,
-        quiet_samples=row.quiet_samples,
-        acknowledged_at=row.acknowledged_at,
-        acknowledged_by=row.acknowledged_by,
-        acknowledged_why=row.acknowledged_why,
-    )
-
-
-def _transition(row: Row[Any]) -> AlarmTransition:
-    return AlarmTransition(
-        model_name=row.model_name,
-        name=row.name,
-        slice=row.slice,
-        at=row.at,
-        before=AlarmState(row.state_before),
-        after=AlarmState(row.state_after),
-        model_version=row.model_version,
-        features=tuple(json.loads(row.features)),
-        diagnosis=row.diagnosis,
-        harm=Harm(row.harm),
-        details=json.loads(row.details),
-    )
-
-
-def _silence(row: Row[Any]) -> Silence:
-    return Silence(
-        model_name=row.model_name,
-        name=row.name,
-        slice=row.slice,
-        created_at=row.created_at,
-        created_by=row.created_by,
-        why=row.why,
-        ends_at=row.ends_at,
-        id=row.id,
-    )
-
-
-def _delivery(row: Row[Any]) -> Delivery:
-    return Delivery(
-        transition_id=row.transition_id,
-        target=row.target,
-        attempts=row.attempts,
-        next_at=row.next_at,
-        delivered_at=row.delivered_at,
-        last_error=row.last_error,
-        id=row.id,
-    )

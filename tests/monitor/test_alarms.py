@@ -12,17 +12,14 @@ from hypothesis import strategies as st
 from monitor.alarms import (
     MEMORY,
     AlarmRule,
-    Supply,
-    SupplyRule,
     Switch,
     Watched,
     acknowledge_alarm,
     is_silenced,
     next_alarm,
-    stale_switch,
-    supply_switch,
     switch_alarm,
 )
+from monitor.lacks import Supply, SupplyRule, stale_switch, supply_switch
 from monitor.records import Alarm, AlarmState, AlarmTransition, Harm, NotReadyError, Silence
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -39,8 +36,8 @@ LEGAL = {
     UNKNOWN: {CLEAR, PENDING, FIRING},
     CLEAR: {UNKNOWN, PENDING, FIRING},
     PENDING: {UNKNOWN, CLEAR, FIRING},
-    FIRING: {RESOLVED},
-    ACKNOWLEDGED: {RESOLVED},
+    FIRING: {FIRING, RESOLVED},
+    ACKNOWLEDGED: {FIRING, RESOLVED},
     RESOLVED: {UNKNOWN, PENDING, FIRING},
 }
 seen_numbers = iter(range(10**9))
@@ -153,7 +150,8 @@ def test_a_slice_has_its_own_alarm() -> None:
 @pytest.mark.parametrize("state", [FIRING, ACKNOWLEDGED])
 def test_evidence_while_it_rings_begins_the_quiet_anew(state: AlarmState) -> None:
     """And people see what differs now; whether a person knows stays."""
-    last = alarm(state, quiet_samples=90, armed_samples=20, features=("blur",), diagnosis="old")
+    last = after(None, rung(20, features=("noise", "blur"), diagnosis="old"))
+    last = replace(last, state=state, quiet_samples=90, since=NOW - timedelta(days=1))
     found, transition = next_alarm(last, rung(33), rule=RULE, now=NOW)
     assert (None, state, 0, 33) == (
         transition,
@@ -163,6 +161,64 @@ def test_evidence_while_it_rings_begins_the_quiet_anew(state: AlarmState) -> Non
     )
     assert ("images are noisier", ("noise",)) == (found.diagnosis, found.features)
     assert last.since == found.since
+
+
+@pytest.mark.parametrize("state", [FIRING, ACKNOWLEDGED])
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"harm": Harm.HARMFUL}, "it makes the model worse now: images are noisier"),
+        ({"features": ("width", "hue", "size")}, "other features changed: images are noisier"),
+    ],
+)
+def test_what_nobody_was_told_rings_anew(
+    state: AlarmState, members: dict[str, Any], words: str
+) -> None:
+    """Who knew of one change does not know of the other; the second time it is told."""
+    last = after(None, rung(features=("noise", "blur", "skew", "hue"), harm=Harm.HARMLESS))
+    last = replace(last, state=state, acknowledged_by="ops", acknowledged_at=NOW)
+    news = rung(**{"features": ("blur", "noise"), "harm": Harm.HARMLESS} | members)
+    found, transition = next_alarm(last, news, rule=RULE, now=NOW + timedelta(hours=1))
+    assert transition is not None
+    assert (state, FIRING, words) == (transition.before, transition.after, transition.diagnosis)
+    assert (NOW + timedelta(hours=1), None, None) == (
+        found.since,
+        found.acknowledged_by,
+        found.acknowledged_at,
+    )
+    assert MEMORY not in transition.details
+    known = replace(found, state=ACKNOWLEDGED)
+    for again in (rung(**members), rung(features=("noise",), harm=Harm.UNKNOWN)):
+        known, transition = next_alarm(known, again, rule=RULE, now=NOW)
+        if again.harm is Harm.HARMFUL and "harm" not in members:
+            assert (FIRING, True) == (known.state, transition is not None)
+            known = replace(known, state=ACKNOWLEDGED)
+        else:
+            assert (ACKNOWLEDGED, None) == (known.state, transition)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"features": ("width", "noise")},
+        {"features": ("width", "hue", "size", "noise"), "is_judged": False},
+        {"features": ()},
+        {"features": ("width",), "has_fired": False},
+    ],
+)
+def test_what_was_told_in_part_does_not_ring_anew(members: dict[str, Any]) -> None:
+    """One of the first three is among the first three still, or there is no new evidence."""
+    last = replace(after(None, rung(features=("noise", "blur"))), state=ACKNOWLEDGED)
+    found, transition = next_alarm(last, rung(**members), rule=RULE, now=NOW)
+    assert (ACKNOWLEDGED, None) == (found.state, transition)
+
+
+@pytest.mark.parametrize("memory", [5, [], {}, {"features": 3}, {"features": [1]}])
+def test_what_was_told_is_what_was_found_where_the_memory_is_broken(memory: object) -> None:
+    """As with an alarm of a version before there was one; nothing but another change rings anew."""
+    last = alarm(ACKNOWLEDGED, features=("noise",), harm=Harm.HARMFUL, details={MEMORY: memory})
+    found, _ = next_alarm(last, rung(harm=Harm.HARMLESS), rule=RULE, now=NOW)
+    assert ACKNOWLEDGED is found.state
 
 
 @pytest.mark.parametrize("state", [FIRING, ACKNOWLEDGED])
@@ -260,7 +316,7 @@ def test_what_nobody_looks_at_any_more_ends_once() -> None:
 
 
 ticks = st.builds(
-    lambda newest, judged, ratio, took, has_fired, is_above, is_judged: watched(
+    lambda newest, judged, ratio, took, has_fired, is_above, is_judged, features, harm: watched(
         newest_request_id=f"n{newest}",
         judged=judged,
         evidence_ratio=ratio,
@@ -268,6 +324,8 @@ ticks = st.builds(
         has_fired=has_fired,
         is_above=is_above,
         is_judged=is_judged,
+        features=features,
+        harm=harm,
     ),
     st.integers(0, 5),
     st.integers(0, 300),
@@ -276,6 +334,8 @@ ticks = st.builds(
     st.booleans(),
     st.booleans(),
     st.sampled_from([True, True, True, False]),
+    st.sampled_from([(), ("noise", "blur"), ("blur", "width"), ("width",)]),
+    st.sampled_from(Harm),
 )
 
 
@@ -287,7 +347,9 @@ def test_any_history_is_legal(history: list[Watched], clear_after: int, data: An
     for tick in history:
         before = UNKNOWN if last is None else last.state
         found, transition = next_alarm(last, tick, rule=rule, now=NOW)
-        assert (found.state is not before) is (transition is not None)
+        assert (found.state is before) is (
+            transition is None or transition.before is transition.after
+        )
         if transition is not None:
             assert (before, found.state) == (transition.before, transition.after)
             assert transition.after in LEGAL[transition.before]
@@ -368,6 +430,14 @@ def test_a_monitor_that_missed_five_ticks_is_stale(ticked: timedelta | None, is_
     assert ("(monitor)", "stale", is_on) == (found.model_name, found.name, found.is_on)
     if is_on:
         assert "between 2029-12-31 23:54:59 and 2030-01-01 00:00:00 UTC" in found.why
+
+
+@pytest.mark.parametrize(("seconds", "is_on"), [(300, False), (301, True)])
+def test_a_tick_that_is_yet_to_come_is_none(seconds: int, is_on: bool) -> None:
+    """Somebody wrote it there, or a clock is wrong: it says nothing about the present."""
+    found = stale_switch(NOW + timedelta(seconds=seconds), tick_seconds=60, now=NOW)
+    assert is_on is found.is_on
+    assert is_on is ("which is yet to come" in found.why)
 
 
 @pytest.mark.parametrize(("seconds", "is_on"), [(60, False), (61, True)])

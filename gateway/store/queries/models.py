@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from gateway.store.records import ModelVersion, Stage, Traffic
+from gateway.store.rows import OnBadRow, fetch_rows
 from gateway.store.tables import model_promotions, model_versions
 
 
@@ -39,15 +40,21 @@ def insert_model_version(connection: Connection, version: ModelVersion) -> None:
 
 
 def list_model_versions(
-    connection: Connection, *, name: str | None = None
+    connection: Connection, *, name: str | None = None, on_bad_row: OnBadRow | None = None
 ) -> Sequence[ModelVersion]:
-    """All versions, or those of one name, oldest first."""
+    """All versions, or those of one name, oldest first.
+
+    on_bad_row: called with a number for each row that holds no version, which is left out then; None where the caller
+    must see all of them, and such a row raises.
+    """
     query = select(model_versions).order_by(
         model_versions.c.registered_at, model_versions.c.version
     )
     if name is not None:
         query = query.where(model_versions.c.name == name)
-    return [_record(row) for row in connection.execute(query)]
+    if on_bad_row is None:
+        return [_record(row) for row in connection.execute(query)]
+    return _readable(connection, query, on_bad_row)
 
 
 def list_active_versions(connection: Connection) -> Sequence[ModelVersion]:
@@ -173,14 +180,31 @@ def _history(connection: Connection, name: str) -> list[Row[Any]]:
     return list(connection.execute(query))
 
 
+def _readable(
+    connection: Connection, query: Select[Any], on_bad_row: OnBadRow
+) -> list[ModelVersion]:
+    found = []
+    for number, row in enumerate(fetch_rows(connection, query, on_bad_row=on_bad_row), start=1):
+        try:
+            version = _record(row)
+        except (ValueError, TypeError, RecursionError):
+            on_bad_row(number)
+        else:
+            found.append(version)
+    return found
+
+
 def _record(row: Row[Any]) -> ModelVersion:
+    class_names = json.loads(row.class_names)
+    if not isinstance(class_names, list):
+        raise ValueError("not a list of names")  # noqa: TRY004  (one family for whatever is wrong with a row)
     return ModelVersion(
         name=row.name,
         version=row.version,
         stage=Stage(row.stage),
         file_name=row.file_name,
         plaintext_sha256=row.plaintext_sha256,
-        class_names=tuple(json.loads(row.class_names)),
+        class_names=tuple(class_names),
         input_size=(row.input_height, row.input_width),
         registered_at=row.registered_at,
         task=row.task,

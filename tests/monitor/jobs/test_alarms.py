@@ -11,11 +11,11 @@ from sqlalchemy import Engine, text
 from gateway.audit.operators import account_name
 from gateway.store.database import write_transaction
 from monitor.jobs.alarms import (
-    LackWatch,
     acknowledge,
     silence,
     unsilence,
 )
+from monitor.jobs.lacks import LackWatch
 from monitor.jobs.lease import LeaseKeeper
 from monitor.metrics import MonitorMetrics
 from monitor.records import (

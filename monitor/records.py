@@ -105,7 +105,7 @@ class Reference:
     """What normal looks like for one model version.
 
     source: where the samples came from, in words for people.
-    covers_until: set if it was made of stored samples; only samples received later may be compared with it.
+    covers_until: set if it was made of stored samples.
     """
 
     id: int
@@ -115,6 +115,14 @@ class Reference:
     source: str
     covers_until: datetime | None
     summary: ReferenceSummary
+
+    @property
+    def judges_after(self) -> datetime:
+        """Only samples received later are compared with it: not its own, nor what was before it and is no news."""
+        if self.covers_until is None:
+            return self.created_at
+        # Of a sample whose clock was ahead: those that come now must not wait for that time.
+        return min(self.covers_until, self.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +163,9 @@ class Outcome(StrEnum):
 class Passed(StrEnum):
     """Why a sample was not judged.
 
-    COVERED: the reference holds samples of its time. TOO_SOON: after another of its camera. OVER_KEPT: it was likelier
-    to be stored than others, and so many are left out that they are as frequent as in the traffic. OTHER_HOURS: the
-    reference knows nothing of its hour. UNREADABLE: its row holds no sample.
+    COVERED: the reference holds samples of its time, or was made after it. TOO_SOON: after another of its camera.
+    OVER_KEPT: it was likelier to be stored than others, and so many are left out that they are as frequent as in the
+    traffic. OTHER_HOURS: the reference knows nothing of its hour. UNREADABLE: its row holds no sample.
     """
 
     COVERED = "covered"

@@ -14,7 +14,8 @@ from monitor.drift.scores import comparable, placements, score_window
 from monitor.records import FeatureScore, Harm, Reference, Window
 from monitor.settings import MonitorSettings
 from monitor.summaries import SliceSummary, Stratum
-from monitor.windows.stored import sample_window
+from monitor.windows.fitting import lacked, unwatched
+from monitor.windows.stored import measurements, sample_window
 
 # The features that evidence comes from: those within so many powers of ten of the strongest.
 _LEADING_DECADES = 1.0
@@ -29,7 +30,8 @@ class Compared:
     """What a window shows.
 
     drifted: features above their thresholds, worst first. explained: of the leading features, in words. furthest:
-    request ids of the samples that lie furthest out in them.
+    request ids of the samples that lie furthest out in them. lacking: features of the reference that some samples do
+    not have, and are not compared. unwatched: what a new reference of these samples would watch besides.
     """
 
     window: Window
@@ -38,6 +40,8 @@ class Compared:
     explained: Diagnosis = _NOTHING_TOLD
     verdict: HarmVerdict = _NO_VERDICT
     furthest: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
 
 
 def compare(
@@ -56,6 +60,9 @@ def compare(
     samples: in the order of judging. evidence: see score_window. leading: the features that the words are about; those
     above their thresholds where none are named.
     """
+    measured = measurements(samples)
+    lacking = lacked(features, measured)
+    features = [name for name in features if name not in lacking]
     window = _window_of(samples, summary, features, reference)
     found = comparable(summary, window) if samples else None
     if found is None:
@@ -66,7 +73,7 @@ def compare(
         stratum.features, chosen, features=features, alpha=settings.alpha, evidence=known
     )
     drifted = drifted_features(scores)
-    told = leading or drifted
+    told = [name for name in leading if name not in lacking] or drifted
     return Compared(
         window=window,
         scores=scores,
@@ -74,6 +81,8 @@ def compare(
         explained=explain(told, stratum.features, chosen, class_names=model.class_names),
         verdict=judge_harm(stratum.features, chosen),
         furthest=_furthest(samples, stratum, chosen, told),
+        lacking=lacking,
+        unwatched=unwatched(summary.strata[0].features, measured),
     )
 
 

@@ -1,14 +1,16 @@
 """From samples to one column a feature: those of the gateway, and those that a reference defines. Pure.
 
 Rules: a missing value is data and becomes -inf, below every number, so that "confidence is missing more often" shows
-as drift; every other value is finite and float32; what a reference defines (which classes are counted, how usual each
-is, the directions of embeddings) is fixed by samples that are not ranked by it; nothing depends on the order of a
-mapping.
+as drift; what a sample does not have at all, as one of an older gateway, is not missing but unknown: it is NaN, and no
+bet is won by it; every other value is finite and float32; what a reference defines (which classes are counted, how
+usual each is, the directions of embeddings) is fixed by samples that are not ranked by it; nothing depends on the order
+of a mapping.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,8 @@ CLASS_COUNT_PREFIX = "class_count_"
 OTHER_CLASSES = "class_count_other"
 CLASS_SURPRISE = "class_surprise"
 MISSING = -np.inf
+# What is told of samples without one.
+EMBEDDING = "embedding"
 
 _LARGEST = float(np.finfo(np.float32).max)
 # Half a box of a hundred million; keeps the surprise finite whatever was stored.
@@ -53,6 +57,39 @@ def fit_reference(measurements: Sequence[Measurement]) -> Fit:
         class_shares=dict(sorted(shares.items())),
         embedding=fit_embedding([measured.embedding for measured in measurements]),
     )
+
+
+def in_common(measurements: Sequence[Measurement]) -> tuple[list[Measurement], tuple[str, ...]]:
+    """The measurements with what all of them have, and what some lack and is left out, as after an upgrade.
+
+    Raises InputError if that is more than half.
+    """
+    have = Counter(name for measured in measurements for name in _has(measured))
+    lacking = frozenset(name for name, count in have.items() if count < len(measurements))
+    if 2 * len(lacking) > len(have):
+        raise InputError(
+            f"{len(lacking)} of {len(have)} features are absent in part of the samples, as where gateways of "
+            "several releases stored them: take those of one release, with --since after the upgrade"
+        )
+    return [_without(measured, lacking) for measured in measurements], tuple(sorted(lacking))
+
+
+def lacked(names: Iterable[str], measurements: Sequence[Measurement]) -> tuple[str, ...]:
+    """Those features of a reference that some measurements do not have at all, in their order."""
+    return tuple(
+        name for name in names if any(_is_lacking(measured, name) for measured in measurements)
+    )
+
+
+def unwatched(names: Collection[str], measurements: Sequence[Measurement]) -> tuple[str, ...]:
+    """What a new reference of these measurements would watch and one with these features does not, by name."""
+    if not measurements:
+        return ()
+    common = set.intersection(*(set(_has(measured)) for measured in measurements))
+    more = (common | {CLASS_SURPRISE}) - set(names)
+    if any(name.startswith(EMBEDDING_PREFIX) for name in names):
+        more -= {EMBEDDING}
+    return tuple(sorted(more))
 
 
 def is_fitted(name: str) -> bool:
@@ -92,13 +129,16 @@ def fitted_names(fit: Fit) -> tuple[str, ...]:
 def columns(measurements: Sequence[Measurement], *, fit: Fit, names: Sequence[str]) -> Values:
     """The values of some features: float32 (T, F), a row a measurement, a column a name, in their orders.
 
-    names: of a reference; a feature that a measurement lacks is missing there.
+    names: of a reference; a feature that a measurement lacks is NaN there.
     """
     own = _own_columns(measurements, fit, names)
     table = np.full((len(measurements), len(names)), np.nan)
     for column, name in enumerate(names):
         table[:, column] = own[name] if name in own else _plain(measurements, name)
-    return to_values(table)
+    values = to_values(table)
+    for column, name in enumerate(names):
+        values[[_is_lacking(measured, name) for measured in measurements], column] = np.nan
+    return values
 
 
 def to_values(numbers: NDArray[np.float64]) -> Values:
@@ -107,6 +147,24 @@ def to_values(numbers: NDArray[np.float64]) -> Values:
     values = np.clip(np.where(is_missing, 0.0, numbers), -_LARGEST, _LARGEST).astype(np.float32)
     values[is_missing] = MISSING
     return values
+
+
+def _has(measured: Measurement) -> list[str]:
+    return [*measured.features, *([] if measured.embedding is None else [EMBEDDING])]
+
+
+def _without(measured: Measurement, lacking: frozenset[str]) -> Measurement:
+    if not lacking:
+        return measured
+    kept = {name: value for name, value in measured.features.items() if name not in lacking}
+    embedding = None if EMBEDDING in lacking else measured.embedding
+    return replace(measured, features=kept, embedding=embedding)
+
+
+def _is_lacking(measured: Measurement, name: str) -> bool:
+    if name.startswith(EMBEDDING_PREFIX):
+        return measured.embedding is None
+    return not is_fitted(name) and name not in measured.features
 
 
 def _plain(measurements: Sequence[Measurement], name: str) -> list[float]:

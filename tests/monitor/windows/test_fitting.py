@@ -1,6 +1,7 @@
 """From samples to columns: missing values, classes, bounds, and nothing that depends on the order of a mapping."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from monitor.windows.fitting import (
     columns,
     feature_names,
     fit_reference,
+    in_common,
     is_fitted,
+    lacked,
     to_values,
+    unwatched,
 )
 from tests.monitor.windows.summaries import embedded, found, measured
 
@@ -25,11 +29,31 @@ NO_FIT = Fit(class_shares={})
 
 
 def test_each_feature_becomes_a_column_in_order() -> None:
-    """None and absent are the same: missing, below every number."""
+    """None is missing, below every number; what is absent is not known."""
     rows = [measured(a=1.0, b=2.0), measured(a=None, b=0.0), measured(b=5.0)]
     table = columns(rows, fit=NO_FIT, names=("b", "a"))
     assert np.float32 == table.dtype
-    assert [[2.0, 1.0], [0.0, MISSING], [5.0, MISSING]] == table.tolist()
+    assert [[2.0, 1.0], [0.0, MISSING]] == table[:2].tolist()
+    assert [False, True] == np.isnan(table[2]).tolist()
+
+
+def test_what_part_of_the_samples_lack_is_left_out() -> None:
+    """As after an upgrade, where it would look as if its values began or ended; embeddings too."""
+    older = [measured(a=1.0, b=2.0)]
+    newer = [replace(measured(a=1.0, b=None, haze=0.1), embedding=np.ones(8, np.float32))]
+    with pytest.raises(InputError, match="take those of one release, with --since"):
+        in_common([measured(a=1.0), *newer])
+    kept, lacking = in_common([*older, *newer])
+    assert ("embedding", "haze") == lacking
+    assert [measured(a=1.0, b=2.0), measured(a=1.0, b=None)] == kept
+    assert ("haze", "embedding_1") == lacked(["a", "haze", "embedding_1"], [*older, *newer])
+    assert ("class_surprise", "embedding", "haze") == unwatched(["a", "b"], newer)
+
+
+def test_samples_of_one_release_lose_nothing() -> None:
+    """None is a value that is missing."""
+    rows = [measured(a=None), measured(a=1.0)]
+    assert (rows, ()) == in_common(rows)
 
 
 def test_no_samples_make_an_empty_table() -> None:
@@ -103,7 +127,8 @@ def test_embeddings_add_their_features() -> None:
         [*rows, embedded(None), embedded(np.zeros(3, np.float32))], fit=fit, names=names
     )
     assert np.isfinite(table[:64, 2:]).all()
-    assert np.isneginf(table[64:, 2:]).all()
+    assert np.isnan(table[64, 2:]).all()
+    assert np.isneginf(table[65, 2:]).all()
 
 
 def test_too_many_features_are_refused() -> None:

@@ -335,6 +335,21 @@ def test_what_rings_still_is_told_once_the_silence_ends(
     assert ([*told, ("drift", "resolved")] if told else []) == receiver.states()
 
 
+def test_what_a_long_silence_held_back_is_tried_for_a_day_from_its_end(
+    world: World, receiver: Receiver
+) -> None:
+    """And not given up at the first try that fails."""
+    receiver.statuses = [500]
+    world.silence(48)
+    world.change(CLEAR, FIRING)
+    world.look()
+    world.look(after=48 * 3600 + 5)
+    assert (0.0, 1.0) == (world.counted("given_up"), world.waiting())
+    receiver.statuses = [200]
+    world.look(after=60)
+    assert ("drift", "firing") == receiver.states()[-1]
+
+
 def test_a_silence_that_is_ended_early_holds_nothing_back(world: World, receiver: Receiver) -> None:
     """`monitor alarms unsilence`."""
     number = world.silence(24)

@@ -91,10 +91,6 @@ class Remembered:
     low_at: datetime | None = None
     before: tuple[str, ...] = ()
 
-    def since_low(self) -> tuple[int, ...]:
-        """The ids of the judged samples since the evidence was lowest, as far as they are remembered."""
-        return self.window[-self.low_samples :] if self.low_samples else ()
-
 
 @dataclass(frozen=True, slots=True)
 class Fired:

@@ -103,8 +103,7 @@ def test_since_when_is_about_when_it_changed(plan: Plan) -> None:
     assert timedelta(minutes=40) > abs(then.low_at - (START + timedelta(minutes=200)))
     assert 3 == len(then.before)
     assert all(int(request_id[1:]) < 205 for request_id in then.before)
-    assert then.low_samples == len(then.since_low())
-    assert number - 1 == then.since_low()[-1]
+    assert number - 1 == then.window[-1]
 
 
 def test_a_tick_without_samples_tells_the_evidence_as_it_stands(plan: Plan) -> None:

@@ -93,6 +93,7 @@ class _World:
         with write_transaction(self._engine) as connection:
             insert_model_version(connection, _MODEL)
             promote_version(connection, _MODEL.name, _MODEL.version, now=_START)
+        self._made = 0
         self._store(_SEED_SAMPLES)
         self._stored = _SEED_SAMPLES
 
@@ -111,7 +112,7 @@ class _World:
                 connection,
                 model_name=_MODEL.name,
                 model_version=_MODEL.version,
-                created_at=datetime.now(UTC),
+                created_at=_START + timedelta(seconds=self._made),
                 source="benchmark",
                 covers_until=None,
                 sample_count=summary.sample_count,
@@ -148,6 +149,7 @@ class _World:
     def _store(self, count: int) -> None:
         with write_transaction(self._engine) as connection:
             insert_samples(connection, [next(self._samples) for _ in range(count)])
+        self._made += count
 
     def _copy(self, count: int) -> None:
         names = [each.name for each in samples_table.columns if each.name != "id"]

@@ -265,6 +265,13 @@ def test_a_message_stays_small(members: dict[str, Any]) -> None:
     assert "firing" == json.loads(message.body)["data"]["state"]
 
 
+def test_a_message_is_json_whatever_the_details_hold() -> None:
+    """One that cannot be made would hold up all that wait behind it."""
+    message = change_message(1, change(details={"effect": float("nan"), "all": [float("inf")]}))
+    assert b"NaN" not in message.body
+    assert {"effect": None, "all": [None]} == json.loads(message.body)["data"]["details"]
+
+
 def test_waiting_grows_up_to_half_an_hour() -> None:
     """And is drawn, so that receivers do not get everything at once."""
     assert 2.5 == retry_delay_seconds(1, chance=0.0)

@@ -9,7 +9,7 @@ key and looks at no more rows than it was told, so that its time does not grow w
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.store.embeddings import unpack_embedding
 from gateway.store.records import Sample, SampleMode, SealedImage, StoredSample
+from gateway.store.rows import fetch_rows
 from gateway.store.tables import sample_images, samples
 
 # allow_nan: a missing number is None; NaN and infinity are not JSON and must not reach a reader.
@@ -47,6 +48,7 @@ _IS_OF_MODEL = (
     samples.c.model_version == bindparam("of_version"),
 )
 _OF_MODEL = _ALL.where(*_IS_OF_MODEL)
+_PRINCIPALS = select(samples.c.principal)
 # Of one statement; SQLite takes 32,766 and an older one 999.
 _IDS_AT_ONCE = 500
 
@@ -160,27 +162,18 @@ def list_principals(
     connection: Connection, model_name: str, model_version: str, *, newest: int
 ) -> frozenset[str]:
     """The principals of the newest samples of a model version. newest: of the rows looked at."""
-    some = (
-        select(samples.c.principal)
-        .where(*_IS_OF_MODEL)
-        .order_by(samples.c.id.desc())
-        .limit(newest)
-        .subquery()
-    )
-    found = connection.execute(
-        select(some.c.principal).distinct(), _parameters(model_name, model_version)
-    )
-    return _texts(found.scalars())
+    query = _PRINCIPALS.where(*_IS_OF_MODEL).order_by(samples.c.id.desc()).limit(newest)
+    return _principals(connection, query, _parameters(model_name, model_version))
 
 
 def list_principals_by_ids(connection: Connection, ids: Collection[int]) -> frozenset[str]:
     """The principals of the samples of these ids; an id without a row is left out."""
     wanted = sorted(set(ids))
-    query = select(samples.c.principal).where(samples.c.id.in_(bindparam("ids", expanding=True)))
+    query = _PRINCIPALS.where(samples.c.id.in_(bindparam("ids", expanding=True)))
     found: set[str] = set()
     for start in range(0, len(wanted), _IDS_AT_ONCE):
         some = {"ids": wanted[start : start + _IDS_AT_ONCE]}
-        found |= _texts(connection.execute(query, some).scalars())
+        found |= _principals(connection, query, some)
     return frozenset(found)
 
 
@@ -283,8 +276,11 @@ def _stored_sample(row: Row[Any]) -> StoredSample:
     return StoredSample(row.id, sample)
 
 
-def _texts(values: Iterable[object]) -> frozenset[str]:
-    return frozenset(value for value in values if isinstance(value, str))
+def _principals(
+    connection: Connection, query: Select[Any], parameters: Mapping[str, object]
+) -> frozenset[str]:
+    rows = fetch_rows(connection, query, parameters, on_bad_row=_ignore)
+    return frozenset(row.principal for row in rows if isinstance(row.principal, str))
 
 
 def _text(value: object) -> str:

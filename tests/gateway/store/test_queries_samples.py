@@ -17,6 +17,8 @@ from gateway.store.queries.samples import (
     find_sealed_image,
     insert_samples,
     latest_sample_id,
+    list_principals,
+    list_principals_by_ids,
     list_sample_ids_after,
     load_samples_after,
     load_samples_between,
@@ -63,6 +65,30 @@ def filled(engine: Engine) -> Engine:
 def numbers(loaded: object) -> list[str]:
     """The request ids of stored samples."""
     return [stored.sample.request_id for stored in loaded]  # type: ignore[attr-defined]
+
+
+def test_principals_of_the_newest_samples_are_listed_once(filled: Engine) -> None:
+    """Of one version, of so many rows; or of samples by their ids."""
+    with filled.begin() as connection:
+        insert_samples(connection, [sample(20, principal="a"), sample(21, principal="b")])
+        insert_samples(connection, [sample(22, principal="c", model_version="2")])
+        newest = latest_sample_id(connection, "m", "1")
+        assert frozenset({"b"}) == list_principals(connection, "m", "1", newest=1)
+        every = frozenset({"a", "b", "issuer|subject é"})
+        assert every == list_principals(connection, "m", "1", newest=100)
+        assert frozenset() == list_principals(connection, "m", "3", newest=100)
+        assert frozenset({"b", "c"}) == list_principals_by_ids(
+            connection, [newest, newest + 1, newest + 2, *range(-2_000, 0)]
+        )
+
+
+def test_a_principal_that_cannot_be_read_hides_no_other(sqlite_engine: Engine) -> None:
+    """Names are asked for beside everything else that a command shows."""
+    with sqlite_engine.begin() as connection:
+        insert_samples(connection, [sample(0, principal="a"), sample(1)])
+        connection.execute(text("UPDATE samples SET principal = CAST(x'ff' AS TEXT) WHERE id = 2"))
+        assert frozenset({"a"}) == list_principals(connection, "m", "1", newest=9)
+        assert frozenset({"a"}) == list_principals_by_ids(connection, [1, 2])
 
 
 def test_samples_come_back_as_they_were(engine: Engine) -> None:

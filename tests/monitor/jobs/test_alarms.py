@@ -12,6 +12,7 @@ from gateway.audit.operators import account_name
 from gateway.store.database import write_transaction
 from monitor.jobs.alarms import (
     acknowledge,
+    log_change,
     silence,
     unsilence,
 )
@@ -21,6 +22,7 @@ from monitor.metrics import MonitorMetrics
 from monitor.records import (
     Alarm,
     AlarmState,
+    AlarmTransition,
     DriftCursor,
     InputError,
     NotReadyError,
@@ -87,7 +89,8 @@ def test_an_alarm_is_acknowledged_on_record(
     first, last = [body for body in recorded() if body["action"] == "alarm.change"]
     assert ("admitted", "answered") == (first["outcome"], last["outcome"])
     assert ("conveyor", account_name()) == (last["model_name"], last["subject"])
-    assert "alarm=drift slice=source%3Da why=lens" in last["detail"]
+    assert "alarm=drift slice=source%3Da why=lens%5Cx0ais%20dirty" == last["detail"]
+    assert last["detail"] == first["detail"]
     with engine.connect() as connection:
         (change,) = list_transitions(connection, "conveyor", newest=9)
     assert (AlarmState.ACKNOWLEDGED, "acknowledged: lens\\x0ais dirty") == (
@@ -106,6 +109,7 @@ def test_an_alarm_is_acknowledged_on_record(
         ({"model_name": "other"}, NotReadyError, "other has no alarm drift"),
         ({"name": "samples"}, NotReadyError, "no alarm samples is firing"),
         ({"name": "token_shared"}, NotReadyError, "no finding of token_shared is open"),
+        ({"why": " \n"}, InputError, "--why is empty: say why"),
     ],
 )
 def test_what_cannot_be_acknowledged_is_told(
@@ -161,7 +165,7 @@ def test_nothing_is_done_that_cannot_be_recorded(engine: Engine, settings: Monit
 
 
 def be_silent(engine: Engine, settings: MonitorSettings, **members: Any) -> int:
-    """Silence everything for two hours, or what is said instead."""
+    """Silence everything for two hours, or some alarms where they are named."""
     usual: dict[str, Any] = {
         "name": None,
         "model_name": None,
@@ -169,6 +173,7 @@ def be_silent(engine: Engine, settings: MonitorSettings, **members: Any) -> int:
         "duration": timedelta(hours=2),
         "why": "moving",
     }
+    usual["is_of_all"] = not any(members.get(n) for n in ("name", "model_name", "slice_text"))
     return silence(own_ledger(settings), engine, now=NOW, **usual | members)
 
 
@@ -194,12 +199,15 @@ def test_a_silence_is_made_and_ended_on_record(
     ] == silences(engine)
     unsilence(own_ledger(begun), engine, first, now=NOW)
     assert 1 == len(silences(engine))
+    until_then = "until=2030-01-01T02:00:00+00:00 why=moving"
     details = [body["detail"] for body in recorded() if body["outcome"] == "answered"]
     assert [
-        f"alarm=* slice=* why=moving silence={first} until=2030-01-01T02:00:00+00:00",
-        f"alarm=drift why=moving silence={first + 1} until=2030-01-01T02:00:00+00:00",
-        f"silence={first} ended=2030-01-01T00:00:00+00:00",
+        f"model=* alarm=* slice=* {until_then} silence={first}",
+        f"model=conveyor alarm=drift slice=(all%20samples) {until_then} silence={first + 1}",
+        f"silence={first} ended=2030-01-01T00:00:00+00:00 model=* alarm=* slice=* {until_then}",
     ] == details
+    begun_details = [body["detail"] for body in recorded() if body["outcome"] == "admitted"]
+    assert [detail.partition(" silence=")[0] for detail in details] == begun_details
 
 
 def test_a_silence_of_what_does_not_exist_is_refused(
@@ -216,6 +224,63 @@ def test_a_silence_of_what_does_not_exist_is_refused(
     unsilence(own_ledger(begun), engine, number, now=NOW)
     with pytest.raises(NotReadyError, match=f"there is no silence {number}"):
         unsilence(own_ledger(begun), engine, number, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"why": ""}, "--why is empty: say why"),
+        ({"is_of_all": False}, "name one, or --model or --slice with a value; --all silences"),
+        ({"is_of_all": False, "slice_text": ""}, "name one, or --model or --slice with a value"),
+        ({"is_of_all": True, "name": "drift"}, "leave out what names some"),
+        ({"is_of_all": True, "slice_text": ""}, "leave out what names some"),
+        ({"duration": timedelta(days=30, seconds=1)}, "at most 30 days"),
+    ],
+)
+def test_a_silence_says_of_what_and_why_and_ends(
+    engine: Engine,
+    begun: MonitorSettings,
+    recorded: Recorded,
+    members: dict[str, Any],
+    words: str,
+) -> None:
+    """Nothing is recorded of one that is refused."""
+    with pytest.raises(InputError, match=words):
+        be_silent(engine, begun, **members)
+    assert ([], []) == (silences(engine), recorded())
+
+
+def test_a_silence_of_a_model_or_a_client_is_enough(engine: Engine, begun: MonitorSettings) -> None:
+    """The client is stored as its digest."""
+    be_silent(engine, begun, model_name="conveyor", duration=timedelta(days=30))
+    be_silent(engine, begun, slice_text="client=x")
+    assert [None, "client=2d711642b726b044"] == [found[2] for found in silences(engine)]
+
+
+def test_the_first_record_says_what_is_about_to_be_done(
+    engine: Engine, begun: MonitorSettings, recorded: Recorded
+) -> None:
+    """Where the monitor dies in between, it is known what may have been done."""
+    add_ledgers(engine, {"gateway": [call(at(-60))]})
+    world = World(engine)
+    add(engine, [call(at(0), address="198.51.100.1")], first=1)
+    world.look()
+    ack(engine, begun, name="token_shared")
+    (first, _) = [body for body in recorded() if body["action"] == "alarm.change"]
+    assert ("admitted", "alarm=token_shared why=known") == (first["outcome"], first["detail"])
+
+
+def test_a_line_of_the_log_stays_one_line(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the table of alarms held."""
+    caplog.set_level("INFO")
+    forged = "\x1b[2J\n2030-01-01 alarm_changed all clear"
+    change = AlarmTransition(
+        forged, forged, NOW, AlarmState.CLEAR, FIRING, "1", (), forged, slice=f"source={forged}"
+    )
+    log_change(change)
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert 4 == record.getMessage().count("\\x1b[2J\\x0a2030")
 
 
 class Lacks:

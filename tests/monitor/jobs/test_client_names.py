@@ -44,6 +44,7 @@ class World:
         self.engine, self.settings = engine, settings
         self.ledger = own_ledger(settings)
         self.registry = CollectorRegistry()
+        now = START
         for _ in range(8):
             add(50, principal=ALICE)
             now = add(50, principal=BOB)

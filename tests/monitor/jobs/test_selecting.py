@@ -108,7 +108,10 @@ def test_one_camera_or_client_alone(
     of_a = collect_stored(engine, model, selection=Selection(source="a"))
     assert (120, True) == (of_a.summary.sample_count, " of source a, " in of_a.source)
     of_other = collect_stored(engine, model, selection=Selection(client="other"))
-    assert (130, True) == (of_other.summary.sample_count, " of client other, " in of_other.source)
+    assert (130, True) == (
+        of_other.summary.sample_count,
+        " of client d9298a10d1b07358, " in of_other.source,
+    )
     with pytest.raises(NotReadyError, match="only 0 samples of conveyor 1 of source c are stored"):
         collect_stored(engine, model, selection=Selection(source="c"))
 

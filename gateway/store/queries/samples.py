@@ -1,15 +1,16 @@
 """SQL over samples and sample_images.
 
 Rules: what is read is checked row by row; a row that does not hold a sample is skipped and told to the caller, because
-one of them must not hide all others. Samples are read by model version, so that what a shadow or a canary answered
-never stands among the samples of the version in production. Every query goes along ix_samples_model or the primary
-key and looks at no more rows than it was told, so that its time does not grow with the table.
+one of them must not hide all others; so is one of more than MAX_FEATURES features, MAX_DETECTIONS detections or
+MAX_TEXT_CHARACTERS in either: none of ours is. Samples are read by model version, so that what a shadow or a canary
+answered never stands among the samples of the version in production. Every query goes along ix_samples_model or the
+primary key and looks at no more rows than it was told, so that its time does not grow with the table.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    case,
     func,
     select,
     type_coerce,
@@ -28,7 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.store.embeddings import unpack_embedding
 from gateway.store.records import Sample, SampleMode, SealedImage, StoredSample
-from gateway.store.rows import fetch_rows
+from gateway.store.rows import OnBadRow, fetch_rows
 from gateway.store.tables import sample_images, samples
 
 # allow_nan: a missing number is None; NaN and infinity are not JSON and must not reach a reader.
@@ -39,10 +41,20 @@ FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # What a camera may be called: it becomes a label, a name in reports and a word of commands.
 SOURCE_NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _DETECTION_LENGTH = 6
+# Of one row: far more than a gateway writes, and little enough for a reader that meets a page of them.
+MAX_FEATURES = 256
+MAX_DETECTIONS = 10_000
+MAX_TEXT_CHARACTERS = 4_000_000
 
 # As text: a time that cannot be parsed would otherwise end the whole query.
-_COLUMNS = [column for column in samples.c if column is not samples.c.received_at]
-_ALL = select(*_COLUMNS, type_coerce(samples.c.received_at, String).label("raw_time"))
+_BOUNDED = (samples.c.features, samples.c.detections)
+_COLUMNS = [c for c in samples.c if c is not samples.c.received_at and c not in _BOUNDED]
+_ALL = select(
+    *_COLUMNS,
+    # What is too long is not even fetched.
+    *(case((func.length(c) <= MAX_TEXT_CHARACTERS, c)).label(c.name) for c in _BOUNDED),
+    type_coerce(samples.c.received_at, String).label("raw_time"),
+)
 _IS_OF_MODEL = (
     samples.c.model_name == bindparam("of_name"),
     samples.c.model_version == bindparam("of_version"),
@@ -51,8 +63,6 @@ _OF_MODEL = _ALL.where(*_IS_OF_MODEL)
 _PRINCIPALS = select(samples.c.principal)
 # Of one statement; SQLite takes 32,766 and an older one 999.
 _IDS_AT_ONCE = 500
-
-OnBadRow = Callable[[int], None]
 
 
 def _ignore(_row_id: int) -> None:
@@ -248,7 +258,7 @@ def _load(
     on_bad_row: OnBadRow = _ignore,
 ) -> list[StoredSample]:
     loaded: list[StoredSample] = []
-    for row in connection.execute(query, parameters):
+    for row in fetch_rows(connection, query, parameters, on_bad_row=on_bad_row):
         try:
             loaded.append(_stored_sample(row))
         except (ValueError, OverflowError, RecursionError):
@@ -265,8 +275,8 @@ def _stored_sample(row: Row[Any]) -> StoredSample:
         model_version=row.model_version,
         principal=_text(row.principal),
         input_sha256=_text(row.input_sha256),
-        features=_features(json.loads(_text(row.features))),
-        detections=_detections(json.loads(_text(row.detections))),
+        features=_features(_json(row.features)),
+        detections=_detections(_json(row.detections)),
         kept_probability=_number(row.kept_probability),
         image_probability=_number(row.image_probability),
         mode=SampleMode(row.mode),
@@ -287,6 +297,14 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not a text")  # noqa: TRY004  (one family for whatever is wrong with a row)
     return value
+
+
+def _json(value: object) -> object:
+    text = _text(value)
+    # SQLite's length ends at the first NUL.
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise ValueError("too long a text")
+    return json.loads(text)
 
 
 def _source(value: object) -> str:
@@ -314,12 +332,16 @@ def _time(value: object) -> datetime:
 def _features(value: object) -> dict[str, float | None]:
     if not isinstance(value, dict) or not all(map(FEATURE_NAME.fullmatch, value)):
         raise ValueError("not an object of features")
+    if len(value) > MAX_FEATURES:
+        raise ValueError("too many features")
     return {name: None if entry is None else _number(entry) for name, entry in value.items()}
 
 
 def _detections(value: object) -> tuple[tuple[int, float, float, float, float, float], ...]:
     if not isinstance(value, list):
         raise ValueError("not a list of detections")  # noqa: TRY004  (the same)
+    if len(value) > MAX_DETECTIONS:
+        raise ValueError("too many detections")
     return tuple(map(_detection, value))
 
 

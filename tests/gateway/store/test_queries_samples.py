@@ -339,6 +339,10 @@ def test_numbers_that_are_none_are_refused(engine: Engine, number: float) -> Non
         {"features": "[" * 100_000},
         {"features": '{"<script>":1}'},
         {"features": '{"' + "a" * 65 + '":1}'},
+        {"features": "{" + ",".join(f'"f{n}":1' for n in range(257)) + "}"},
+        {"features": '{"brightness":1' + " " * 4_000_000 + "}"},
+        {"detections": "[" + "[1,0.9,0,0,1,1]," * 10_000 + "[1,0.9,0,0,1,1]]"},
+        {"detections": "[" + " " * 4_000_000 + "]"},
         {"detections": "5"},
         {"detections": "[[]]"},
         {"detections": "[3]"},
@@ -354,7 +358,7 @@ def test_numbers_that_are_none_are_refused(engine: Engine, number: float) -> Non
         {"embedding": b""},
         {"embedding": b"\x00\x00\xc0\x7f\x01"},
     ],
-    ids=range(26),
+    ids=range(30),
 )
 def test_a_row_that_holds_no_sample_is_skipped_and_told(
     filled: Engine, broken: dict[str, object]
@@ -370,6 +374,43 @@ def test_a_row_that_holds_no_sample_is_skipped_and_told(
         window = load_window(connection, "m", "1", newest=3, on_bad_row=bad.append)
     assert numbers(window) == ["request-7", "request-9"]
     assert len(bad) == 1
+
+
+def test_as_much_as_a_row_may_hold_is_read(sqlite_engine: Engine) -> None:
+    """To the last feature and detection."""
+    features = {f"f{number}": 1.0 for number in range(256)}
+    detections = ((1, 0.5, 0.0, 0.0, 1.0, 1.0),) * 10_000
+    with sqlite_engine.begin() as connection:
+        insert_samples(connection, [sample(0, features=features, detections=detections)])
+        (stored,) = load_window(connection, "m", "1", newest=3)
+    assert (features, detections) == (stored.sample.features, stored.sample.detections)
+
+
+@pytest.mark.parametrize("column", ["features", "principal", "request_id", "source", "mode"])
+def test_a_text_that_is_no_utf8_spoils_its_row_alone(sqlite_engine: Engine, column: str) -> None:
+    """SQLite decodes while it fetches: the whole page would be lost, and its words would show the cell."""
+    bad: list[int] = []
+    with sqlite_engine.begin() as connection:
+        insert_samples(connection, [sample(number) for number in range(4)])
+        connection.execute(
+            text(f"UPDATE samples SET {column} = CAST(x'73ff' AS TEXT) || id WHERE id IN (2, 3)")
+        )
+        window = load_window(connection, "m", "1", newest=3, on_bad_row=bad.append)
+        assert (["request-3"], [2, 3]) == (numbers(window), sorted(bad))
+        by_ids = load_samples_by_ids(connection, [1, 2], on_bad_row=bad.append)
+        assert (["request-0"], 2) == (numbers(by_ids), bad[-1])
+
+
+def test_a_text_with_a_nul_is_not_short(sqlite_engine: Engine) -> None:
+    """SQLite counts to the NUL alone."""
+    bad: list[int] = []
+    with sqlite_engine.begin() as connection:
+        insert_samples(connection, [sample(0)])
+        connection.execute(
+            text("UPDATE samples SET features = :long"), {"long": "{}\0" + " " * 4_000_000}
+        )
+        assert [] == load_window(connection, "m", "1", newest=1, on_bad_row=bad.append)
+    assert [1] == bad
 
 
 @pytest.mark.parametrize("junk", ["'yesterday'", "7", "''", "x'ff'"])

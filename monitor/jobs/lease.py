@@ -4,6 +4,7 @@ Rules: taken and renewed in a write transaction of its own; every transaction th
 lease's lock, that it still holds it, so a monitor that slept or was cut off writes nothing after another took over.
 """
 
+import logging
 import os
 import secrets
 import socket
@@ -16,10 +17,16 @@ from gateway.store.database import write_transaction
 from monitor.records import LeaseLostError
 from monitor.tables.lease_queries import Lease, lock_lease, read_clock_seconds, save_lease
 
+logger = logging.getLogger(__name__)
+
 DRIFT_LEASE = "drift"
 # A tick that takes long is no reason to hand over: three are missed before another monitor acts.
 LEASE_TICKS = 3
 MIN_LEASE_SECONDS = 30.0
+# No monitor of this version asks for more: MONITOR_TICK_SECONDS is a day at most.
+LONGEST_LEASE_SECONDS = LEASE_TICKS * 86_400.0
+# No fence gets there by being taken; beyond, adding one leaves what a column holds.
+_MAX_FENCE = 2**62
 _MAX_HOST_CHARACTERS = 80
 
 
@@ -55,19 +62,27 @@ class LeaseKeeper:
         return self._fence is not None
 
     def ask(self, engine: Engine) -> Standing:
-        """Renew the lease, or take it if nobody holds it or its time is over. Raises SQLAlchemyError."""
+        """Renew the lease, or take it if nobody holds it, its time is over or no monitor can have written it.
+
+        Raises SQLAlchemyError.
+        """
         with write_transaction(engine) as connection:
             lease = lock_lease(connection, self._name)
             now_seconds = read_clock_seconds(connection)
             is_mine = self._is_mine(lease)
-            if not is_mine and lease.holder and now_seconds < lease.expires_at_seconds:
+            is_whole = _is_whole(lease, now_seconds)
+            if not is_whole:
+                logger.warning(
+                    "lease_broken name=%s: no monitor wrote it so, it is taken over", self._name
+                )
+            elif not is_mine and lease.holder and now_seconds < lease.expires_at_seconds:
                 self._fence = None
                 return _standing(lease, now_seconds, is_held=False)
             lease = replace(
                 lease,
                 holder=self._holder,
                 expires_at_seconds=now_seconds + self._duration_seconds,
-                fence=lease.fence if is_mine else lease.fence + 1,
+                fence=_next_fence(lease, is_mine=is_mine and is_whole),
             )
             save_lease(connection, lease, now_seconds=now_seconds)
         self._fence = lease.fence
@@ -114,6 +129,20 @@ def new_holder() -> str:
     """A name for this process that no other has: host and process for people, and something random."""
     host = socket.gethostname()[:_MAX_HOST_CHARACTERS]
     return f"{host}:{os.getpid()}:{secrets.token_hex(8)}"
+
+
+def _is_whole(lease: Lease, now_seconds: float) -> bool:
+    """Whether a monitor of this version can have written it; otherwise none would ever act."""
+    ends, fence = lease.expires_at_seconds, lease.fence
+    is_number = type(ends) in (int, float) and type(fence) is int
+    return is_number and ends <= now_seconds + LONGEST_LEASE_SECONDS and 0 <= fence < _MAX_FENCE
+
+
+def _next_fence(lease: Lease, *, is_mine: bool) -> int:
+    if is_mine:
+        return lease.fence
+    is_usable = type(lease.fence) is int and 0 <= lease.fence < _MAX_FENCE
+    return lease.fence + 1 if is_usable else 1
 
 
 def _standing(lease: Lease, now_seconds: float, *, is_held: bool) -> Standing:

@@ -16,13 +16,15 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from gateway.store.database import write_transaction
 from gateway.store.queries.models import list_model_versions
 from gateway.store.records import ModelVersion, Stage
+from gateway.store.rows import is_unreadable
 from monitor.alarms import DRIFT_ALARM, AlarmRule, Watched, next_alarm
 from monitor.jobs.alarms import log_change
 from monitor.jobs.database import opened_database
-from monitor.jobs.judging import Judgement, ReferenceCache, read_watched_models
+from monitor.jobs.judging import Judgement, ReferenceCache
 from monitor.jobs.lease import LeaseKeeper, Standing
 from monitor.jobs.looking import Look, Looker
 from monitor.jobs.telling import left_behind
+from monitor.jobs.unreadable import Unreadable
 from monitor.metrics import MonitorMetrics
 from monitor.records import (
     Alarm,
@@ -99,6 +101,7 @@ class Watch:
         self._metrics = metrics
         self._lease = lease
         self._standby: Standing | None = None
+        self._unreadable = Unreadable(metrics)
         self._looker = Looker(settings=settings, find_reference=ReferenceCache())
         self._logged: dict[str, tuple[str, Outcome]] = {}
         self._rule = AlarmRule(clear_after_samples=settings.clear_after_samples)
@@ -122,8 +125,7 @@ class Watch:
                 self._metrics.last_tick.set(now.timestamp())
                 return []
             with engine.connect() as connection:
-                models = read_watched_models(connection, self._settings)
-                left = _read_left(connection, models)
+                models, left = self._read_models(connection)
             try:
                 self._end(engine, left, now)
                 ticked = [self._try_model(engine, model, now) for model in models]
@@ -163,6 +165,24 @@ class Watch:
         self._metrics.forget_models([], alarm=DRIFT_ALARM)
         self._logged.clear()
 
+    def _read_models(
+        self, connection: Connection
+    ) -> tuple[list[ModelVersion], tuple[Watched, ...]]:
+        """The watched versions, and what alarms of others are told."""
+        bad_rows: list[int] = []
+        versions = list_model_versions(connection, on_bad_row=bad_rows.append)
+        for row in bad_rows:
+            self._unreadable.of("model_versions")(row)
+        production = [each for each in versions if each.stage is Stage.PRODUCTION]
+        models = [each for each in production if self._settings.model_name in ("", each.name)]
+        if bad_rows:
+            # One that cannot be read may be in production: nothing that rings for it may end.
+            return models, ()
+        in_production = {each.name: each.version for each in production}
+        watched = {model.name for model in models}
+        alarms = list_alarms(connection, on_bad_row=self._unreadable.of("alarms"))
+        return models, left_behind(alarms, in_production, watched)
+
     def _end(self, engine: Engine, left: Sequence[Watched], now: datetime) -> None:
         """End the alarms of what is not watched any more, or they would ring for ever."""
         if not left:
@@ -182,8 +202,15 @@ class Watch:
             raise
         except (MonitorError, DataError) as exc:
             logger.warning("judging_failed model=%s version=%s: %s", model.name, model.version, exc)
-        except SQLAlchemyError:
-            raise
+        except SQLAlchemyError as exc:
+            if not is_unreadable(exc):
+                raise
+            # Its words would show what the row holds.
+            logger.warning(
+                "judging_failed model=%s version=%s: a row of it cannot be read: it is no UTF-8",
+                model.name,
+                model.version,
+            )
         except Exception:
             logger.exception("judging_failed model=%s version=%s", model.name, model.version)
         return Ticked(model=model, outcome=Outcome.ERROR)
@@ -280,15 +307,6 @@ class Watch:
             unfit = "" if each.judgement is None else each.judgement.unfit
             why = f": {unfit}" if unfit else ""
             logger.info("watching model=%s version=%s outcome=%s%s", each.model.name, *state, why)
-
-
-def _read_left(connection: Connection, models: Sequence[ModelVersion]) -> tuple[Watched, ...]:
-    in_production = {
-        each.name: each.version
-        for each in list_model_versions(connection)
-        if each.stage is Stage.PRODUCTION
-    }
-    return left_behind(list_alarms(connection), in_production, {model.name for model in models})
 
 
 def _find(connection: Connection, watched: Watched) -> Alarm | None:

@@ -1,17 +1,22 @@
 """All SQL over what drift is judged by between ticks, and over the scores that ticks store: rows as records.
 
-Rules: the caller owns the transaction; nothing here commits; what a cursor or a state remembers is JSON.
+Rules: the caller owns the transaction; nothing here commits; what a cursor or a state remembers is JSON. What cannot be
+read is of one model alone: its cursor raises, its evidence begins anew.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
+from gateway.store.rows import fetch_rows
 from monitor.records import DriftCursor, DriftResult, DriftState, FeatureScore, MonitorError
 from monitor.tables import drift_cursors, drift_results, drift_states
+
+logger = logging.getLogger(__name__)
 
 
 def find_cursor(
@@ -25,8 +30,14 @@ def find_cursor(
     query = select(drift_cursors).where(*_is_of(drift_cursors, model_name, model_version))
     if for_update:
         query = query.with_for_update()
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _cursor(row)
+    bad_rows: list[int] = []
+    rows = fetch_rows(connection, query, on_bad_row=bad_rows.append)
+    if bad_rows:
+        raise MonitorError(
+            f"what is remembered of {model_name} {model_version} cannot be read: delete its row in drift_cursors, and "
+            "its samples are judged anew"
+        )
+    return _cursor(rows[0]) if rows else None
 
 
 def save_cursor(connection: Connection, cursor: DriftCursor) -> None:
@@ -49,11 +60,12 @@ def save_cursor(connection: Connection, cursor: DriftCursor) -> None:
 def list_states(connection: Connection, model_name: str, model_version: str) -> list[DriftState]:
     """The evidence of each slice of a model version, by slice.
 
-    Raises MonitorError if what one remembers cannot be read.
+    Of what cannot be read nothing is left: evidence that is none, or no state where not even its slice is known.
     """
     table = drift_states
     query = select(table).where(*_is_of(table, model_name, model_version)).order_by(table.c.slice)
-    return [_state(row) for row in connection.execute(query)]
+    rows = fetch_rows(connection, query, on_bad_row=_begin_anew)
+    return [_state(row) for row in rows]
 
 
 def save_states(connection: Connection, states: Iterable[DriftState]) -> None:
@@ -114,7 +126,8 @@ def list_drift_results(
         )
         .order_by(table.c.ticked_at, table.c.id)
     )
-    return [_result(row) for row in connection.execute(query)]
+    # A score that is missing in a drawing is no reason to draw none.
+    return [_result(row) for row in fetch_rows(connection, query, on_bad_row=lambda _row: None)]
 
 
 def _is_of(table: Table, model_name: str, model_version: str) -> tuple[Any, ...]:
@@ -129,8 +142,10 @@ def _dump(memory: Mapping[str, Any]) -> str:
 def _load(memory: str, what: str) -> dict[str, Any]:
     try:
         loaded = json.loads(memory)
-    except (ValueError, RecursionError) as exc:
-        raise MonitorError(f"what is remembered of {what} cannot be read: {exc}") from exc
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise MonitorError(
+            f"what is remembered of {what} cannot be read: {type(exc).__name__}"
+        ) from exc
     if not isinstance(loaded, dict):
         raise MonitorError(f"what is remembered of {what} cannot be read: it is no object")
     return loaded
@@ -149,14 +164,24 @@ def _cursor(row: Row[Any]) -> DriftCursor:
     )
 
 
+def _begin_anew(row_id: int) -> None:
+    logger.warning("evidence_begins_anew row=%s: it cannot be read", row_id)
+
+
 def _state(row: Row[Any]) -> DriftState:
+    is_evidence = isinstance(row.evidence, bytes | memoryview) and type(row.judged_samples) is int
+    try:
+        memory = _load(row.memory, "") if is_evidence else {}
+    except (MonitorError, TypeError):
+        memory = {}
+    # A state without memory is of no bets: whoever reads it begins anew.
     return DriftState(
         model_name=row.model_name,
         model_version=row.model_version,
         slice=row.slice,
-        judged_samples=row.judged_samples,
-        evidence=bytes(row.evidence),
-        memory=_load(row.memory, f"{row.model_name} {row.model_version} {row.slice}"),
+        judged_samples=row.judged_samples if is_evidence else 0,
+        evidence=bytes(row.evidence) if is_evidence else b"",
+        memory=memory,
         updated_at=row.updated_at,
     )
 

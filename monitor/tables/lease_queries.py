@@ -43,7 +43,9 @@ def read_clock_seconds(connection: Connection) -> float:
 
 def lock_lease(connection: Connection, name: str) -> Lease:
     """The lease, locked until the transaction ends (SQLite holds the whole database already); made if it is new."""
-    query = select(leases).where(leases.c.name == name).with_for_update()
+    # Without renewed_at: one that is no time must not keep every monitor from acting.
+    columns = (leases.c.name, leases.c.holder, leases.c.expires_at_seconds, leases.c.fence)
+    query = select(*columns).where(leases.c.name == name).with_for_update()
     row = connection.execute(query).one_or_none()
     if row is None:
         # Two monitors that start at the same time: one of them makes it, and the other waits for its lock below.

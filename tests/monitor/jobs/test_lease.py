@@ -130,6 +130,42 @@ def test_of_many_that_start_at_once_one_has_it(engine: Engine) -> None:
     assert 8 == len(standings)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "expires_at_seconds = 4e9",
+        "expires_at_seconds = 1e300",
+        "expires_at_seconds = 9e999",
+        "expires_at_seconds = 'x'",
+        "fence = 'x'",
+        "fence = -1",
+        "fence = 9223372036854775807",
+        "expires_at_seconds = 4e9, renewed_at = 'x'",
+    ],
+)
+def test_a_lease_that_no_monitor_wrote_is_taken_over(
+    sqlite_engine: Engine, first: LeaseKeeper, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    """Or nobody would judge until then; by the database's clock, and said in the log."""
+    first.ask(sqlite_engine)
+    with sqlite_engine.begin() as connection:
+        connection.execute(text(f"UPDATE leases SET holder = 'x', {change}"))
+    assert first.ask(sqlite_engine).is_held
+    assert "lease_broken name=drift" in caplog.text
+    with write_transaction(sqlite_engine) as connection:
+        first.check(connection)
+    caplog.clear()
+    assert first.ask(sqlite_engine).is_held
+    assert not caplog.messages
+
+
+def test_the_longest_lease_of_another_is_left_to_it(engine: Engine, first: LeaseKeeper) -> None:
+    """That of ticks of a day."""
+    longest = LeaseKeeper(holder="slow", duration_seconds=lease_seconds(86_400))
+    assert longest.ask(engine).is_held
+    assert not first.ask(engine).is_held
+
+
 def test_it_lasts_three_ticks_and_half_a_minute_at_least() -> None:
     """One late tick hands nothing over."""
     assert (180.0, 30.0) == (lease_seconds(60.0), lease_seconds(1.0))

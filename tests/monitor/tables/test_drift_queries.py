@@ -86,8 +86,36 @@ def test_a_memory_that_cannot_be_read_is_named(engine: Engine, broken: str) -> N
             connection.execute(text(f"UPDATE {table} SET memory = :broken"), {"broken": broken})
         with pytest.raises(MonitorError, match="conveyor 1 cannot be read"):
             find_cursor(connection, "conveyor", "1")
-        with pytest.raises(MonitorError, match="conveyor 1 source=camera-3 cannot be read"):
-            list_states(connection, "conveyor", "1")
+        assert [replace(STATE, memory={})] == list_states(connection, "conveyor", "1")
+
+
+@pytest.mark.parametrize(
+    "change", ["evidence = 'text'", "evidence = 3000000000", "judged_samples = 'x'"]
+)
+def test_evidence_of_another_type_is_none(sqlite_engine: Engine, change: str) -> None:
+    """A number would become as many bytes; the reader begins anew, as it finds no bets."""
+    with sqlite_engine.begin() as connection:
+        save_states(connection, [STATE])
+        connection.execute(text(f"UPDATE drift_states SET {change}"))
+        (state,) = list_states(connection, "conveyor", "1")
+    assert (0, b"", {}) == (state.judged_samples, state.evidence, dict(state.memory))
+
+
+def test_what_sqlite_cannot_fetch_is_of_its_model_alone(sqlite_engine: Engine) -> None:
+    """A text that is no UTF-8, a time that is none; what stands there is in no message."""
+    with sqlite_engine.begin() as connection:
+        save_cursor(connection, CURSOR)
+        save_cursor(connection, replace(CURSOR, model_version="2"))
+        save_states(connection, [STATE, replace(STATE, slice="")])
+        of_first = "WHERE model_version = '1'"
+        connection.execute(text(f"UPDATE drift_cursors SET updated_at = 's3cret' {of_first}"))
+        undecodable = "memory = CAST(x'733363726574ff' AS TEXT)"
+        connection.execute(text(f"UPDATE drift_states SET {undecodable} WHERE slice = ''"))
+        with pytest.raises(MonitorError, match="conveyor 1 cannot be read") as caught:
+            find_cursor(connection, "conveyor", "1")
+        assert "s3cret" not in str(caught.value)
+        assert find_cursor(connection, "conveyor", "2") is not None
+        assert [STATE] == list_states(connection, "conveyor", "1")
 
 
 def test_results_come_back_by_time_and_are_pruned_by_age(engine: Engine) -> None:

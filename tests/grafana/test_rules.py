@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.metrics import GatewayMetrics
 from monitor.alarms import DRIFT_ALARM, SAMPLES_ALARM, STALE_ALARM
-from monitor.metrics import MonitorMetrics
-from monitor.records import ABOUT_LEDGER, LEDGER_ALARM, Rule
+from monitor.metrics import WEBHOOK_OUTCOMES, MonitorMetrics
+from monitor.records import ABOUT_LEDGER, LEDGER_ALARM, Outcome, Rule
 from monitor.security.findings import TRAITS
 
 FOLDER = Path(__file__).resolve().parents[2] / "grafana"
@@ -40,9 +40,9 @@ def test_every_metric_of_an_alert_exists() -> None:
         for rule in rules()
         for name in re.findall(r"(?:gateway|monitor)_[a-z_]+", rule["expr"])
     }
-    assert 19 == len(rules())
+    assert 22 == len(rules())
     assert named <= exposed()
-    assert 19 == len(named)
+    assert 21 == len(named)
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
@@ -90,3 +90,19 @@ def test_every_rule_on_the_ledgers_has_one_alert_as_urgent_as_its_findings() -> 
     assert sorted((rule.value, traits.severity.value) for rule, traits in TRAITS.items()) == sorted(
         urgencies
     )
+
+
+def test_what_fails_beside_a_monitor_that_goes_on_rings() -> None:
+    """By the outcomes that its counters have: a tick that ends is no sign that every model was judged."""
+    outcomes = {
+        metric: set(found.split("|"))
+        for rule in rules()
+        for metric, found in re.findall(r'(monitor_[a-z_]+)\{outcome=~"([a-z_|]+)"\}', rule["expr"])
+    }
+    assert {
+        "monitor_ticks_total": {"error", "database_error", "unfit_reference"},
+        "monitor_webhook_deliveries_total": {"error", "database_error"},
+    } == outcomes
+    assert outcomes["monitor_ticks_total"] <= set(Outcome)
+    assert outcomes["monitor_webhook_deliveries_total"] <= set(WEBHOOK_OUTCOMES)
+    assert any("monitor_unreadable_rows_total" in rule["expr"] for rule in rules())

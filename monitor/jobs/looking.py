@@ -14,6 +14,7 @@ from gateway.store.queries.samples import load_samples_by_ids
 from gateway.store.records import ModelVersion, Sample
 from monitor.alarms import DRIFT_ALARM, Watched
 from monitor.drift.evidence import log10_by_feature
+from monitor.jobs.beginning import candidate_ids, find_beginning, known_beginning
 from monitor.jobs.comparing import Compared, compare
 from monitor.jobs.intake import Intake, first_cursor, read_intake
 from monitor.jobs.judging import (
@@ -27,9 +28,9 @@ from monitor.jobs.plans import Planner, Plans
 from monitor.jobs.slices import weigh_slices
 from monitor.jobs.telling import (
     Shown,
-    described_ids,
     is_alarmed,
     is_shown,
+    is_told,
     leading_of,
     left_over,
     tell,
@@ -115,7 +116,9 @@ def _look(connection: Connection, subject: _Subject, *, now: datetime) -> Look:
     before = load_weighed(connection, model, plans) if is_same else {}
     fit = subject.reference.summary.fit
     weighed = weigh_slices(plans, before, intake.samples, fit=fit)
-    shown = _show(connection, subject, intake, weighed)
+    is_new = stored is not None and not is_same
+    alarms = {} if is_new else _same(subject)
+    shown = _show(connection, subject, intake, weighed, alarms)
     judged = weighed[""].judged
     passed = _passed(intake, judged)
     cursor = _moved(intake, judged, passed, now)
@@ -123,7 +126,7 @@ def _look(connection: Connection, subject: _Subject, *, now: datetime) -> Look:
     is_moved = not is_same or judged > 0 or bool(passed)
     return Look(
         judgement=_judgement(subject, weighed, shown, cursor),
-        watched=_tell(subject, weighed, shown, is_new=stored is not None and not is_same),
+        watched=_tell(subject, weighed, shown, alarms, is_new=is_new),
         alarms=subject.alarms,
         before=stored,
         cursor=cursor if is_moved else None,
@@ -169,7 +172,11 @@ def _moved(intake: Intake, judged: int, passed: Mapping[Passed, int], now: datet
 
 
 def _show(
-    connection: Connection, subject: _Subject, intake: Intake, weighed: Mapping[str, Weighed]
+    connection: Connection,
+    subject: _Subject,
+    intake: Intake,
+    weighed: Mapping[str, Weighed],
+    alarms: Mapping[str, Alarm],
 ) -> dict[str, Shown]:
     """What all samples show, and those slices of which anything points to a change."""
     chosen = [
@@ -179,18 +186,29 @@ def _show(
         or is_shown(plan, weighed[plan.slice_text], subject.alarms.get(plan.slice_text))
     ]
     known = {each.id: each.sample for each in intake.samples}
-    wanted = [weighed[plan.slice_text] for plan, _ in chosen]
+    wanted = [(plan, weighed[plan.slice_text]) for plan, _ in chosen]
     samples = known | _load(connection, wanted, known)
     return {
-        plan.slice_text: _compare(subject, plan, summary, weighed[plan.slice_text], samples)
+        plan.slice_text: _compare(
+            subject,
+            plan,
+            summary,
+            weighed[plan.slice_text],
+            samples,
+            alarm=alarms.get(plan.slice_text),
+        )
         for plan, summary in chosen
     }
 
 
 def _load(
-    connection: Connection, weighed: Iterable[Weighed], known: Mapping[int, Sample]
+    connection: Connection, wanted: Iterable[tuple[Plan, Weighed]], known: Mapping[int, Sample]
 ) -> dict[int, Sample]:
-    ids = {each for one in weighed for each in (*one.remembered.window, *described_ids(one))}
+    ids: set[int] = set()
+    for plan, weighed in wanted:
+        ids.update(weighed.remembered.window)
+        if is_alarmed(plan, weighed):
+            ids.update(candidate_ids(weighed))
     loaded = load_samples_by_ids(connection, ids - known.keys())
     return {each.id: each.sample for each in loaded}
 
@@ -201,6 +219,8 @@ def _compare(
     summary: SliceSummary,
     weighed: Weighed,
     samples: Mapping[int, Sample],
+    *,
+    alarm: Alarm | None,
 ) -> Shown:
     def compared(ids: Sequence[int], leading: Sequence[str] = ()) -> Compared:
         return compare(
@@ -215,16 +235,24 @@ def _compare(
             leading=leading,
         )
 
-    newest = compared(weighed.remembered.window)
-    if not is_alarmed(plan, weighed):
-        return Shown(newest, newest)
-    return Shown(newest, compared(described_ids(weighed), leading_of(plan, weighed)))
+    window = weighed.remembered.window
+    newest = compared(window)
+    if not is_told(plan, weighed, alarm):
+        return Shown(newest)
+    leading = leading_of(plan, weighed, alarm)
+    fit = subject.reference.summary.fit
+    beginning = known_beginning(alarm) or find_beginning(
+        plan, weighed, samples, fit=fit, leading=leading
+    )
+    ids = window if beginning is None else beginning.ids_since(window)
+    return Shown(newest, compared(ids, leading), beginning)
 
 
 def _tell(
     subject: _Subject,
     weighed: Mapping[str, Weighed],
     shown: Mapping[str, Shown],
+    alarms: Mapping[str, Alarm],
     *,
     is_new: bool,
 ) -> tuple[Watched, ...]:
@@ -234,7 +262,7 @@ def _tell(
             weighed[plan.slice_text],
             shown.get(plan.slice_text),
             model=subject.model,
-            alarm=_same(subject, plan.slice_text, is_new=is_new),
+            alarm=alarms.get(plan.slice_text),
             examples=subject.reference.summary.examples,
             min_samples=subject.settings.min_window_samples,
             is_new_reference=is_new,
@@ -244,11 +272,10 @@ def _tell(
     return (*told, *left_over(subject.alarms, subject.model, list(subject.plans.slices)))
 
 
-def _same(subject: _Subject, slice_text: str, *, is_new: bool) -> Alarm | None:
-    """The alarm of a slice, unless it is about another reference or version."""
-    alarm = subject.alarms.get(slice_text)
-    is_other = alarm is None or is_new or alarm.model_version != subject.model.version
-    return None if is_other else alarm
+def _same(subject: _Subject) -> dict[str, Alarm]:
+    """The alarms of slices that are about this version."""
+    version = subject.model.version
+    return {text: a for text, a in subject.alarms.items() if a.model_version == version}
 
 
 def _judgement(

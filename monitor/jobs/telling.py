@@ -5,24 +5,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.store.records import ModelVersion
-from monitor.alarms import DRIFT_ALARM, Watched
-from monitor.drift.evidence import log10_by_feature
+from monitor.alarms import CLEAR_RATIO, DRIFT_ALARM, Watched
+from monitor.drift.diagnosis import MAX_SENTENCE_CHARACTERS
+from monitor.drift.evidence import log10_by_feature, log10_total
+from monitor.jobs.beginning import FIRST_ID, Beginning
 from monitor.jobs.comparing import Compared, leading_features
-from monitor.jobs.weighing import Plan, Remembered, Weighed
+from monitor.jobs.weighing import Plan, Weighed
 from monitor.records import Alarm, AlarmState, Harm
 
-# So many samples are described at least, also where the evidence rose within fewer.
-_MIN_DESCRIBED = 8
+# Of fewer samples it is said how few they are; nor do fewer tell that a change is over.
+_FEW_SAMPLES = 8
+# What was harmful is called harmless by no fewer: a verdict that flaps is a page that flaps.
+_MIN_HARMLESS = 50
 _ENDED = (AlarmState.UNKNOWN, AlarmState.RESOLVED)
 _SHOWN = (AlarmState.PENDING, AlarmState.FIRING, AlarmState.ACKNOWLEDGED)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a slice's samples show. newest: its newest judged ones. told: those that the alarm's words are about."""
+    """What a slice's samples show.
+
+    newest: its newest judged ones. told: those that the alarm's words are about, since beginning; both None where there
+    is nothing to tell.
+    """
 
     newest: Compared
-    told: Compared
+    told: Compared | None = None
+    beginning: Beginning | None = None
 
 
 def is_shown(plan: Plan, weighed: Weighed, alarm: Alarm | None) -> bool:
@@ -36,16 +45,25 @@ def is_alarmed(plan: Plan, weighed: Weighed) -> bool:
     return weighed.fired is not None or weighed.largest >= plan.level.pending
 
 
-def described_ids(weighed: Weighed) -> tuple[int, ...]:
-    """The judged samples since the evidence was lowest, before it rang or until now."""
-    then = _then(weighed)
-    return then.window[-max(_MIN_DESCRIBED, then.low_samples) :]
+def is_told(plan: Plan, weighed: Weighed, alarm: Alarm | None) -> bool:
+    """Whether there is something to tell: a first word, or news of what rings as long as it may still be there.
+
+    Once there is next to no evidence that it is, what was told last stays, until it is resolved.
+    """
+    clear = CLEAR_RATIO * plan.level.firing
+    if weighed.fired is not None or alarm is None or not alarm.state.is_active:
+        is_pending = alarm is not None and alarm.state is AlarmState.PENDING
+        return is_alarmed(plan, weighed) or (is_pending and weighed.largest >= clear)
+    is_begun = weighed.remembered.armed_samples < _FEW_SAMPLES
+    return weighed.judged > 0 and (is_begun or 10.0 ** log10_total(weighed.evidence) >= clear)
 
 
-def leading_of(plan: Plan, weighed: Weighed) -> tuple[str, ...]:
-    """The features that most of the evidence came from when it rang, or comes from now."""
+def leading_of(plan: Plan, weighed: Weighed, alarm: Alarm | None) -> tuple[str, ...]:
+    """The features that most of the evidence came from when it rang; while it rings, what it rang for; or from now."""
     if weighed.fired is not None:
         return leading_features(weighed.fired.by_feature)
+    if alarm is not None and alarm.state.is_active and alarm.features:
+        return alarm.features
     return leading_features(log10_by_feature(plan.bets, weighed.evidence))
 
 
@@ -65,7 +83,9 @@ def tell(
     shown: None where nothing points to a change. alarm: as it stands. examples: request ids of the reference, where no
     sample from before the change is known. min_samples: judged, before it is said that nothing points to a change.
     """
-    leading = leading_of(plan, weighed) if is_alarmed(plan, weighed) else ()
+    then = weighed.remembered if weighed.fired is None else weighed.fired.then
+    leading = leading_of(plan, weighed, alarm) if is_told(plan, weighed, alarm) else ()
+    harm, described = _harm(shown, alarm)
     return Watched(
         model_name=model.name,
         model_version=model.version,
@@ -73,14 +93,14 @@ def tell(
         is_judged=weighed.judged_samples >= min_samples or weighed.fired is not None,
         newest_request_id=weighed.remembered.newest_request_id,
         judged=weighed.judged,
-        armed_samples=_then(weighed).armed_samples,
+        armed_samples=then.armed_samples,
         evidence_ratio=weighed.largest / plan.level.firing,
         has_fired=weighed.fired is not None,
         is_above=shown is not None and bool(shown.newest.drifted),
         features=leading,
         diagnosis=_words(shown, leading),
-        harm=Harm.UNKNOWN if shown is None else shown.told.verdict.harm,
-        details={} if shown is None else _details(weighed, shown, alarm, examples),
+        harm=harm,
+        details={} if shown is None else _details(shown, leading, described, examples),
         is_new_reference=is_new_reference,
     )
 
@@ -141,32 +161,47 @@ def ended(alarm: Alarm, why: str) -> Watched:
     )
 
 
-def _then(weighed: Weighed) -> Remembered:
-    return weighed.remembered if weighed.fired is None else weighed.fired.then
+def _harm(shown: Shown | None, alarm: Alarm | None) -> tuple[Harm, Mapping[str, Any]]:
+    """The verdict to tell, and its reason as JSON values.
+
+    What rings is called worse at once; it is never unknown again, nor soon harmless what was harmful.
+    """
+    told = None if shown is None else shown.told
+    known = Harm.UNKNOWN if alarm is None or not alarm.state.is_active else alarm.harm
+    reason = {} if alarm is None else alarm.details.get("harm", {})
+    if told is None:
+        return known, reason
+    verdict = told.verdict
+    is_few = told.window.sample_count < _MIN_HARMLESS
+    is_kept = (known is not Harm.UNKNOWN and verdict.harm is Harm.UNKNOWN) or (
+        known is Harm.HARMFUL and verdict.harm is Harm.HARMLESS and is_few
+    )
+    return (known, reason) if is_kept else (verdict.harm, verdict.describe())
 
 
 def _words(shown: Shown | None, leading: Sequence[str]) -> str:
-    if shown is None or not leading:
+    if shown is None or shown.told is None or not leading:
         return ""
-    return (
-        shown.told.explained.sentence or f"{', '.join(leading)}: differently than in the reference"
-    )
+    count = shown.told.window.sample_count
+    sentence = shown.told.explained.sentence
+    words = sentence or f"{', '.join(leading)}: differently than in the reference"
+    few = f" (of {count} sample{'' if count == 1 else 's'})" if count < _FEW_SAMPLES else ""
+    return words[: MAX_SENTENCE_CHARACTERS - len(few)] + few
 
 
 def _details(
-    weighed: Weighed, shown: Shown, alarm: Alarm | None, examples: Sequence[str]
+    shown: Shown, leading: Sequence[str], harm: Mapping[str, Any], examples: Sequence[str]
 ) -> dict[str, Any]:
-    then = _then(weighed)
-    since = None if then.low_at is None else then.low_at.isoformat()
-    before = list(then.before or examples[:3])
-    if alarm is not None and alarm.state.is_active:
-        # It rings again for what it rings for: since when is known from the first time.
-        since = alarm.details.get("since", since)
-        before = alarm.details.get("examples", {}).get("before", before)
+    told, beginning = shown.told, shown.beginning
+    if told is None:
+        return {}
+    before = beginning.before if beginning is not None else ()
     return {
-        "since": since,
-        "samples": shown.told.window.sample_count,
-        **shown.told.explained.describe(),
-        "harm": shown.told.verdict.describe(),
-        "examples": {"before": before, "after": list(shown.told.furthest)},
+        "since": None if beginning is None else beginning.since.isoformat(),
+        "samples": told.window.sample_count,
+        **told.explained.describe(),
+        "sentence": _words(shown, leading),
+        "harm": harm,
+        "examples": {"before": list(before or examples[:3]), "after": list(told.furthest)},
+        FIRST_ID: None if beginning is None else beginning.first_id,
     }

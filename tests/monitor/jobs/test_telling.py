@@ -1,21 +1,23 @@
 """What an alarm is told: why it rings once it does, and nothing before."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
+import pytest
 
 from gateway.store.records import ModelVersion, Stage
 from monitor.alarms import Watched
 from monitor.drift.bets import plan_bets
+from monitor.drift.diagnosis import Diagnosis
+from monitor.drift.harm import HarmVerdict
 from monitor.drift.levels import level_of_all
+from monitor.jobs.beginning import Beginning
 from monitor.jobs.comparing import Compared
-from monitor.jobs.telling import Shown, described_ids, is_shown, left_over, tell
+from monitor.jobs.telling import Shown, is_shown, is_told, left_over, tell
 from monitor.jobs.weighing import Arrivals, Plan, Weighed, nothing_weighed, weigh
 from monitor.ranks import rank_values
-from monitor.records import Alarm, AlarmState, Window
+from monitor.records import Alarm, AlarmState, Harm, Window
 from monitor.summaries import ALL_SAMPLES, HOURS_OF_DAY, SliceSummary, Stratum
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -32,7 +34,11 @@ MODEL = ModelVersion(
 ALARM = Alarm(
     model_name="conveyor", name="drift", state=AlarmState.FIRING, since=START, model_version="1"
 )
-SHOWN = Shown(Compared(Window({}, 30)), Compared(Window({}, 12), furthest=("after-1", "after-2")))
+BEGINNING = Beginning(first_id=61, since=START + timedelta(minutes=61), before=("r59", "r60"))
+TOLD = Compared(Window({}, 12), furthest=("after-1", "after-2"))
+SHOWN = Shown(Compared(Window({}, 30)), TOLD, BEGINNING)
+HARMFUL, HARMLESS = HarmVerdict(Harm.HARMFUL, "less sure"), HarmVerdict(Harm.HARMLESS, "as sure")
+UNKNOWN = HarmVerdict(Harm.UNKNOWN, "too few")
 
 
 def plan() -> Plan:
@@ -103,31 +109,61 @@ def test_what_rang_is_judged_however_few_there_were() -> None:
 
 def test_details_name_samples_from_before_and_after() -> None:
     """Of the reference where none of before is known."""
-    details = told(weighed(60, drifted=25)).details
-    assert 3 == len(details["examples"]["before"])
-    assert all(each.startswith("r") for each in details["examples"]["before"])
-    assert ["after-1", "after-2"] == details["examples"]["after"]
-    assert details["since"] is not None
-    early = told(weighed(0, drifted=25)).details
-    assert (["x1", "x2", "x3"], None) == (early["examples"]["before"], early["since"])
-
-
-def test_an_alarm_that_rings_keeps_since_when() -> None:
-    """It rings for the same thing, again and again."""
-    known: Mapping[str, Any] = {"since": "then", "examples": {"before": ["b"], "after": ["a"]}}
-    details = told(weighed(60, drifted=25), alarm=replace(ALARM, details=known)).details
-    assert ("then", ["b"]) == (details["since"], details["examples"]["before"])
-    over = replace(ALARM, details=known, state=AlarmState.RESOLVED)
-    assert "then" != told(weighed(60, drifted=25), alarm=over).details["since"]
-
-
-def test_the_samples_since_the_evidence_was_lowest_are_described() -> None:
-    """Up to where it rang, and no fewer than eight."""
     state = weighed(60, drifted=25)
-    assert state.fired is not None
-    ids = described_ids(state)
-    assert state.fired.then.window[-1] == ids[-1] < 84
-    assert 8 <= len(ids) <= 40
+    details = told(state).details
+    assert {"before": ["r59", "r60"], "after": ["after-1", "after-2"]} == details["examples"]
+    assert ("2030-01-01T01:01:00+00:00", 12) == (details["since"], details["samples"])
+    early = told(state, shown=replace(SHOWN, beginning=replace(BEGINNING, before=()))).details
+    assert ["x1", "x2", "x3"] == early["examples"]["before"]
+
+
+@pytest.mark.parametrize(("count", "ending"), [(1, " (of 1 sample)"), (5, " (of 5 samples)")])
+def test_of_a_few_samples_it_is_said_how_few(count: int, ending: str) -> None:
+    """Within the length of a sentence."""
+    long = replace(TOLD, window=Window({}, count), explained=Diagnosis("x" * 400))
+    found = told(weighed(60, drifted=25), shown=replace(SHOWN, told=long))
+    assert found.diagnosis.endswith(ending)
+    assert 400 == len(found.diagnosis)
+    assert found.diagnosis == found.details["sentence"]
+    enough = replace(long, window=Window({}, 8))
+    assert "x" * 400 == told(weighed(60, drifted=25), shown=replace(SHOWN, told=enough)).diagnosis
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict", "samples", "harm", "why"),
+    [
+        (Harm.UNKNOWN, HARMFUL, 10, Harm.HARMFUL, "less sure"),
+        (Harm.HARMLESS, HARMFUL, 10, Harm.HARMFUL, "less sure"),
+        (Harm.HARMFUL, UNKNOWN, 100, Harm.HARMFUL, "before"),
+        (Harm.HARMLESS, UNKNOWN, 100, Harm.HARMLESS, "before"),
+        (Harm.HARMFUL, HARMLESS, 49, Harm.HARMFUL, "before"),
+        (Harm.HARMFUL, HARMLESS, 50, Harm.HARMLESS, "as sure"),
+        (Harm.UNKNOWN, HARMLESS, 10, Harm.HARMLESS, "as sure"),
+    ],
+)
+def test_harm_gets_worse_at_once_and_is_not_taken_back_to_unknown(
+    last: Harm, verdict: HarmVerdict, samples: int, harm: Harm, why: str
+) -> None:
+    """While it rings; what was resolved begins anew."""
+    shown = replace(SHOWN, told=replace(TOLD, window=Window({}, samples), verdict=verdict))
+    ringing = replace(ALARM, harm=last, details={"harm": {"why": "before"}})
+    found = told(weighed(60, drifted=25), shown=shown, alarm=ringing)
+    assert (harm, why) == (found.harm, found.details["harm"]["why"])
+    over = replace(ringing, state=AlarmState.RESOLVED)
+    assert verdict.harm is told(weighed(60, drifted=25), shown=shown, alarm=over).harm
+
+
+def test_what_rings_is_told_again_only_while_it_is_there() -> None:
+    """Else the words would be about samples that are as they should be."""
+    gone, there, few = (
+        replace(weighed(0, drifted=25), fired=None, judged=1),
+        replace(weighed(60, drifted=25), fired=None, judged=1),
+        replace(weighed(3), judged=1),
+    )
+    gone = replace(gone, evidence=weighed(60).evidence, remembered=weighed(60).remembered)
+    assert (False, True, True) == tuple(is_told(plan(), s, ALARM) for s in (gone, there, few))
+    assert not is_told(plan(), replace(there, judged=0), ALARM)
+    assert not is_told(plan(), few, None)
 
 
 def test_alarms_of_slices_that_are_no_more_end_once() -> None:

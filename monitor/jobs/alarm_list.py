@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from monitor.alarms import MEMORY, STALE_ALARM, Switch, is_silenced
+from monitor.jobs.alarm_details import detail_lines
 from monitor.jobs.client_names import Names, read_names_of_versions, with_name
 from monitor.jobs.delivering import Waiting, read_waiting
 from monitor.jobs.lacks import current_stale
@@ -130,6 +131,7 @@ def _lines(alarm: Alarm, view: AlarmsView, now: datetime) -> list[str]:
     lines = [f"  {name} {alarm.state.value} since {_time(alarm.since)}{harm}{why}"]
     if alarm.features:
         lines.append(f"    features: {', '.join(alarm.features)}")
+    lines += [f"    {line}" for line in detail_lines(alarm)]
     if alarm.acknowledged_at is not None:
         reason = f": {alarm.acknowledged_why}" if alarm.acknowledged_why else ""
         lines.append(

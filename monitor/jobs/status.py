@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Engine
 
 from gateway.store.queries.samples import count_samples_after
 from gateway.store.records import ModelVersion
-from monitor.alarms import DRIFT_ALARM
+from monitor.alarms import DRIFT_ALARM, MEMORY
+from monitor.jobs.alarm_details import detail_lines
 from monitor.jobs.client_names import Names, read_client_names, slices_in_words, with_name
 from monitor.jobs.intake import MAX_COUNTED_LAG, unknown_sources
 from monitor.jobs.judging import (
@@ -183,7 +184,7 @@ def _describe_alarm(alarm: Alarm) -> dict[str, Any]:
         "features": list(alarm.features),
         "diagnosis": alarm.diagnosis,
         "harm": alarm.harm.value,
-        "details": dict(alarm.details),
+        "details": {key: value for key, value in alarm.details.items() if key != MEMORY},
     }
 
 
@@ -200,6 +201,7 @@ def _lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> lis
     lines = [
         f"{judgement.model.name} {judgement.model.version}",
         _alarm_line(status),
+        *([] if status.alarm is None else _detail_lines(status.alarm)),
         *_slice_lines(status),
         *_tick_lines(status, settings, now),
     ]
@@ -231,16 +233,20 @@ def _alarm_line(status: ModelStatus) -> str:
 
 def _slice_lines(status: ModelStatus) -> list[str]:
     """Those slices of which there is anything to say, and how far all samples are from ringing."""
-    lines = [
-        f"  {with_name(alarm.slice, status.clients):<10} {alarm.state.value} "
-        f"since {alarm.since:%Y-%m-%d %H:%M:%S} UTC: {alarm.diagnosis}"
-        for alarm in status.alarms
-        if alarm.slice and (alarm.state.is_active or alarm.state is AlarmState.PENDING)
-    ]
+    lines = []
+    for alarm in status.alarms:
+        if alarm.slice and (alarm.state.is_active or alarm.state is AlarmState.PENDING):
+            name, since = with_name(alarm.slice, status.clients), f"{alarm.since:%Y-%m-%d %H:%M:%S}"
+            lines.append(f"  {name:<10} {alarm.state.value} since {since} UTC: {alarm.diagnosis}")
+            lines += _detail_lines(alarm)
     of_all = status.judgement.slices[0] if status.judgement.slices else None
     if of_all is not None and of_all.log10_ratio is not None:
         lines.append(f"  evidence   10^{of_all.log10_ratio:.1f} of what ringing needs")
     return lines
+
+
+def _detail_lines(alarm: Alarm) -> list[str]:
+    return [f"             {line}" for line in detail_lines(alarm)]
 
 
 def _tick_lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> list[str]:

@@ -80,7 +80,8 @@ def observe(
 ) -> Observed:
     """The evidence after more samples, up to the first at which it reaches `limit`.
 
-    values: float32 (T, F), columns as in bets.features, -inf for missing, no NaN. hours: int (T,), of the day in UTC,
+    values: float32 (T, F), columns as in bets.features, -inf for missing; NaN, of what is not known, wins no bet.
+    hours: int (T,), of the day in UTC,
     0..23; samples of an hour that the reference does not know count as used and change nothing.
     """
     strata = bets.stratum_of_hour[hours]

@@ -30,6 +30,7 @@ from monitor.records import (
     FeatureScore,
     InputError,
     NotReadyError,
+    Passed,
     Reference,
     Window,
 )
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 NOTHING_COMPARED = Compared(Window(features={}, sample_count=0))
 _DIGEST = "bets"
+# In the memory of a cursor: how many samples were passed over, by why.
+PASSED = "passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,15 @@ def evidence_of(plan: Plan, weighed: Weighed) -> SliceEvidence:
     )
 
 
+def passed_over(cursor: DriftCursor | None) -> dict[str, int]:
+    """How many samples were passed over, by why; fewer than were where an earlier release did not count them."""
+    counts = {} if cursor is None else cursor.memory.get(PASSED)
+    if not isinstance(counts, dict):
+        return {}
+    known = {why.value: counts.get(why.value) for why in Passed}
+    return {why: count for why, count in known.items() if isinstance(count, int) and count > 0}
+
+
 def _parse(plan: Plan, state: DriftState | None) -> Weighed:
     if state is None:
         return nothing_weighed(plan)
@@ -274,7 +286,7 @@ def _newest(
         model_name=model.name,
         model_version=model.version,
         newest=settings.window_samples,
-        after=reference.covers_until,
+        after=reference.judges_after,
         on_bad_row=lambda _id: None,
     )
     return choose_samples(samples, thin_seconds=settings.thin_seconds).samples

@@ -19,9 +19,13 @@ from monitor.tables.queries import list_references
 from monitor.texts import shown
 from monitor.windows.binding import why_unfit
 from monitor.windows.content import parse_reference
+from monitor.windows.fitting import unwatched
 from monitor.windows.slicing import describe_hours
+from monitor.windows.stored import measurements, read_samples
 
 MAX_LISTED = 100
+# Of samples, to know what they have.
+_NEWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class KnownReference:
     hours: tuple[str, ...]
     is_in_use: bool
     problem: str | None
+    unwatched: tuple[str, ...] = ()
     clients: Names = field(default_factory=dict)
 
 
@@ -55,7 +60,10 @@ def read_references(engine: Engine, *, model_name: str | None = None) -> list[Kn
         versions = {(m.name, m.version): m for m in list_model_versions(connection)}
         for row in list_references(connection, model_name=model_name, newest=MAX_LISTED):
             of = (row.model_name, row.model_version)
-            known.append(_known(row, versions.get(of), is_newest=of not in seen))
+            one = _known(row, versions.get(of), is_newest=of not in seen)
+            known.append(
+                replace(one, unwatched=_unwatched(connection, row)) if one.is_in_use else one
+            )
             seen.add(of)
         return _named(connection, known)
 
@@ -75,6 +83,7 @@ def describe_references(references: list[KnownReference]) -> list[dict[str, obje
             "source": each.source,
             "bytes": each.size_bytes,
             "problem": each.problem,
+            "unwatched_features": list(each.unwatched),
             "clients": dict(each.clients),
         }
         for each in references
@@ -95,6 +104,10 @@ def reference_lines(references: list[KnownReference]) -> list[str]:
         )
         if each.problem is not None:
             lines.append(f"     cannot be used: {each.problem}")
+        if each.unwatched:
+            lines.append(
+                f"     a new one would watch {len(each.unwatched)} more features: {', '.join(each.unwatched)}"
+            )
         lines += name_lines(each.clients)
     return [shown(line) for line in lines]
 
@@ -113,6 +126,22 @@ def _named(connection: Connection, references: list[KnownReference]) -> list[Kno
         replace(each, clients={t: names[t] for t in of_clients[each.id] if t in names})
         for each in references
     ]
+
+
+def _unwatched(connection: Connection, row: Row[Any]) -> tuple[str, ...]:
+    """What the newest samples have and a reference does not watch; nothing if it cannot be read."""
+    try:
+        names = parse_reference(row).summary.slices[0].strata[0].features
+    except MonitorError:
+        return ()
+    samples = read_samples(
+        connection,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        newest=_NEWEST,
+        on_bad_row=lambda _id: None,
+    )
+    return unwatched(tuple(names), measurements(samples))
 
 
 def _known(row: Row[Any], model: ModelVersion | None, *, is_newest: bool) -> KnownReference:

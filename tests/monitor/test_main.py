@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from monitor.jobs.lease import new_keeper
 from monitor.settings import MonitorSettings
+from tests.monitor import conftest
 from tests.monitor.jobs.security_world import World, add_ledgers
 from tests.monitor.security.ledger_events import at, call
 
@@ -23,6 +24,12 @@ AddSamples = Callable[..., datetime]
 Monitor = Callable[..., "subprocess.CompletedProcess[str]"]
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands go by the clock, and leave out samples of the future."""
+    monkeypatch.setattr(conftest, "START", datetime(2020, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture

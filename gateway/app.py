@@ -55,6 +55,7 @@ from gateway.models.watch import RegistryWatch
 from gateway.pipeline import Pipeline
 from gateway.sampling.draw import SamplingRates
 from gateway.sampling.sampler import Sampler
+from gateway.sampling.sources import trusted_header
 from gateway.sealing.keys import KeyProvider
 from gateway.sealing.sample_keys import SampleKey, SampleSealer, create_sample_key
 from gateway.sealing.signers import TrustedSigner
@@ -176,7 +177,9 @@ def _build(
         clock=clock,
         started_at_seconds=time.monotonic(),
         resource=_resource_facts(settings, opened.public_url, door),
-        source_header=settings.source_header,
+        source_header=trusted_header(
+            source_header=settings.source_header, source_claim=settings.source_claim
+        ),
     )
     facts = _start_facts(settings, opened, door)
 

@@ -133,7 +133,7 @@ class GatewaySettings(StrictSettings):
     sample_image_rate: Ratio = 0.02
     sample_keep_below_confidence: Ratio = 0.0
     sample_queue_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 34)] = 256 * 1024 * 1024
-    # Which camera a sample is of; empty is nobody's word. The claim, which is signed, wins over the header.
+    # Which camera a sample is of; empty is nobody's word. With a claim, which is signed, the header is not read.
     source_header: Annotated[str, Field(pattern=_HEADER_NAME)] = ""
     source_claim: Annotated[str, Field(pattern=_CLAIM_NAME)] = ""
 

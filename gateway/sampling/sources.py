@@ -1,7 +1,8 @@
 """Which camera a request's image is of, as its sample says. Pure.
 
 Rules: a claim of the token wins over a header, because the issuer signed it and a header is only the caller's word;
-what is not a name is no source, whatever else was sent, so that a broken claim never lets a header take its place.
+what is not a name is no source, whatever else was sent, so that a broken claim never lets a header take its place;
+where a claim is asked for, headers are not read, so that a token without it names no camera either.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,11 @@ class SourceFault(StrEnum):
     CLAIM_FORM = "claim_form"
     HEADER_FORM = "header_form"
     HEADER_REPEATED = "header_repeated"
+
+
+def trusted_header(*, source_header: str, source_claim: str) -> str:
+    """The header that names cameras, empty if none does: where a claim does, only signed names are believed."""
+    return "" if source_claim else source_header
 
 
 def choose_source(

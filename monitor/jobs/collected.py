@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from monitor.summaries import ReferenceSummary
+from monitor.windows.choosing import LeftOut
 from monitor.windows.slicing import WHOLE_DAY, Bands
 
 # More adds next to nothing to what is known of a distribution.
@@ -26,6 +27,7 @@ class Collected:
     """A reference of one model version before it is stored.
 
     seen: how many samples there were before thinning. covers_until: see Reference. notes: for whoever asked for it.
+    left_out: cameras and clients with samples enough that are not told apart.
     """
 
     model_name: str
@@ -35,3 +37,4 @@ class Collected:
     source: str
     covers_until: datetime | None = None
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()

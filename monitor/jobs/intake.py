@@ -5,6 +5,7 @@ gateways make ids appear late; which samples are judged depends on their cameras
 show; what is remembered between ticks is bounded.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,47 +24,29 @@ from gateway.store.queries.samples import (
 )
 from gateway.store.records import ModelVersion, Sample, StoredSample
 from monitor.jobs.id_lists import dump_ids, parse_ids
-from monitor.records import DriftCursor, MonitorError, Passed, Reference
+from monitor.records import DriftCursor, Passed, Reference
 from monitor.settings import MonitorSettings
-from monitor.windows.thinning import is_taken, is_too_soon
+from monitor.windows.cameras import CAMERA_KEY, MAX_CAMERAS, CameraTimes, camera_key
+from monitor.windows.thinning import MAX_CHANCES, Chances, has_chance, is_taken
+
+logger = logging.getLogger(__name__)
 
 # Transactions end in another order than they took their ids: of so many ids before the newest, some may still appear.
 LATE_IDS = 512
-# Cameras whose last time is remembered; one that sent nothing for the longest is forgotten first.
-MAX_CAMERAS = 256
 MAX_UNKNOWN_SOURCES = 32
-# Samples after which the smallest chance of being kept that was seen is looked for anew: the rate may have been raised.
+# Of which the chances are looked at before the first is judged.
 _CHANCE_SAMPLES = 1000
 # What is left unread is counted no further.
 MAX_COUNTED_LAG = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Chances:
-    """The smallest chance of being kept, of the last 1000 to 2000 samples. earlier: of those before the last count."""
-
-    earlier: float = 1.0
-    smallest: float = 1.0
-    count: int = 0
-
-    def with_one(self, probability: float) -> "Chances":
-        """After one more sample."""
-        if self.count == _CHANCE_SAMPLES:
-            return Chances(self.smallest, probability, 1)
-        return Chances(self.earlier, min(self.smallest, probability), self.count + 1)
-
-    @property
-    def base(self) -> float:
-        """The chance of the samples that nothing but chance kept."""
-        return min(self.earlier, self.smallest)
 
 
 @dataclass(slots=True)
 class Memory:
     """What is remembered between ticks beside the position.
 
-    floor: the id behind which reading began. late: ids behind the newest that were looked at. cameras: when the last
-    taken sample of each was received, in the order of taking. unknown_sources: how many samples of sources that the
+    floor: the id behind which reading began. late: ids behind the newest that were looked at. chances: of
+    ordinary samples. cameras: when the last taken sample of each was received, by its key, in the order of taking; at
+    most MAX_CAMERAS. unknown_sources: how many samples of sources that the
     reference does not tell apart were judged; those of further ones under an empty name.
     """
 
@@ -107,7 +90,7 @@ def first_cursor(
         last_sample_id=start,
         judged_samples=0,
         passed_samples=0,
-        memory=dump_memory(Memory(floor=start)),
+        memory=dump_memory(_new_memory(connection, model.name, model.version, floor=start)),
         updated_at=now,
     )
 
@@ -122,12 +105,16 @@ def read_intake(
 ) -> Intake:
     """The next samples behind a cursor, and those of them that are judged, in the order of their ids.
 
-    known_sources: that the reference tells apart. Raises MonitorError if what the cursor remembers is broken.
+    known_sources: that the reference tells apart. If what the cursor remembers is broken, remembering begins anew.
     """
-    memory = _parse(cursor)
+    memory = _parse(cursor) or _new_memory(
+        connection, cursor.model_name, cursor.model_version, floor=cursor.last_sample_id
+    )
     ids = _new_ids(connection, cursor, memory, limit=settings.max_tick_samples)
     bad_ids: list[int] = []
     loaded = load_samples_by_ids(connection, ids, on_bad_row=bad_ids.append)
+    # All of them before the first is judged: forced samples may come before the ordinary ones.
+    memory.chances = memory.chances.with_samples(each.sample for each in loaded)
     choosing = _Choosing(memory, covers_until=reference.covers_until, settings=settings)
     taken = tuple(stored for stored in loaded if choosing.takes(stored.sample))
     passed = choosing.passed
@@ -151,9 +138,10 @@ def read_intake(
 def unknown_sources(cursor: DriftCursor) -> dict[str, int]:
     """How many samples of each source were judged that the reference does not tell apart; further ones under "".
 
-    Raises MonitorError if what the cursor remembers is broken.
+    Empty if what the cursor remembers is broken.
     """
-    return _parse(cursor).unknown_sources
+    memory = _parse(cursor)
+    return {} if memory is None else memory.unknown_sources
 
 
 def dump_memory(memory: Memory) -> dict[str, Any]:
@@ -161,7 +149,7 @@ def dump_memory(memory: Memory) -> dict[str, Any]:
     return {
         "floor": memory.floor,
         "late": dump_ids(sorted(memory.late)),
-        "chances": [memory.chances.earlier, memory.chances.smallest, memory.chances.count],
+        "chances": [[chance, at.timestamp()] for chance, at in memory.chances.seen],
         "cameras": {name: at.timestamp() for name, at in memory.cameras.items()},
         "unknown_sources": memory.unknown_sources,
     }
@@ -169,18 +157,43 @@ def dump_memory(memory: Memory) -> dict[str, Any]:
 
 def parse_memory(memory: Mapping[str, Any]) -> Memory:
     """What dump_memory gave. Raises ValueError, TypeError, KeyError or OverflowError if it is something else."""
-    earlier, smallest, count = memory["chances"]
-    return Memory(
+    parsed = Memory(
         floor=int(memory["floor"]),
         late=frozenset(parse_ids(memory["late"])),
-        chances=Chances(float(earlier), float(smallest), int(count)),
-        cameras={
-            str(name): datetime.fromtimestamp(at, UTC) for name, at in memory["cameras"].items()
-        },
+        chances=Chances(tuple((float(chance), _time(at)) for chance, at in memory["chances"])),
+        cameras={str(key): _time(at) for key, at in memory["cameras"].items()},
         unknown_sources={
             str(name): int(count) for name, count in memory["unknown_sources"].items()
         },
     )
+    _require_bounded(parsed)
+    return parsed
+
+
+def _require_bounded(memory: Memory) -> None:
+    """Raises ValueError for what reading never makes, and would change what is judged."""
+    chances = [chance for chance, _ in memory.chances.seen]
+    if len(chances) > MAX_CHANCES or not all(0 < chance <= 1 for chance in chances):
+        raise ValueError("chances outside (0, 1], or too many")
+    if chances != sorted(chances):
+        raise ValueError("chances that do not ascend")
+    if len(memory.cameras) > MAX_CAMERAS or not all(map(CAMERA_KEY.fullmatch, memory.cameras)):
+        raise ValueError("cameras that are none, or too many")
+    # One more: further ones together.
+    counts = memory.unknown_sources.values()
+    if len(counts) > MAX_UNKNOWN_SOURCES + 1 or any(count < 0 for count in counts):
+        raise ValueError("counts of sources below 0, or too many")
+    if memory.floor < 0 or len(memory.late) > LATE_IDS or any(each < 0 for each in memory.late):
+        raise ValueError("ids below 0, or too many")
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _new_memory(connection: Connection, name: str, version: str, *, floor: int) -> Memory:
+    newest = load_window(connection, name, version, newest=_CHANCE_SAMPLES)
+    return Memory(floor=floor, chances=Chances().with_samples(each.sample for each in newest))
 
 
 class _Choosing:
@@ -189,7 +202,8 @@ class _Choosing:
     def __init__(
         self, memory: Memory, *, covers_until: datetime | None, settings: MonitorSettings
     ) -> None:
-        self._memory = memory
+        self._base = memory.chances.base
+        self._cameras = CameraTimes(memory.cameras)
         self._covers_until = covers_until
         self._thin_seconds = settings.thin_seconds
         self.passed: Counter[Passed] = Counter()
@@ -199,40 +213,34 @@ class _Choosing:
         why = self._why_not(sample)
         if why is not None:
             self.passed[why] += 1
-        elif sample.source is not None:
-            self._remember(sample.source, sample.received_at)
         return why is None
 
     def _why_not(self, sample: Sample) -> Passed | None:
         if self._covers_until is not None and sample.received_at <= self._covers_until:
             return Passed.COVERED
-        if not 0 < sample.kept_probability <= 1:
+        if not has_chance(sample):
             return Passed.UNREADABLE
-        self._memory.chances = self._memory.chances.with_one(sample.kept_probability)
-        base = self._memory.chances.base
-        if not is_taken(sample.request_id, sample.kept_probability, base):
+        if not is_taken(sample.request_id, sample.kept_probability, self._base):
             return Passed.OVER_KEPT
-        last = None if sample.source is None else self._memory.cameras.get(sample.source)
-        if is_too_soon(sample.received_at, last, thin_seconds=self._thin_seconds):
-            return Passed.TOO_SOON
+        if sample.source is not None:
+            key = camera_key(sample.principal, sample.source)
+            if not self._cameras.takes(key, sample.received_at, thin_seconds=self._thin_seconds):
+                return Passed.TOO_SOON
         return None
 
-    def _remember(self, source: str, at: datetime) -> None:
-        cameras = self._memory.cameras
-        cameras.pop(source, None)
-        cameras[source] = at
-        if len(cameras) > MAX_CAMERAS:
-            del cameras[next(iter(cameras))]
 
-
-def _parse(cursor: DriftCursor) -> Memory:
+def _parse(cursor: DriftCursor) -> Memory | None:
+    """None, and a line in the log, if it is broken: somebody wrote into the table, or another release did."""
     try:
         return parse_memory(cursor.memory)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as exc:
-        raise MonitorError(
-            f"how far {cursor.model_name} {cursor.model_version} was judged cannot be read "
-            f"({exc!r}): make a new reference with `monitor reference`"
-        ) from exc
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError) as exc:
+        logger.warning(
+            "intake_memory_begins_anew model=%s version=%s: %r",
+            cursor.model_name,
+            cursor.model_version,
+            exc,
+        )
+        return None
 
 
 def _id_after(connection: Connection, model: ModelVersion, covers_until: datetime) -> int:

@@ -16,6 +16,7 @@ from monitor.records import InputError
 from monitor.summaries import ReferenceSummary
 from monitor.tables.queries import insert_reference
 from monitor.windows.binding import preprocessing_of
+from monitor.windows.choosing import LeftOut
 from monitor.windows.content import dump_summary
 from monitor.windows.slicing import describe_hours
 
@@ -26,7 +27,8 @@ __all__ = ["Collected", "StoredReference", "collect_stored", "store_reference"]
 class StoredReference:
     """What was stored, for the person who asked.
 
-    slices: by source and client, as text. hours: of each stratum, as text. size_bytes: of its stored form.
+    slices: by source and client, as text. hours: of each stratum, as text. size_bytes: of its stored form. left_out:
+    see Collected.
     """
 
     id: int
@@ -40,6 +42,7 @@ class StoredReference:
     hours: tuple[str, ...]
     size_bytes: int
     notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def store_reference(engine: Engine, collected: Collected, *, now: datetime) -> StoredReference:
@@ -73,6 +76,7 @@ def store_reference(engine: Engine, collected: Collected, *, now: datetime) -> S
         hours=tuple(describe_hours(stratum.hours) for stratum in strata),
         size_bytes=len(content.encode()),
         notes=collected.notes,
+        left_out=collected.left_out,
     )
 
 

@@ -23,7 +23,7 @@ from monitor.tables.alarm_queries import list_alarms
 from monitor.texts import shown
 from monitor.windows.slicing import client_digest, digest_of_client
 from monitor.windows.stored import reference_sample
-from monitor.windows.summarise import MIN_REFERENCE_SAMPLES, summarise
+from monitor.windows.summarise import MIN_REFERENCE_SAMPLES, summarise_told
 from monitor.windows.thinning import Chosen, choose_samples
 
 Item = TypeVar("Item")
@@ -59,10 +59,15 @@ class Selection:
     def holds(self, sample: Sample) -> bool:
         """Whether a sample is one of them."""
         return (
-            (self.since is None or sample.received_at >= self.since)
-            and (self.until is None or sample.received_at < self.until)
+            self.spans(sample)
             and self.source in (None, sample.source)
             and self._is_of_client(sample)
+        )
+
+    def spans(self, sample: Sample) -> bool:
+        """Whether a sample is of the period, whoever sent it."""
+        return (self.since is None or sample.received_at >= self.since) and (
+            self.until is None or sample.received_at < self.until
         )
 
     def _is_of_client(self, sample: Sample) -> bool:
@@ -99,8 +104,9 @@ def collect_stored(
     with engine.connect() as connection:
         read = _read(connection, model, newest, selection, bad_rows, on_progress)
         alarms = list_alarms(connection, model_name=model.name)
-    wanted = [stored.sample for stored in read if selection.holds(stored.sample)]
-    chosen = choose_samples(wanted, thin_seconds=selection.thin_seconds)
+    spanned = [stored.sample for stored in read if selection.spans(stored.sample)]
+    wanted = [sample for sample in spanned if selection.holds(sample)]
+    chosen = choose_samples(wanted, thin_seconds=selection.thin_seconds, beside=spanned)
     kept = _drawn(chosen.samples, MAX_REFERENCE_SAMPLES)
     if len(kept) < MIN_REFERENCE_SAMPLES:
         raise NotReadyError(_why_too_few(model, selection, chosen, len(wanted), len(bad_rows)))
@@ -108,19 +114,21 @@ def collect_stored(
     period = f"from {min(times):%Y-%m-%d %H:%M:%S} to {max(times):%Y-%m-%d %H:%M:%S} UTC"
     if not force:
         _require_normal(alarms, model, f"{len(kept)} samples, {period},")
+    told = summarise_told(
+        [reference_sample(sample) for sample in kept],
+        bands=layout.bands,
+        max_slices=layout.max_slices,
+    )
     return Collected(
         model_name=model.name,
         model_version=model.version,
-        summary=summarise(
-            [reference_sample(sample) for sample in kept],
-            bands=layout.bands,
-            max_slices=layout.max_slices,
-        ),
+        summary=told.summary,
         seen=len(wanted),
         source=f"{len(kept)} stored samples{_of(selection)}, {period}",
         # Of all that were looked at: those that were left out belong to the same time.
         covers_until=max(sample.received_at for sample in wanted),
         notes=_notes(chosen),
+        left_out=told.left_out,
     )
 
 

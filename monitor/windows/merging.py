@@ -23,6 +23,7 @@ from monitor.summaries import (
     SliceSummary,
     Stratum,
 )
+from monitor.windows.choosing import in_turn
 from monitor.windows.embeddings import EMBEDDING_PREFIX
 from monitor.windows.fitting import (
     CLASS_COUNT_PREFIX,
@@ -216,10 +217,12 @@ def _gather(summaries: Iterable[ReferenceSummary]) -> Gathered:
 def _merged_slices(
     gathered: Gathered, names: Sequence[str], room_bytes: int, *, max_slices: int
 ) -> tuple[SliceSummary, ...]:
-    others = sorted(
+    common = sorted(
         (of for of in gathered if of != ALL_SAMPLES),
-        key=lambda of: (of.kind is SliceKind.CLIENT, -_sample_count(gathered[of]), of.value),
-    )[:max_slices]
+        key=lambda of: (-_sample_count(gathered[of]), of.value),
+    )
+    clients = [of for of in common if of.kind is SliceKind.CLIENT]
+    others = in_turn(clients, [of for of in common if of not in clients])[:max_slices]
     limits = choose_limits(
         Sizes(room_bytes=room_bytes, features=len(names), arrays=2),
         strata=len(gathered[ALL_SAMPLES]),

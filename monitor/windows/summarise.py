@@ -22,6 +22,7 @@ from monitor.summaries import (
     SliceSummary,
     Stratum,
 )
+from monitor.windows.choosing import LeftOut, Omission, in_turn, order_clients, order_sources
 from monitor.windows.content import MAX_CONTENT_BYTES, dump_summary
 from monitor.windows.fitting import columns, feature_names, fit_reference, is_fitted
 from monitor.windows.limits import Sizes, choose_limits
@@ -62,10 +63,31 @@ def summarise(
     max_slices: int = 0,
     preprocessing: str = "",
 ) -> ReferenceSummary:
+    """The reference of summarise_told alone."""
+    return summarise_told(
+        samples, bands=bands, max_slices=max_slices, preprocessing=preprocessing
+    ).summary
+
+
+@dataclass(frozen=True, slots=True)
+class Summarised:
+    """A reference, and the cameras and clients that have samples enough and no slice in it."""
+
+    summary: ReferenceSummary
+    left_out: tuple[LeftOut, ...]
+
+
+def summarise_told(
+    samples: Sequence[ReferenceSample],
+    *,
+    bands: Bands = WHOLE_DAY,
+    max_slices: int = 0,
+    preprocessing: str = "",
+) -> Summarised:
     """The reference that these samples make, with a stratum for each band of hours and slices by source and client.
 
     bands: samples of other hours are left out; with more than one, each sample has a time. max_slices: at most so many,
-    the commonest sources first, then the commonest clients; none that is the only one of its kind, or has fewer than
+    clients and sources in turn (see monitor.windows.choosing); none that is the only one of its kind, or has fewer than
     MIN_SLICE_SAMPLES in every band. preprocessing: see ReferenceSummary.
     Raises NotReadyError if a band has fewer than MIN_REFERENCE_SAMPLES, InputError as feature_names does.
     """
@@ -93,8 +115,11 @@ def summarise(
         bands=bands,
         in_bands=in_bands,
     )
-    slices = _slices(table, _candidates(kept), room_for_ranks(bare, names), max_slices=max_slices)
-    return replace(bare, slices=slices)
+    chosen = _choose_slices(table, kept, max_slices=max_slices)
+    slices = _slices(table, chosen.members, room_for_ranks(bare, names))
+    without_room = [LeftOut(of, Omission.ROOM) for of, _ in chosen.members[len(slices) - 1 :]]
+    left_out = (*without_room, *chosen.left_out)
+    return Summarised(replace(bare, slices=slices), left_out)
 
 
 def room_for_ranks(bare: ReferenceSummary, names: Sequence[str]) -> int:
@@ -143,42 +168,72 @@ class _Table:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _ChosenSlices:
+    """Slices in the order in which room is given to them, with the rows of each."""
+
+    members: list[tuple[Slice, Flags]]
+    left_out: list[LeftOut]
+
+
 def _slices(
-    table: _Table, candidates: Sequence[tuple[Slice, Flags]], room_bytes: int, *, max_slices: int
+    table: _Table, chosen: Sequence[tuple[Slice, Flags]], room_bytes: int
 ) -> tuple[SliceSummary, ...]:
     everything = np.ones(len(table.values), np.bool_)
-    large = [(of, members) for of, members in candidates if table.large_bands(members)][:max_slices]
     limits = choose_limits(
         Sizes(room_bytes=room_bytes, features=len(table.names)),
         strata=len(table.bands),
-        slices=[(of.text, len(table.large_bands(members))) for of, members in large],
+        slices=[(of.text, len(table.large_bands(members))) for of, members in chosen],
     )
     return (
         table.summary(ALL_SAMPLES, everything, limit=limits.ranks),
         *(
             table.summary(of, members, limit=limits.slice_ranks)
-            for of, members in large[: limits.slices_kept]
+            for of, members in chosen[: limits.slices_kept]
         ),
     )
 
 
-def _candidates(samples: Sequence[ReferenceSample]) -> list[tuple[Slice, Flags]]:
-    """The slices with enough samples: sources before clients, the commonest first."""
-    kinds = (
-        (source_slice, [sample.source for sample in samples]),
-        (client_slice, [sample.client for sample in samples]),
+def _choose_slices(
+    table: _Table, samples: Sequence[ReferenceSample], *, max_slices: int
+) -> _ChosenSlices:
+    clients = _members([sample.client for sample in samples])
+    sources = _members([sample.source for sample in samples])
+    large_clients = {name for name, rows in clients.items() if table.large_bands(rows)}
+    large_sources = {name for name, rows in sources.items() if table.large_bands(rows)}
+    ordered_clients = order_clients([sample.client for sample in samples], large=large_clients)
+    ordered_sources = order_sources(
+        [(sample.client, sample.source) for sample in samples],
+        large=large_sources,
+        max_slices=max_slices,
+        min_samples=MIN_SLICE_SAMPLES,
     )
-    found: list[tuple[Slice, Flags]] = []
-    for slice_of, values in kinds:
-        counts = Counter(values)
-        if len(counts) < 2:
-            continue
-        common = [v for v, n in counts.items() if v is not None and n >= MIN_SLICE_SAMPLES]
-        found += [
-            (slice_of(value), np.array([each == value for each in values]))
-            for value in sorted(common, key=lambda value: (-counts[value], value))
-        ]
-    return found
+    ordered = in_turn(
+        [(client_slice(name), clients[name]) for name in ordered_clients],
+        [(source_slice(name), sources[name]) for name in ordered_sources],
+    )
+    members = ordered[:max_slices]
+    slots = {of for of, _ in members}
+    everybody = [(client_slice(name), name in large_clients) for name in clients]
+    everybody += [(source_slice(name), name in large_sources) for name in sources]
+    left_out = [
+        LeftOut(of, Omission.SLOTS if is_large else Omission.HOURS)
+        for of, is_large in everybody
+        if of not in slots
+    ]
+    return _ChosenSlices(members, left_out)
+
+
+def _members(values: Sequence[str | None]) -> dict[str, Flags]:
+    """The rows of each name that has samples enough, the commonest first; of none if all have one name."""
+    counts = Counter(values)
+    if len(counts) < 2:
+        return {}
+    common = [v for v, n in counts.items() if v is not None and n >= MIN_SLICE_SAMPLES]
+    return {
+        value: np.array([each == value for each in values], np.bool_)
+        for value in sorted(common, key=lambda value: (-counts[value], value))
+    }
 
 
 def _within(samples: Sequence[ReferenceSample], bands: Bands) -> list[ReferenceSample]:

@@ -146,6 +146,20 @@ async def test_a_signed_claim_names_the_camera(settings: GatewaySettings, home: 
 
 
 @pytest.mark.anyio
+async def test_a_token_without_the_claim_names_no_camera(
+    settings: GatewaySettings, home: Path
+) -> None:
+    """Its header does not take the place of what nobody signed."""
+    watched = settings.model_copy(update={"source_header": "X-Camera", "source_claim": "camera"})
+    async with running(watched) as client:
+        headers = {**bearer(home), "X-Camera": "cam-3"}
+        await client.post("/predict", content=FRAME.read_bytes(), headers=headers)
+    with opened_store(settings) as store, store.connect() as connection:
+        (sample,) = connection.execute(select(samples)).all()
+    assert sample.source is None
+
+
+@pytest.mark.anyio
 async def test_a_kept_image_can_be_looked_at_later(
     settings: GatewaySettings, home: Path, tmp_path: Path
 ) -> None:

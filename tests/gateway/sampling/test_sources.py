@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sampling.sources import SourceFault, choose_source
+from gateway.sampling.sources import SourceFault, choose_source, trusted_header
 
 
 def test_a_source_nobody_named_is_none_and_no_fault() -> None:
@@ -31,6 +31,12 @@ def test_a_broken_claim_lets_no_header_take_its_place() -> None:
     """Otherwise whoever can spoil the claim names the camera."""
     assert (None, SourceFault.CLAIM_FORM) == choose_source("", ("cam-3",))
     assert (None, SourceFault.CLAIM_FORM) == choose_source("belt 2", ("cam-3",))
+
+
+def test_where_a_claim_names_cameras_no_header_does() -> None:
+    """Also for tokens without it: whoever lacks the signature must not name a camera instead."""
+    assert "" == trusted_header(source_header="X-Camera", source_claim="camera")
+    assert "X-Camera" == trusted_header(source_header="X-Camera", source_claim="")
 
 
 def test_a_repeated_header_names_nobody() -> None:

@@ -1,5 +1,6 @@
 """Which new samples are judged: each row once, thinned by camera and chance, in bounded steps."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,7 @@ from gateway.store.queries.models import find_production_version
 from gateway.store.records import ModelVersion
 from monitor.jobs.intake import (
     LATE_IDS,
-    MAX_CAMERAS,
     MAX_UNKNOWN_SOURCES,
-    Chances,
     Intake,
     Memory,
     dump_memory,
@@ -24,8 +23,10 @@ from monitor.jobs.intake import (
 )
 from monitor.jobs.judging import ReferenceCache
 from monitor.jobs.reference import collect_stored, store_reference
-from monitor.records import DriftCursor, MonitorError, Passed, Reference
+from monitor.records import DriftCursor, Passed, Reference
 from monitor.settings import MonitorSettings
+from monitor.windows.cameras import MAX_CAMERAS, camera_key
+from monitor.windows.thinning import Chances
 
 Promote = Callable[[str], None]
 AddSamples = Callable[..., datetime]
@@ -157,15 +158,48 @@ def test_what_was_likelier_to_be_kept_is_as_frequent_as_in_the_traffic(
     assert 400 - len(certain) == intake.passed[Passed.OVER_KEPT]
 
 
-def test_a_rate_that_was_raised_is_found_out() -> None:
-    """The smallest chance of long ago says nothing about now."""
-    chances = Chances()
-    chances = chances.with_one(0.1)
-    assert 0.1 == chances.base
-    for _ in range(1999):
-        chances = chances.with_one(1.0)
-    assert 0.1 == chances.base
-    assert 1.0 == chances.with_one(1.0).base
+def test_forced_samples_that_come_first_are_thinned_too(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """The whole batch is looked at before the first of it is judged."""
+    reading.read()
+    add_samples(300, kept_probability=1.0, image_probability=1.0)
+    add_samples(1, kept_probability=0.01)
+    assert 10 > len(reading.read().samples)
+
+
+def test_the_first_tick_knows_the_chances_of_what_is_stored(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """Also where all of its own were forced."""
+    reading.settings = reading.settings.model_copy(update={"max_tick_samples": 320})
+    add_samples(400, kept_probability=1.0, image_probability=1.0)
+    add_samples(1, kept_probability=0.01)
+    intake = reading.read()
+    assert {Passed.COVERED: 120} == {k: v for k, v in intake.passed.items() if k is Passed.COVERED}
+    assert 10 > len(intake.samples)
+
+
+def test_no_number_of_forced_samples_makes_them_usual(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """Three thousand in a row, over many ticks."""
+    reading.read()
+    add_samples(1, kept_probability=0.01)
+    reading.read()
+    judged = 0
+    for _ in range(3):
+        add_samples(1000, kept_probability=1.0, image_probability=1.0)
+        judged += len(reading.read().samples)
+    assert 10 <= judged <= 60
+
+
+def test_where_no_ordinary_sample_was_seen_all_are_judged(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """A rate of 1 makes samples that look like forced ones."""
+    add_samples(50, kept_probability=1.0, image_probability=1.0)
+    assert 50 == len(reading.read().samples)
 
 
 @pytest.mark.parametrize("probability", [0.0, -1.0, 1.5])
@@ -232,15 +266,24 @@ def test_sources_that_the_reference_does_not_know_are_counted(
     assert "known" not in found
 
 
-def test_the_memory_of_cameras_is_bounded(reading: Reading, add_samples: AddSamples) -> None:
-    """The one that was not taken for the longest is forgotten."""
-    for number in range(MAX_CAMERAS + 2):
-        add_samples(1, source=f"n{number:03}")
+def test_a_camera_of_one_client_takes_no_turn_of_anothers(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """Whoever says the name first."""
     reading.read()
-    assert reading.cursor is not None
-    cameras = parse_memory(reading.cursor.memory).cameras
-    assert MAX_CAMERAS == len(cameras)
-    assert {"n000", "n001"}.isdisjoint(cameras)
+    for _ in range(3):
+        add_samples(1, source="cam3", principal="mallory")
+        add_samples(1, source="cam3", principal="victim")
+    assert [121, 122] == _ids(reading.read())
+
+
+def test_the_memory_of_cameras_has_a_bounded_size(reading: Reading) -> None:
+    """Whatever the names."""
+    cameras = {
+        camera_key("p" * 500, f"{number:064}"): NOW + timedelta(microseconds=123457 + number)
+        for number in range(MAX_CAMERAS)
+    }
+    assert 50_000 > len(json.dumps(dump_memory(Memory(cameras=cameras))))
 
 
 def test_a_memory_comes_back() -> None:
@@ -248,32 +291,59 @@ def test_a_memory_comes_back() -> None:
     memory = Memory(
         floor=7,
         late=frozenset({9, 12}),
-        chances=Chances(0.5, 0.25, 3),
-        cameras={"a": NOW + timedelta(microseconds=123457)},
+        chances=Chances(((0.25, NOW), (0.5, NOW + timedelta(hours=1)))),
+        cameras={camera_key("p", "a"): NOW + timedelta(microseconds=123457)},
         unknown_sources={"b": 2, "": 1},
     )
     assert memory == parse_memory(dump_memory(memory))
+
+
+KEYS = [camera_key("p", str(number)) for number in range(MAX_CAMERAS + 1)]
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"cameras": {"a": "x"}},
-        {"cameras": {"a": 1e300}},
+        {"cameras": {"cam3": 1.0}},
+        {"cameras": {KEYS[0]: 1e300}},
+        {"cameras": dict.fromkeys(KEYS, 1.0)},
         {"cameras": 7},
         {"late": [None]},
+        {"late": [-1]},
+        {"late": list(range(LATE_IDS + 1))},
         {"chances": [1]},
+        {"chances": [0.5, 0.25, 3]},
+        {"chances": [[0.0, 1.0]]},
+        {"chances": [[-0.5, 1.0]]},
+        {"chances": [[1.5, 1.0]]},
+        {"chances": [[float("nan"), 1.0]]},
+        {"chances": [[0.5, 1.0], [0.1, 2.0]]},
+        {"chances": [[n / 17, n] for n in range(1, 18)]},
         {"floor": None},
+        {"floor": -1},
         {"unknown_sources": []},
+        {"unknown_sources": {"a": -1}},
+        {"unknown_sources": {str(n): 1 for n in range(MAX_UNKNOWN_SOURCES + 2)}},
     ],
 )
-def test_what_is_no_memory_is_named(reading: Reading, change: dict[str, object]) -> None:
-    """Somebody wrote into the table: it is the model's own trouble, with its fix."""
+def test_what_is_no_memory_begins_anew(
+    reading: Reading,
+    add_samples: AddSamples,
+    caplog: pytest.LogCaptureFixture,
+    change: dict[str, object],
+) -> None:
+    """Somebody wrote into the table: nothing is judged twice, nor unthinned, and the log says it."""
+    add_samples(1, kept_probability=0.01)
     reading.read()
     assert reading.cursor is not None
     reading.cursor = replace(reading.cursor, memory={**reading.cursor.memory, **change})
-    with pytest.raises(MonitorError, match="make a new reference"):
-        reading.read()
+    assert {} == unknown_sources(reading.cursor)
+    add_samples(100, kept_probability=1.0, image_probability=1.0)
+    assert 5 > len(reading.read().samples)
+    assert "intake_memory_begins_anew model=conveyor version=1" in caplog.text
+    assert 0.01 == parse_memory(reading.cursor.memory).chances.base
+    assert [] == _ids(reading.read())
 
 
 def _ids(intake: Intake) -> list[int]:

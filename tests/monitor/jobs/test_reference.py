@@ -12,9 +12,11 @@ from gateway.store.queries.models import find_production_version
 from monitor.jobs.collected import Collected
 from monitor.jobs.judging import ReferenceCache
 from monitor.jobs.reference import StoredReference, store_reference
-from monitor.jobs.reference_printing import print_reference, reference_line
+from monitor.jobs.reference_printing import left_out_lines, print_reference, reference_line
 from monitor.records import InputError
+from monitor.summaries import Slice, SliceKind
 from monitor.windows.binding import preprocessing_of, why_unfit
+from monitor.windows.choosing import LeftOut, Omission
 from monitor.windows.slicing import parse_bands
 from monitor.windows.summarise import summarise
 from tests.monitor.windows.summaries import draw_samples, draw_summary
@@ -74,13 +76,32 @@ def test_what_was_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output stays one JSON value."""
     print_reference(_stored(), clients={}, as_json=True)
     printed = capsys.readouterr()
-    assert "monitor: kept 400 of 500 samples\nmonitor: left out something\n" == printed.err
+    kept, note, slots, room = printed.err.splitlines()
+    assert ("monitor: kept 400 of 500 samples", "monitor: left out something") == (kept, note)
+    assert slots.startswith("monitor: 1 with 100 samples and more are not watched on their own, ")
+    assert slots.endswith(
+        "because all of MONITOR_MAX_SLICES are taken, or their client's share of them is: source=c"
+    )
+    assert room.endswith("has no room for them: source=d, source=e")
     value = json.loads(printed.out)
     assert (["source=a", "source=b"], ["06-18", "18-06"], 1234) == (
         value["slices"],
         value["hours"],
         value["bytes"],
     )
+    assert [
+        {"slice": "source=c", "why": "slots"},
+        {"slice": "source=d", "why": "room"},
+        {"slice": "source=e", "why": "room"},
+    ] == value["left_out"]
+
+
+def test_of_many_that_were_left_out_some_are_named() -> None:
+    """On one line; --json has all."""
+    left_out = [LeftOut(Slice(SliceKind.SOURCE, f"c{n}"), Omission.HOURS) for n in range(25)]
+    (line,) = left_out_lines(left_out)
+    assert line.startswith("25 with")
+    assert line.endswith("source=c18, source=c19 and 5 more")
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -107,4 +128,9 @@ def _stored() -> StoredReference:
         hours=("06-18", "18-06"),
         size_bytes=1234,
         notes=("left out something",),
+        left_out=(
+            LeftOut(Slice(SliceKind.SOURCE, "c"), Omission.SLOTS),
+            LeftOut(Slice(SliceKind.SOURCE, "d"), Omission.ROOM),
+            LeftOut(Slice(SliceKind.SOURCE, "e"), Omission.ROOM),
+        ),
     )

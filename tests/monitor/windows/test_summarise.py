@@ -1,14 +1,17 @@
 """References of samples: what is ranked on what, slices, hours, and a size that is bounded."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from monitor.records import NotReadyError
 from monitor.summaries import ALL_SAMPLES, HOURS_OF_DAY, Slice, SliceKind, SliceSummary
+from monitor.windows.choosing import LeftOut, Omission
 from monitor.windows.content import MAX_CONTENT_BYTES, dump_summary, parse_summary
 from monitor.windows.fitting import fit_reference
-from monitor.windows.slicing import parse_bands
-from monitor.windows.summarise import ReferenceSample, _drawn_halves, summarise
+from monitor.windows.slicing import client_slice, parse_bands
+from monitor.windows.summarise import ReferenceSample, _drawn_halves, summarise, summarise_told
 from tests.monitor.windows.summaries import START, draw_samples, found, measured
 
 DAY_AND_NIGHT = parse_bands("06-18,18-06")
@@ -105,14 +108,14 @@ def test_hours_without_times_are_no_hours() -> None:
 
 
 def test_common_cameras_and_clients_are_slices() -> None:
-    """Cameras first, the commonest first of each, and only those with enough samples."""
+    """In turn, the commonest first of each, and only those with enough samples."""
     samples = draw_samples(900, sources=("a", "a", "b", "b", "b", None), clients=("x", "y"))
     rare = draw_samples(99, sources=("rare",), clients=("z",), seed=1)
     summary = summarise([*samples, *rare], max_slices=16)
-    assert ["", "source=b", "source=a", "client=x", "client=y"] == [
+    assert ["", "client=2d711642b726b044", "source=b", "client=a1fce4363854ff88", "source=a"] == [
         each.slice.text for each in summary.slices
     ]
-    assert 450 == _samples_of(summary.slices[1])
+    assert 450 == _samples_of(summary.slices[2])
 
 
 def test_the_only_camera_is_no_slice() -> None:
@@ -128,10 +131,44 @@ def test_the_only_camera_is_no_slice() -> None:
 def test_slices_are_few() -> None:
     """As many as the level is shared out to; none where none are asked for."""
     samples = draw_samples(600, sources=("a", "b", "c"), clients=("x", "y"))
-    assert ["", "source=a", "source=b"] == [
+    assert ["", "client=2d711642b726b044", "source=a"] == [
         each.slice.text for each in summarise(samples, max_slices=2).slices
     ]
     assert 1 == len(summarise(samples).slices)
+
+
+def test_names_of_one_client_do_not_crowd_out_the_cameras_of_another() -> None:
+    """Each of mallory's is commoner, and there are as many as slots."""
+    victims = draw_samples(480, sources=[f"cam{n}" for n in range(4)], clients=["victim"])
+    fakes = draw_samples(2000, sources=[f"fake{n}" for n in range(16)], clients=["mallory"], seed=1)
+    told = summarise_told([*victims, *fakes], max_slices=16)
+    texts = {each.slice.text for each in told.summary.slices}
+    assert {f"source=cam{n}" for n in range(4)} < texts
+    assert {client_slice("victim").text, client_slice("mallory").text} < texts
+    assert 8 == sum(text.startswith("source=fake") for text in texts)
+    assert {(f"source=fake{n}", Omission.SLOTS) for n in range(2, 10)} == {
+        (each.slice.text, each.why) for each in told.left_out
+    }
+
+
+def test_what_is_left_out_is_told_with_why() -> None:
+    """Rare ones are no slices anyway."""
+    samples = draw_samples(300, sources=("a", "b"), clients=(None,), minutes=HOUR_MINUTES)
+    rare = draw_samples(99, sources=("rare",), seed=1)
+    told = summarise_told([*samples, *rare], bands=DAY_AND_NIGHT, max_slices=16)
+    assert [("source=a", "hours"), ("source=b", "hours")] == _told(told.left_out)
+    assert [("source=b", "slots")] == _told(summarise_told(samples, max_slices=1).left_out)
+
+
+def test_slices_without_room_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last ones, so that both kinds keep half."""
+    samples = draw_samples(600, sources=("a", "b", "c"), clients=("x", "y"))
+    monkeypatch.setattr("monitor.windows.summarise.room_for_ranks", lambda *_: 8_000)
+    told = summarise_told(samples, max_slices=16)
+    kept = [each.slice.kind for each in told.summary.slices[1:]]
+    assert [SliceKind.CLIENT, SliceKind.SOURCE] == kept[:2]
+    assert {"room"} == {why for _, why in _told(told.left_out)}
+    assert 5 == len(kept) + len(told.left_out)
 
 
 def test_a_slice_knows_the_hours_that_it_has_samples_of() -> None:
@@ -201,6 +238,10 @@ def test_the_stored_form_is_bounded(
     assert len(content.encode()) <= MAX_CONTENT_BYTES
     assert slices == len(summary.slices)
     assert dump_summary(parse_summary(content, sample_count=summary.sample_count)) == content
+
+
+def _told(left_out: Sequence[LeftOut]) -> list[tuple[str, str]]:
+    return [(each.slice.text, each.why.value) for each in left_out]
 
 
 def _samples_of(summary: SliceSummary) -> int:

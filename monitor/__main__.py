@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -49,7 +50,7 @@ from monitor.jobs.running import log_to_stderr, run_until_signal
 from monitor.jobs.security_begin import thresholds_of
 from monitor.jobs.security_loop import SecurityLoop
 from monitor.jobs.security_status import describe_ledgers, ledger_lines, read_ledger_status
-from monitor.jobs.status import describe_status, read_status, status_lines
+from monitor.jobs.status import ModelStatus, describe_status, read_status, status_lines
 from monitor.jobs.tick import Watch
 from monitor.jobs.witness import Witness
 from monitor.jobs.witness_loop import WitnessLoop, look_once, print_looked
@@ -253,11 +254,13 @@ def status(*, model: ModelName = None, as_json: AsJson = False) -> None:
     if as_json:
         others = {"ledgers": describe_ledgers(ledgers), "stale": stale}
         print_json(describe_status(statuses) | others)
+        _fail_if_broken(statuses)
         return
     lines = status_lines(statuses, settings=settings, now=utc_now())
     lines = lines or [why_none_is_watched(settings)]
     lines += [] if stale is None else [f"stale now: {stale}"]
     print("\n".join(map(shown, [*lines, *ledger_lines(ledgers)])))
+    _fail_if_broken(statuses)
 
 
 @app.command()
@@ -344,6 +347,11 @@ def _check_database(settings: MonitorSettings, ledger: OwnLedger) -> None:
             ledger.check(engine)
     except DatabaseUnavailableError as exc:
         logging.getLogger("monitor").warning("waiting for the database: %s", exc)
+
+
+def _fail_if_broken(statuses: Sequence[ModelStatus]) -> None:
+    if any(each.problem for each in statuses):
+        raise MonitorError("of a model nothing can be said: see its problem above")
 
 
 def _exit_code(exc: MonitorError) -> int:

@@ -172,6 +172,7 @@ def _collect_samples(
             newest=newest,
             force=force,
             selection=selection,
+            now=utc_now(),
             layout=layout,
             on_progress=advance,
         )

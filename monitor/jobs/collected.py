@@ -1,6 +1,6 @@
 """What a reference is stored from, however it was made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -38,3 +38,13 @@ class Collected:
     covers_until: datetime | None = None
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+
+
+def lacking_notes(lacking: Sequence[str]) -> tuple[str, ...]:
+    """What is told of features that only some samples have."""
+    if not lacking:
+        return ()
+    return (
+        f"left out {', '.join(lacking)}: part of the samples do not have them, as where gateways of several releases "
+        "stored them; make a new reference once all do",
+    )

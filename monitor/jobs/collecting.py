@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from monitor.jobs.collected import MAX_REFERENCE_SAMPLES, Collected, Progress
+from monitor.jobs.collected import (
+    MAX_REFERENCE_SAMPLES,
+    Collected,
+    Progress,
+    lacking_notes,
+)
 from monitor.jobs.printing import progress
 from monitor.records import InputError, Measurement, NotReadyError, SampleLine
 from monitor.settings import MonitorSettings
 from monitor.windows.sample_lines import MAX_LINE_CHARACTERS, parse_sample_line
-from monitor.windows.summarise import MIN_REFERENCE_SAMPLES, ReferenceSample, summarise
+from monitor.windows.summarise import MIN_REFERENCE_SAMPLES, ReferenceSample, summarise_told
 
 # What `gateway features` measures in a folder.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -75,12 +80,14 @@ def collect_lines(lines: Iterable[str], *, source: str, on_progress: Progress) -
         raise NotReadyError(
             f"{source}: {seen} samples, a reference needs at least {MIN_REFERENCE_SAMPLES}"
         )
+    told = summarise_told([ReferenceSample(measured) for measured in kept])
     return Collected(
         model_name=first.model_name,
         model_version=first.model_version,
-        summary=summarise([ReferenceSample(measured) for measured in kept]),
+        summary=told.summary,
         seen=seen,
         source=source,
+        notes=lacking_notes(told.lacking),
     )
 
 

@@ -68,21 +68,10 @@ class Intake:
 
 
 def first_cursor(
-    connection: Connection,
-    model: ModelVersion,
-    reference: Reference,
-    *,
-    settings: MonitorSettings,
-    now: datetime,
+    connection: Connection, model: ModelVersion, reference: Reference, *, now: datetime
 ) -> DriftCursor:
-    """Where judging by a reference begins: after the samples that it holds, or with the newest if it holds none."""
-    if reference.covers_until is not None:
-        start = _id_after(connection, model, reference.covers_until)
-    else:
-        newest = load_window(
-            connection, model.name, model.version, newest=settings.max_tick_samples
-        )
-        start = newest[0].id - 1 if newest else 0
+    """Where judging by a reference begins: after the samples that it holds, or after it was made if it holds none."""
+    start = _id_after(connection, model, reference.judges_after)
     return DriftCursor(
         model_name=model.name,
         model_version=model.version,
@@ -115,7 +104,7 @@ def read_intake(
     loaded = load_samples_by_ids(connection, ids, on_bad_row=bad_ids.append)
     # All of them before the first is judged: forced samples may come before the ordinary ones.
     memory.chances = memory.chances.with_samples(each.sample for each in loaded)
-    choosing = _Choosing(memory, covers_until=reference.covers_until, settings=settings)
+    choosing = _Choosing(memory, judges_after=reference.judges_after, settings=settings)
     taken = tuple(stored for stored in loaded if choosing.takes(stored.sample))
     passed = choosing.passed
     if bad_ids:
@@ -200,11 +189,11 @@ class _Choosing:
     """Goes through the samples of one tick in their order, and changes the memory as it goes."""
 
     def __init__(
-        self, memory: Memory, *, covers_until: datetime | None, settings: MonitorSettings
+        self, memory: Memory, *, judges_after: datetime, settings: MonitorSettings
     ) -> None:
         self._base = memory.chances.base
         self._cameras = CameraTimes(memory.cameras)
-        self._covers_until = covers_until
+        self._judges_after = judges_after
         self._thin_seconds = settings.thin_seconds
         self.passed: Counter[Passed] = Counter()
 
@@ -216,7 +205,7 @@ class _Choosing:
         return why is None
 
     def _why_not(self, sample: Sample) -> Passed | None:
-        if self._covers_until is not None and sample.received_at <= self._covers_until:
+        if sample.received_at <= self._judges_after:
             return Passed.COVERED
         if not has_chance(sample):
             return Passed.UNREADABLE
@@ -243,14 +232,14 @@ def _parse(cursor: DriftCursor) -> Memory | None:
         return None
 
 
-def _id_after(connection: Connection, model: ModelVersion, covers_until: datetime) -> int:
+def _id_after(connection: Connection, model: ModelVersion, time: datetime) -> int:
     """An id behind which the samples received after a time are found; some before it may be there too."""
     # Ids grow with time but for a little, so the first later sample is found by halving. Each probe reads one row.
     before, after = 0, latest_sample_id(connection, model.name, model.version)
     while before < after:
         middle = (before + after) // 2
         found = load_samples_after(connection, model.name, model.version, after_id=middle, limit=1)
-        if found and found[0].sample.received_at <= covers_until:
+        if found and found[0].sample.received_at <= time:
             before = found[0].id
         else:
             after = middle

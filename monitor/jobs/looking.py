@@ -18,10 +18,12 @@ from monitor.jobs.beginning import candidate_ids, find_beginning, known_beginnin
 from monitor.jobs.comparing import Compared, compare
 from monitor.jobs.intake import Intake, first_cursor, read_intake
 from monitor.jobs.judging import (
+    PASSED,
     FindReference,
     Judgement,
     evidence_of,
     load_weighed,
+    passed_over,
     state_of,
 )
 from monitor.jobs.plans import Planner, Plans
@@ -121,7 +123,8 @@ def _look(connection: Connection, subject: _Subject, *, now: datetime) -> Look:
     shown = _show(connection, subject, intake, weighed, alarms)
     judged = weighed[""].judged
     passed = _passed(intake, judged)
-    cursor = _moved(intake, judged, passed, now)
+    told = passed_over(stored) if is_same else {}
+    cursor = _moved(intake, judged, passed, told, now)
     states = [state_of(plan, weighed[plan.slice_text], model=model, now=now) for plan, _ in plans]
     is_moved = not is_same or judged > 0 or bool(passed)
     return Look(
@@ -144,9 +147,7 @@ def _read(
     connection: Connection, subject: _Subject, cursor: DriftCursor | None, now: datetime
 ) -> Intake:
     if cursor is None:
-        cursor = first_cursor(
-            connection, subject.model, subject.reference, settings=subject.settings, now=now
-        )
+        cursor = first_cursor(connection, subject.model, subject.reference, now=now)
     return read_intake(
         connection,
         cursor,
@@ -161,12 +162,20 @@ def _passed(intake: Intake, judged: int) -> dict[Passed, int]:
     return {**intake.passed, **({Passed.OTHER_HOURS: other_hours} if other_hours else {})}
 
 
-def _moved(intake: Intake, judged: int, passed: Mapping[Passed, int], now: datetime) -> DriftCursor:
+def _moved(
+    intake: Intake,
+    judged: int,
+    passed: Mapping[Passed, int],
+    told: Mapping[str, int],
+    now: datetime,
+) -> DriftCursor:
     cursor = intake.cursor
+    counts = {why.value: told.get(why.value, 0) + passed.get(why, 0) for why in Passed}
     return replace(
         cursor,
         judged_samples=cursor.judged_samples + judged,
         passed_samples=cursor.passed_samples + passed.get(Passed.OTHER_HOURS, 0),
+        memory={**cursor.memory, PASSED: {why: count for why, count in counts.items() if count}},
         updated_at=now,
     )
 

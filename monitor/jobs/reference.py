@@ -59,7 +59,7 @@ def store_reference(engine: Engine, collected: Collected, *, now: datetime) -> S
             model_version=collected.model_version,
             created_at=now,
             source=collected.source,
-            covers_until=collected.covers_until,
+            covers_until=_not_after(now, collected.covers_until),
             sample_count=summary.sample_count,
             content=content,
         )
@@ -78,6 +78,11 @@ def store_reference(engine: Engine, collected: Collected, *, now: datetime) -> S
         notes=collected.notes,
         left_out=collected.left_out,
     )
+
+
+def _not_after(now: datetime, covers_until: datetime | None) -> datetime | None:
+    """Of samples whose clock was ahead: those that come from now on must not wait for that time."""
+    return None if covers_until is None else min(now, covers_until)
 
 
 def _bound(connection: Connection, collected: Collected) -> ReferenceSummary:

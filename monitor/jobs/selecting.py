@@ -17,7 +17,13 @@ from gateway.store.queries.samples import (
 )
 from gateway.store.records import ModelVersion, Sample, StoredSample
 from monitor.alarms import DRIFT_ALARM
-from monitor.jobs.collected import MAX_REFERENCE_SAMPLES, Collected, Layout, Progress
+from monitor.jobs.collected import (
+    MAX_REFERENCE_SAMPLES,
+    Collected,
+    Layout,
+    Progress,
+    lacking_notes,
+)
 from monitor.records import Alarm, InputError, NotReadyError
 from monitor.tables.alarm_queries import list_alarms
 from monitor.texts import shown
@@ -87,13 +93,15 @@ def collect_stored(
     newest: int = MAX_LOOKED_AT,
     force: bool = False,
     selection: Selection = ANY,
+    now: datetime | None = None,
     layout: Layout = WHOLE,
     on_progress: Progress = lambda _count: None,
 ) -> Collected:
     """Stored samples of a model version: the newest, or those of a period; thinned as a tick thins them.
 
     newest: rows to look at, MIN_REFERENCE_SAMPLES to MAX_LOOKED_AT; of a period as many as that are drawn. force: even
-    while the drift alarm of this version is raised. on_progress: called with the count of samples read so far.
+    while the drift alarm of this version is raised. now: what was received later, by a clock that was ahead, is left
+    out; None: nothing is. on_progress: called with the count of samples read so far.
     Raises InputError if newest is out of range or the alarm is raised, NotReadyError if too few are left.
     """
     if not MIN_REFERENCE_SAMPLES <= newest <= MAX_LOOKED_AT:
@@ -104,7 +112,11 @@ def collect_stored(
     with engine.connect() as connection:
         read = _read(connection, model, newest, selection, bad_rows, on_progress)
         alarms = list_alarms(connection, model_name=model.name)
-    spanned = [stored.sample for stored in read if selection.spans(stored.sample)]
+    spanned = [
+        stored.sample
+        for stored in read
+        if selection.spans(stored.sample) and (now is None or stored.sample.received_at <= now)
+    ]
     wanted = [sample for sample in spanned if selection.holds(sample)]
     chosen = choose_samples(wanted, thin_seconds=selection.thin_seconds, beside=spanned)
     kept = _drawn(chosen.samples, MAX_REFERENCE_SAMPLES)
@@ -127,7 +139,7 @@ def collect_stored(
         source=f"{len(kept)} stored samples{_of(selection)}, {period}",
         # Of all that were looked at: those that were left out belong to the same time.
         covers_until=max(sample.received_at for sample in wanted),
-        notes=_notes(chosen),
+        notes=(*_notes(chosen), *lacking_notes(told.lacking)),
         left_out=told.left_out,
     )
 

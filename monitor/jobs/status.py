@@ -18,16 +18,26 @@ from monitor.jobs.judging import (
     ReferenceCache,
     SliceEvidence,
     judge,
+    passed_over,
     read_watched_models,
 )
 from monitor.jobs.lease import DRIFT_LEASE
 from monitor.jobs.report import why_not_ready
-from monitor.records import Alarm, AlarmState, AlarmTransition, FeatureScore, Harm, Report
+from monitor.records import (
+    Alarm,
+    AlarmState,
+    AlarmTransition,
+    DatabaseUnavailableError,
+    FeatureScore,
+    Harm,
+    MonitorError,
+    Report,
+)
 from monitor.reports.document import worst_first
 from monitor.settings import MonitorSettings
 from monitor.tables.alarm_queries import list_alarms, list_transitions
 from monitor.tables.lease_queries import find_renewed_at
-from monitor.tables.queries import find_last_report
+from monitor.tables.queries import find_last_report, find_reference_id
 from monitor.texts import shown
 
 SHOWN_SCORES = 8
@@ -40,8 +50,8 @@ class ModelStatus:
     """One watched model: what its data say now, what ticks stored, the last report.
 
     alarms: of drift, by slice. last_transition: the latest change of the one about all samples. ticked_at: when any
-    monitor last looked. waiting: samples that no tick looked at yet, up to a million. clients: who is known of the
-    clients in slices.
+    monitor last looked. waiting: samples that no tick looked at yet, up to a million. problem: why nothing can be
+    said, and what to do; empty if something can. clients: who is known of the clients in slices.
     """
 
     judgement: Judgement
@@ -50,6 +60,7 @@ class ModelStatus:
     last_transition: AlarmTransition | None
     ticked_at: datetime | None
     waiting: int
+    problem: str = ""
     clients: Names = field(default_factory=dict)
 
     @property
@@ -80,7 +91,7 @@ def status_lines(
 def _read_model(
     connection: Connection, model: ModelVersion, settings: MonitorSettings
 ) -> ModelStatus:
-    judgement = judge(connection, model, settings=settings, find_reference=ReferenceCache())
+    judgement, problem = _try_judge(connection, model, settings)
     transitions = list_transitions(connection, model.name, newest=1, name=DRIFT_ALARM, slice="")
     alarms = list_alarms(connection, model_name=model.name)
     waiting = 0
@@ -99,10 +110,25 @@ def _read_model(
         last_transition=transitions[-1] if transitions else None,
         ticked_at=find_renewed_at(connection, DRIFT_LEASE),
         waiting=waiting,
+        problem=problem,
         clients=read_client_names(
             connection, model.name, model.version, _slices(judgement, alarms)
         ),
     )
+
+
+def _try_judge(
+    connection: Connection, model: ModelVersion, settings: MonitorSettings
+) -> tuple[Judgement, str]:
+    """What is broken of one model hides no other."""
+    try:
+        return judge(connection, model, settings=settings, find_reference=ReferenceCache()), ""
+    except DatabaseUnavailableError:
+        raise
+    except MonitorError as exc:
+        reference_id = find_reference_id(connection, model.name, model.version)
+        problem = f"{model.name} {model.version}, reference {reference_id}: {exc}"
+        return Judgement(model=model, reference=None), problem
 
 
 def _slices(judgement: Judgement, alarms: Sequence[Alarm]) -> list[str]:
@@ -122,7 +148,11 @@ def _describe(status: ModelStatus) -> dict[str, Any]:
         "version": judgement.model.version,
         "reference": _describe_reference(judgement),
         "judged_samples": judgement.judged_samples,
+        "problem": status.problem,
         "passed_samples": 0 if judgement.cursor is None else judgement.cursor.passed_samples,
+        "passed_over": passed_over(judgement.cursor),
+        "lacking_features": list(judgement.compared.lacking),
+        "unwatched_features": list(judgement.compared.unwatched),
         "waiting_samples": status.waiting,
         "unknown_sources": _unknown_sources(judgement),
         "window_samples": judgement.window.sample_count,
@@ -205,11 +235,14 @@ def _lines(status: ModelStatus, settings: MonitorSettings, now: datetime) -> lis
         *_slice_lines(status),
         *_tick_lines(status, settings, now),
     ]
+    if status.problem:
+        return [*lines, f"  broken     {status.problem}"]
     if judgement.reference is not None:
         reference = judgement.reference
         lines.append(f"  reference  {reference.summary.sample_count} samples: {reference.source}")
         lines.append(_judged_line(status))
         lines.extend(_source_lines(judgement))
+        lines.extend(_feature_lines(judgement))
     lines.append(_window_line(judgement, now))
     if not judgement.is_enough:
         return [*lines, f"  {why_not_ready(judgement, settings)}"]
@@ -264,7 +297,24 @@ def _judged_line(status: ModelStatus) -> str:
     judgement = status.judgement
     passed = 0 if judgement.cursor is None else judgement.cursor.passed_samples
     waiting = f", {status.waiting} wait" if status.waiting else ""
-    return f"  judged     {judgement.judged_samples} samples, {passed} passed over{waiting}"
+    counts = [f"{count} {why}" for why, count in passed_over(judgement.cursor).items()]
+    reasons = f" ({', '.join(counts)})" if counts else ""
+    return f"  judged     {judgement.judged_samples} samples, {passed} passed over{reasons}{waiting}".replace(
+        "_", " "
+    )
+
+
+def _feature_lines(judgement: Judgement) -> list[str]:
+    lines = []
+    if judgement.compared.lacking:
+        names = ", ".join(judgement.compared.lacking)
+        lines.append(
+            f"  lacking    {names}: part of the newest samples do not have them, is a gateway older?"
+        )
+    if judgement.compared.unwatched:
+        count, names = len(judgement.compared.unwatched), ", ".join(judgement.compared.unwatched)
+        lines.append(f"  unwatched  a new reference would watch {count} more features: {names}")
+    return lines
 
 
 def _source_lines(judgement: Judgement) -> list[str]:

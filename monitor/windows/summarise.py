@@ -24,7 +24,13 @@ from monitor.summaries import (
 )
 from monitor.windows.choosing import LeftOut, Omission, in_turn, order_clients, order_sources
 from monitor.windows.content import MAX_CONTENT_BYTES, dump_summary
-from monitor.windows.fitting import columns, feature_names, fit_reference, is_fitted
+from monitor.windows.fitting import (
+    columns,
+    feature_names,
+    fit_reference,
+    in_common,
+    is_fitted,
+)
 from monitor.windows.limits import Sizes, choose_limits
 from monitor.windows.slicing import (
     WHOLE_DAY,
@@ -71,10 +77,14 @@ def summarise(
 
 @dataclass(frozen=True, slots=True)
 class Summarised:
-    """A reference, and the cameras and clients that have samples enough and no slice in it."""
+    """A reference, and the cameras and clients that have samples enough and no slice in it.
+
+    lacking: features that only some of the samples have, which are not in it.
+    """
 
     summary: ReferenceSummary
     left_out: tuple[LeftOut, ...]
+    lacking: tuple[str, ...] = ()
 
 
 def summarise_told(
@@ -89,13 +99,13 @@ def summarise_told(
     bands: samples of other hours are left out; with more than one, each sample has a time. max_slices: at most so many,
     clients and sources in turn (see monitor.windows.choosing); none that is the only one of its kind, or has fewer than
     MIN_SLICE_SAMPLES in every band. preprocessing: see ReferenceSummary.
-    Raises NotReadyError if a band has fewer than MIN_REFERENCE_SAMPLES, InputError as feature_names does.
+    Raises NotReadyError if a band has fewer than MIN_REFERENCE_SAMPLES, InputError as feature_names and in_common do.
     """
     kept = _within(samples, bands)
     in_bands = tuple(_in_band(kept, band) for band in bands)
     _require_enough(in_bands, bands)
     is_ranked = _drawn_halves(len(kept))
-    measurements = [sample.measurement for sample in kept]
+    measurements, lacking = in_common([sample.measurement for sample in kept])
     fit = fit_reference(
         [m for m, ranked in zip(measurements, is_ranked, strict=True) if not ranked]
     )
@@ -119,7 +129,7 @@ def summarise_told(
     slices = _slices(table, chosen.members, room_for_ranks(bare, names))
     without_room = [LeftOut(of, Omission.ROOM) for of, _ in chosen.members[len(slices) - 1 :]]
     left_out = (*without_room, *chosen.left_out)
-    return Summarised(replace(bare, slices=slices), left_out)
+    return Summarised(replace(bare, slices=slices), left_out, lacking)
 
 
 def room_for_ranks(bare: ReferenceSummary, names: Sequence[str]) -> int:

@@ -50,9 +50,7 @@ class Reading:
         """The next samples."""
         with self.engine.connect() as connection:
             if self.cursor is None:
-                self.cursor = first_cursor(
-                    connection, self.model, self.reference, settings=self.settings, now=NOW
-                )
+                self.cursor = first_cursor(connection, self.model, self.reference, now=NOW)
             intake = read_intake(
                 connection,
                 self.cursor,
@@ -101,13 +99,25 @@ def test_a_new_reference_begins_behind_what_it_covers(
     assert LATE_IDS >= again.cursor.passed_samples
 
 
-def test_a_reference_that_holds_no_stored_sample_begins_with_the_newest(
-    engine: Engine, settings: MonitorSettings, reading: Reading
+def test_a_reference_that_holds_no_stored_sample_begins_when_it_was_made(
+    reading: Reading, add_samples: AddSamples
 ) -> None:
-    """A data set: what passed lately is told at once, what passed long ago is not."""
-    reading.reference = replace(reading.reference, covers_until=None)
-    reading.settings = settings.model_copy(update={"max_tick_samples": 50})
-    assert list(range(71, 121)) == _ids(reading.read())
+    """A data set: what passed before it is no news, or a change that is meant would ring again."""
+    made_at = add_samples(50)
+    reading.reference = replace(reading.reference, covers_until=None, created_at=made_at)
+    add_samples(7)
+    assert list(range(171, 178)) == _ids(reading.read())
+
+
+def test_a_sample_of_the_future_in_a_reference_blocks_no_judging(
+    reading: Reading, add_samples: AddSamples
+) -> None:
+    """A clock was ahead: what comes after the reference was made is judged."""
+    made_at = add_samples(1)
+    ahead = made_at + timedelta(days=30)
+    reading.reference = replace(reading.reference, covers_until=ahead, created_at=made_at)
+    add_samples(7)
+    assert list(range(122, 129)) == _ids(reading.read())
 
 
 def test_a_backlog_is_read_in_steps_and_told(

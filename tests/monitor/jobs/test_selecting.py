@@ -257,3 +257,19 @@ def _alarm(state: AlarmState, version: str) -> Alarm:
         model_version=version,
         diagnosis="images are darker",
     )
+
+
+def test_what_only_part_of_the_samples_have_is_left_out_and_told(
+    engine: Engine, promote: Callable[[str], None], add_samples: Callable[..., datetime]
+) -> None:
+    """An upgrade was in between; a sample of the future is left out, too."""
+    promote("1")
+    add_samples(100)
+    features = {"brightness": 0.5, "sharpness": 8.0, "width": 640.0, "mean_confidence": None}
+    now = add_samples(100, features=features | {"haze": 0.1})
+    add_samples(1)
+    model = _production(engine)
+    collected = collect_stored(engine, model, newest=1000, now=now)
+    assert 200 == collected.summary.sample_count
+    assert "haze" not in collected.summary.slices[0].strata[0].features
+    assert collected.notes[-1].startswith("left out haze: part of the samples do not have them")

@@ -61,8 +61,12 @@ def ack_command(
     why: Why,
     model: OfModel = None,
     slice_text: Annotated[
-        str, typer.Option("--slice", help="Of one camera or client: source=NAME, client=NAME.")
-    ] = "",
+        str | None,
+        typer.Option(
+            "--slice",
+            help="Of one camera or client: source=NAME, client=NAME; empty: all samples. Without it, all that fire.",
+        ),
+    ] = None,
 ) -> None:
     """Take a firing alarm as known: it stays so until what rang is over. It is on record with the account and why.
 

@@ -56,16 +56,16 @@ def acknowledge(
     *,
     name: str,
     model_name: str | None,
-    slice_text: str,
+    slice_text: str | None,
     watched: frozenset[Rule],
     why: str,
     now: datetime,
 ) -> list[str]:
     """Take an alarm as known, whichever it is; gives what was done, in words.
 
-    A rule on the ledgers has its findings closed. watched: the rules that are not switched off. Raises InputError for a
-    name that no alarm has or that several models have and for an empty why, NotReadyError if it does not ring, and as
-    OwnLedger.made does.
+    slice_text: empty for all samples; None for every slice of that alarm that is firing. A rule on the ledgers has its
+    findings closed. watched: the rules that are not switched off. Raises InputError for a name that no alarm has or
+    that several models have and for an empty why, NotReadyError if it does not ring, and as OwnLedger.made does.
     """
     require_alarm_name(name)
     if name == LEDGER_ALARM:
@@ -78,22 +78,29 @@ def acknowledge(
         )
         return [f"{name}: closed {finding.key}: {finding.words}" for finding in closed]
     told = _require_why(why)
-    alarm = _find_ringing(engine, name, model_name, require_slice(slice_text))
+    wanted = None if slice_text is None else require_slice(slice_text)
+    alarms = _find_ringing(engine, name, model_name, wanted)
+    return [_acknowledge(ledger, engine, alarm, why=told, now=now) for alarm in alarms]
+
+
+def _acknowledge(
+    ledger: OwnLedger, engine: Engine, alarm: Alarm, *, why: str, now: datetime
+) -> str:
     with (
         ledger.made(
             engine,
             Action.ALARM_CHANGE,
             model_name=alarm.model_name,
             model_version=alarm.model_version,
-            details={"alarm": name, "slice": alarm.slice, "why": told},
+            details={"alarm": alarm.name, "slice": alarm.slice, "why": why},
         ),
         write_transaction(engine) as connection,
     ):
-        last = _find(connection, alarm.model_name, name, alarm.slice)
-        known, transition = acknowledge_alarm(last, by=account_name(), why=told, now=now)
+        last = _find(connection, alarm.model_name, alarm.name, alarm.slice)
+        known, transition = acknowledge_alarm(last, by=account_name(), why=why, now=now)
         save_alarm(connection, known)
         insert_transition(connection, transition)
-    return [f"{name} of {alarm.model_name}{_of_slice(alarm.slice)}: acknowledged"]
+    return f"{alarm.name} of {alarm.model_name}{_of_slice(alarm.slice)}: acknowledged"
 
 
 def silence(
@@ -241,20 +248,32 @@ def log_change(transition: AlarmTransition) -> None:
     )
 
 
-def _find_ringing(engine: Engine, name: str, model_name: str | None, slice_text: str) -> Alarm:
+def _find_ringing(
+    engine: Engine, name: str, model_name: str | None, slice_text: str | None
+) -> list[Alarm]:
+    """What is to be acknowledged, at least one; slice_text: None for every slice."""
     with engine.connect() as connection:
-        if model_name is not None:
-            return _find(connection, model_name, name, slice_text)
-        alarms = [a for a in list_alarms(connection) if (a.name, a.slice) == (name, slice_text)]
-    ringing = [a for a in alarms if a.state is AlarmState.FIRING]
-    if len(ringing) > 1:
-        models = ", ".join(a.model_name for a in ringing)
-        raise InputError(f"{name} is firing for several models ({models}): name one with --model")
+        if model_name is not None and slice_text is not None:
+            return [_find(connection, model_name, name, slice_text)]
+        alarms = [
+            a
+            for a in list_alarms(connection, model_name=model_name)
+            if a.name == name and slice_text in (None, a.slice)
+        ]
+        ringing = [a for a in alarms if a.state is AlarmState.FIRING]
+        if model_name is not None and not ringing:
+            # Why there is nothing to acknowledge is told of the one of all samples.
+            return [_find(connection, model_name, name, "")]
+    models = dict.fromkeys(a.model_name for a in ringing)
+    if len(models) > 1:
+        raise InputError(
+            f"{name} is firing for several models ({', '.join(models)}): name one with --model"
+        )
     if not ringing:
         raise NotReadyError(
-            f"no alarm {name}{_of_slice(slice_text)} is firing: see `monitor alarms list`"
+            f"no alarm {name}{_of_slice(slice_text or '')} is firing: see `monitor alarms list`"
         )
-    return ringing[0]
+    return ringing
 
 
 def _find(connection: Connection, model_name: str, name: str, slice_text: str) -> Alarm:

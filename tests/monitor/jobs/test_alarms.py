@@ -99,6 +99,28 @@ def test_an_alarm_is_acknowledged_on_record(
     )
 
 
+def test_without_a_slice_every_one_that_is_firing_is_acknowledged(
+    engine: Engine, begun: MonitorSettings, recorded: Recorded
+) -> None:
+    """One camera's change makes several alarms; which ones is said, and each is on record."""
+    for slice_text in ("", "source=a", "client=b"):
+        ring(engine, slice=slice_text)
+    done = ack(engine, begun, slice_text=None)
+    assert {
+        "drift of conveyor: acknowledged",
+        "drift of conveyor, source=a: acknowledged",
+        "drift of conveyor, client=b: acknowledged",
+    } == set(done)
+    for slice_text in ("", "source=a", "client=b"):
+        alarm = found(engine, "drift", slice_text=slice_text)
+        assert AlarmState.ACKNOWLEDGED is alarm.state
+    assert 6 == len([body for body in recorded() if body["action"] == "alarm.change"])
+    with pytest.raises(NotReadyError, match="no alarm drift is firing"):
+        ack(engine, begun, slice_text=None)
+    with pytest.raises(NotReadyError, match="is acknowledged since"):
+        ack(engine, begun, slice_text=None, model_name="conveyor")
+
+
 @pytest.mark.parametrize(
     ("members", "error", "words"),
     [

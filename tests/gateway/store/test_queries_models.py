@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, text, update
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from gateway.store.database import write_transaction
 from gateway.store.queries.models import (
@@ -263,3 +263,18 @@ def test_the_database_refuses_two_versions_in_production(filled: Engine) -> None
     """Whatever the code above does."""
     with pytest.raises(IntegrityError), write_transaction(filled) as connection:
         connection.execute(update(model_versions).values(stage="production"))
+
+
+@pytest.mark.parametrize("junk", ["'x'", "'3'", "CAST(x'ff' AS TEXT)", "x'ff'"])
+def test_a_version_that_cannot_be_read_hides_no_other(sqlite_engine: Engine, junk: str) -> None:
+    """For who asks so; for all others it is an error."""
+    bad_rows: list[int] = []
+    with sqlite_engine.begin() as connection:
+        for number in (1, 2):
+            insert_model_version(connection, version(number))
+        change = f"UPDATE model_versions SET class_names = {junk} WHERE version = '1'"
+        connection.execute(text(change))
+        found = list_model_versions(connection, on_bad_row=bad_rows.append)
+        assert ([version(2)], 1) == (found, len(bad_rows))
+        with pytest.raises((ValueError, OperationalError, TypeError)):
+            list_model_versions(connection)

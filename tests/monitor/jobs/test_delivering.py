@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from gateway.store.database import write_transaction
 from monitor.jobs.delivering import Deliveries, DeliveryLoop, read_waiting
+from monitor.jobs.lacks import LackWatch
 from monitor.metrics import MonitorMetrics
 from monitor.records import Alarm, AlarmState, AlarmTransition, InputError, Silence
 from monitor.settings import MonitorSettings
@@ -503,3 +504,71 @@ def test_a_secret_that_cannot_be_used_is_refused_at_once(engine: Engine, tmp_pat
             draw=lambda: 0.5,
             clock=lambda: NOW,
         )
+
+
+def test_a_change_that_cannot_be_read_is_told_as_such_and_passed_by(
+    sqlite_engine: Engine, tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those after it arrive; one that breaks while it waits is passed by, too."""
+    world = World(sqlite_engine, tmp_path, receiver.url)
+    world.look()
+    receiver.statuses = [503]
+    world.change(CLEAR, FIRING)
+    world.look()
+    world.change(CLEAR, FIRING, name="samples")
+    with sqlite_engine.begin() as connection:
+        connection.execute(text("UPDATE alarm_transitions SET state_after = 'x'"))
+    receiver.statuses = [200]
+    world.change(CLEAR, FIRING, name="stale")
+    for _ in range(3):
+        world.look(after=3600)
+    assert ("stale", "firing") == receiver.states()[-1]
+    assert (2, 0.0) == (len(receiver.got), world.waiting())
+    assert 2 == caplog.text.count("row_unreadable table=alarm_transitions")
+    labels = {"table": "alarm_transitions"}
+    assert 2.0 == world.registry.get_sample_value("monitor_unreadable_rows_total", labels)
+
+
+def test_what_rings_anew_is_told(world: World, receiver: Receiver) -> None:
+    """Also where a person knew of what rang first; in a silence after it, if nothing rang anew since."""
+    world.change(CLEAR, FIRING)
+    world.change(FIRING, ACKNOWLEDGED)
+    world.change(ACKNOWLEDGED, FIRING)
+    world.look()
+    assert ["firing", "acknowledged", "firing"] == [state for _, state in receiver.states()]
+    world.silence(1)
+    world.change(FIRING, FIRING)
+    world.look()
+    world.change(FIRING, FIRING)
+    world.look()
+    assert 3 == len(receiver.got)
+    world.look(after=3700)
+    assert 4 == len(receiver.got)
+    world.silence(1)
+    world.change(FIRING, FIRING)
+    world.change(FIRING, RESOLVED)
+    world.look()
+    assert "resolved" == receiver.states()[-1][1]
+
+
+def test_alarms_are_told_where_looking_for_lacks_fails(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the failure is counted; the monitor starts all the same."""
+
+    def fail(*_arguments: object) -> None:
+        raise AttributeError("the bug")
+
+    monkeypatch.setattr(LackWatch, "look_at_ticks", fail)
+    loop = DeliveryLoop(
+        settings=world.settings,
+        metrics=world.metrics,
+        draw=lambda: 0.5,
+        clock=lambda: world.now,
+        stop=Event(),
+    )
+    loop.begin()
+    world.change(CLEAR, FIRING)
+    loop.step()
+    assert [("drift", "firing")] == receiver.states()
+    assert 2.0 == world.counted("error")

@@ -548,3 +548,38 @@ def _stored(engine: Engine) -> tuple[object, ...]:
             list_transitions(connection, "conveyor", newest=100),
             list_drift_results(connection, "conveyor", after=LONG_AGO),
         )
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.usefixtures("reference")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE model_versions SET class_names = 'x' WHERE name = 'zebra'",
+        "UPDATE model_versions SET class_names = CAST(x'ff' AS TEXT) WHERE name = 'zebra'",
+        "UPDATE samples SET principal = CAST(x'ff' AS TEXT) "
+        "WHERE id = (SELECT max(id) FROM samples)",
+        "UPDATE drift_references SET content = CAST(x'ff' AS TEXT) WHERE model_name = 'zebra'",
+        "UPDATE drift_states SET evidence = 'x' WHERE slice = 'none of these'",
+    ],
+)
+def test_a_row_that_cannot_be_read_keeps_no_other_model_from_being_judged(
+    engine: Engine, watched: Watched, add_samples: AddSamples, change: str
+) -> None:
+    """SQLite stores any bytes as a text, and fails where it is fetched."""
+    with engine.begin() as connection:
+        for table in ("model_versions", "drift_references"):
+            columns = [c.name for c in metadata.tables[table].columns if c.name != "id"]
+            name = "name" if table == "model_versions" else "model_name"
+            chosen = ", ".join("'zebra'" if c == name else c for c in columns)
+            connection.execute(
+                text(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {chosen} FROM {table}")
+            )
+    now = add_samples(60)
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    ticked = {each.model.name: each for each in watched.watch.tick(now)}
+    look = ticked["conveyor"].look
+    assert Outcome.JUDGED is ticked["conveyor"].outcome
+    assert look is not None
+    assert 59 <= look.judged <= 60

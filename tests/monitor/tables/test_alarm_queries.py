@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from monitor.records import Alarm, AlarmState, AlarmTransition, Delivery, Harm, Silence
@@ -200,3 +200,62 @@ def test_settled_deliveries_are_pruned(engine: Engine) -> None:
         assert 1 == prune_deliveries(connection, "a", before_id=3)
         assert (2, 3) == find_delivery_span(connection, "a")
         assert (1, 1) == find_delivery_span(connection, "b")
+
+
+BROKEN = (
+    "state = 'x'",
+    "harm = 'x'",
+    "details = '[]'",
+    "details = '{'",
+    "details = '{\"a\":NaN}'",
+    "details = '{\"a\":1e400}'",
+    "details = CAST(x'7bff' AS TEXT)",
+    "features = '{}'",
+    "features = '[1]'",
+    "since = 'x'",
+    "quiet_samples = 'x'",
+    "armed_samples = -1",
+)
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_an_alarm_that_cannot_be_read_hides_no_other(sqlite_engine: Engine, change: str) -> None:
+    """It is told, and none to who asks for it, so that it is judged and stored afresh."""
+    bad_rows: list[object] = []
+    other = replace(ALARM, model_name="zebra")
+    with sqlite_engine.begin() as connection:
+        save_alarm(connection, ALARM)
+        save_alarm(connection, other)
+        of_one = "WHERE model_name = 'conveyor'"
+        connection.execute(text(f"UPDATE alarms SET {change} {of_one}".replace(":", r"\:")))
+        assert [other] == list_alarms(connection, on_bad_row=bad_rows.append)
+        assert 1 == len(bad_rows)
+        assert find_alarm(connection, "conveyor", "drift", slice="source=cam3") is None
+        save_alarm(connection, ALARM)
+        assert [ALARM, other] == list_alarms(connection)
+
+
+@pytest.mark.parametrize(
+    "change", ["state_after = 'x'", "details = '[]'", "at = 'x'", "diagnosis = CAST(x'ff' AS TEXT)"]
+)
+def test_a_change_that_cannot_be_read_keeps_its_place(sqlite_engine: Engine, change: str) -> None:
+    """Whoever goes through them knows that there was one."""
+    with sqlite_engine.begin() as connection:
+        first, second = (insert_transition(connection, TRANSITION) for _ in range(2))
+        connection.execute(text(f"UPDATE alarm_transitions SET {change} WHERE id = {first}"))
+        after = list_transitions_after(connection, 0, limit=9)
+        assert [(first, None), (second, TRANSITION)] == after
+        assert find_transition(connection, first) is None
+        assert [TRANSITION] == list_transitions(connection, None, newest=9)
+
+
+def test_a_silence_that_cannot_be_read_silences_nothing(sqlite_engine: Engine) -> None:
+    """It is told, and the others go on."""
+    bad_rows: list[object] = []
+    made = Silence(None, None, None, NOW, "ops", "", NOW + timedelta(hours=1))
+    with sqlite_engine.begin() as connection:
+        first, second = (insert_silence(connection, made) for _ in range(2))
+        change = f"UPDATE alarm_silences SET ends_at = '9999-x' WHERE id = {first}"
+        connection.execute(text(change))
+        found = list_silences(connection, now=NOW, on_bad_row=bad_rows.append)
+    assert ([replace(made, id=second)], [first]) == (found, bad_rows)

@@ -88,8 +88,7 @@ class Window:
 
     features: name -> float64 (sample_count,); a missing value is -inf, below every number.
     newest_request_id, newest_received_at: of its newest sample; None in an empty window and in references.
-    bad_count: rows among the newest that hold no sample and were left out.
-    received_at: of each sample; empty in references.
+    bad_count: of the newest rows, left out. received_at: of each sample; empty in references.
     """
 
     features: Mapping[str, FeatureArray]
@@ -104,8 +103,7 @@ class Window:
 class Reference:
     """What normal looks like for one model version.
 
-    source: where the samples came from, in words for people.
-    covers_until: set if it was made of stored samples.
+    source: where its samples came from, in words for people. covers_until: set if it was made of stored samples.
     """
 
     id: int
@@ -118,11 +116,8 @@ class Reference:
 
     @property
     def judges_after(self) -> datetime:
-        """Only samples received later are compared with it: not its own, nor what was before it and is no news."""
-        if self.covers_until is None:
-            return self.created_at
-        # Of a sample whose clock was ahead: those that come now must not wait for that time.
-        return min(self.covers_until, self.created_at)
+        """Only samples received later are compared with it; a clock that was ahead must not keep those of now out."""
+        return min(self.covers_until or self.created_at, self.created_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def test_every_metric_has_its_name() -> None:
         "monitor_witness_last_look_timestamp_seconds",
         "monitor_witness_failures_total",
         "monitor_audit_records_total",
+        "monitor_unreadable_rows_total",
     }
 
 

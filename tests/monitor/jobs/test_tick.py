@@ -364,8 +364,7 @@ def test_old_scores_are_forgotten(
     "broken",
     [
         "UPDATE drift_references SET content = '{}'",
-        "UPDATE drift_cursors SET memory = '{}'",
-        "UPDATE drift_states SET memory = '['",
+        "UPDATE drift_cursors SET memory = '['",
     ],
 )
 def test_what_is_broken_is_counted_and_others_go_on(

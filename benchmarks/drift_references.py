@@ -55,7 +55,8 @@ def factors_of(bets: Bets, table: Values) -> Numbers:
     beyond = np.concatenate(
         (values > bets.limits[0, :, :half], values < bets.limits[0, :, half:]), axis=2
     )
-    return np.where(beyond[..., None], bets.win[0], bets.lose[0]).reshape(len(table), len(bets))
+    factors: Numbers = np.where(beyond[..., None], bets.win[0], bets.lose[0])
+    return factors.reshape(len(table), len(bets))
 
 
 def walk(

@@ -244,7 +244,7 @@ def _quiet(alarm: Alarm, watched: Watched, rule: AlarmRule) -> Alarm:
     alarm = replace(alarm, quiet_samples=quiet)
     if not watched.diagnosis:
         return alarm
-    # What was told since it rings stays known, so that news found meanwhile rings with the next evidence that is enough.
+    # What was told since it rings stays known: news found meanwhile rings with the next evidence that is enough.
     kept = {key: alarm.details[key] for key in (MEMORY,) if key in alarm.details}
     return replace(_found(alarm, watched), details={**watched.details, **kept})
 

@@ -216,7 +216,8 @@ def _by_outcome(
     met = _met(strata)
     if len(met) == 1:
         only = met[0]
-        return np.where(is_beyond[..., None], if_beyond[only], otherwise[only]).reshape(shape)
+        alone: Numbers = np.where(is_beyond[..., None], if_beyond[only], otherwise[only])
+        return alone.reshape(shape)
     chosen = np.empty((*is_beyond.shape, if_beyond.shape[-1]))
     for stratum in met:
         of_stratum = strata == stratum

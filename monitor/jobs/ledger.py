@@ -207,7 +207,12 @@ class OwnLedger:
             found = list_transitions_after(
                 connection, max(known, default=0) - _OVERTAKEN, limit=_MAX_CHANGES
             )
-        return [(number, change) for number, change in found if number not in known]
+        # One that cannot be read is told by whoever tells webhooks of it.
+        return [
+            (number, change)
+            for number, change in found
+            if change is not None and number not in known
+        ]
 
     def _known(self, engine: Engine) -> set[int]:
         # The ledger itself says which changes it has: no other place could be behind it or ahead.

@@ -161,10 +161,7 @@ def test_nothing_that_is_stored_names_a_client_but_the_samples(world: World) -> 
             row[0]
             for row in connection.execute(text("SELECT name FROM sqlite_master WHERE type='table'"))
         ]
-        rows = {
-            table: connection.execute(text(f"SELECT * FROM {table}")).all()
-            for table in tables
-        }
+        rows = {table: connection.execute(text(f"SELECT * FROM {table}")).all() for table in tables}
     assert ["samples"] == [table for table, found in rows.items() if names(found)]
     assert OF_ALICE in {row.slice for row in rows["drift_states"]}
 

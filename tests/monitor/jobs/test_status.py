@@ -150,7 +150,7 @@ def test_features_that_samples_do_not_have_are_named(
     engine: Engine, settings: MonitorSettings, watch: Watch, add_samples: AddSamples
 ) -> None:
     """A gateway of another release rings nothing; what a new reference would watch is told, too."""
-    watch.tick(add_samples(60))
+    watch.tick(now := add_samples(60))
     older = {"brightness": 0.5, "width": 640.0, "mean_confidence": 0.8, "haze": 0.1}
     for _ in range(3):
         watch.tick(now := add_samples(60, features=older | {"brightness": None}))

@@ -13,7 +13,7 @@ from datetime import datetime
 from monitor.windows.thinning import is_too_soon
 
 # Whose last time is remembered, of one model version.
-MAX_CAMERAS = 1024
+MAX_CAMERAS = 256
 # Of a principal, and of the name that it says: 72 bits, so that nobody finds another's.
 _PART_CHARACTERS = 12
 CAMERA_KEY = re.compile(r"[A-Za-z0-9_-]{24}")

@@ -92,7 +92,7 @@ def test_memory_is_bounded_and_so_is_what_is_taken(
 
 def test_the_number_is_as_documented() -> None:
     """In docs/drift.md and the README."""
-    assert 1024 == MAX_CAMERAS
+    assert 256 == MAX_CAMERAS
 
 
 def _takes(times: CameraTimes, principal: str, source: str, second: float) -> bool:

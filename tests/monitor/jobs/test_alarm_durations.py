@@ -29,7 +29,7 @@ def test_a_time_is_read(words: str, expected: timedelta) -> None:
 )
 def test_what_is_no_time_is_refused(words: str) -> None:
     """Nor one so long that it would be forgotten."""
-    with pytest.raises(InputError, match="write a time of 1m to 30d"):
+    with pytest.raises(InputError, match="from 1m to at most 30 days, write 30m, 2h or 1d12h"):
         parse_duration(words)
 
 

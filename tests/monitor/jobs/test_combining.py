@@ -95,4 +95,4 @@ def _store(
         source="x",
         covers_until=end,
     )
-    return store_reference(engine, collected, now=START).id
+    return store_reference(engine, collected, now=START + 4 * HOUR).id

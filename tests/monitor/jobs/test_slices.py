@@ -105,11 +105,11 @@ def test_each_slice_counts_its_own_samples(world: World) -> None:
 
 
 def test_a_slice_that_the_next_reference_does_not_know_ends(world: World) -> None:
-    """Its alarm is unknown for good, with why, and is no longer shown; its evidence is gone."""
+    """Its alarm is over, with why, and is no longer shown; its evidence is gone."""
     now = world.add(60, drift_of_b=1.0)
     world.tick(now)
     world.refer(now, max_slices=0)
-    assert "unknown" == _states(world.tick(now))["source=b"]
+    assert "resolved" == _states(world.tick(now))["source=b"]
     assert world.active("source=b") is None
     with world.engine.connect() as connection:
         assert [""] == [each.slice for each in list_states(connection, "conveyor", "1")]
@@ -118,12 +118,13 @@ def test_a_slice_that_the_next_reference_does_not_know_ends(world: World) -> Non
             for each in list_transitions(connection, "conveyor", newest=20)
             if each.slice == "source=b"
         ]
-    assert "a new reference is in use" == changes[-1].diagnosis
+    why = "source=b: the reference of conveyor@1 does not tell it apart"
+    assert why == changes[-1].diagnosis
     for _ in range(2):
         world.tick(world.add(20))
     with world.engine.connect() as connection:
         again = [a for a in list_alarms(connection) if a.slice == "source=b"]
-    assert ["unknown"] == [alarm.state.value for alarm in again]
+    assert ["resolved"] == [alarm.state.value for alarm in again]
     assert now == again[0].since
 
 

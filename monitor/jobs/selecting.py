@@ -24,8 +24,8 @@ from monitor.jobs.collected import (
     Progress,
     lacking_notes,
 )
-from monitor.records import Alarm, InputError, NotReadyError
-from monitor.tables.alarm_queries import list_alarms
+from monitor.records import Alarm, AlarmTransition, InputError, NotReadyError
+from monitor.tables.alarm_queries import list_alarms, list_transitions
 from monitor.texts import shown
 from monitor.windows.slicing import client_digest, digest_of_client
 from monitor.windows.stored import reference_sample
@@ -42,6 +42,8 @@ _IDS_AT_ONCE = 50_000
 _ROWS_AT_ONCE = 1_000
 _PROBED_ROWS = 16
 _SEED = 20
+# How far back into the history of alarms is looked for times when it rang.
+_MAX_CHANGES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ def collect_stored(
     with engine.connect() as connection:
         read = _read(connection, model, newest, selection, bad_rows, on_progress)
         alarms = list_alarms(connection, model_name=model.name)
+        changes = list_transitions(connection, model.name, newest=_MAX_CHANGES)
     spanned = [
         stored.sample
         for stored in read
@@ -121,11 +124,16 @@ def collect_stored(
     chosen = choose_samples(wanted, thin_seconds=selection.thin_seconds, beside=spanned)
     kept = _drawn(chosen.samples, MAX_REFERENCE_SAMPLES)
     if len(kept) < MIN_REFERENCE_SAMPLES:
-        raise NotReadyError(_why_too_few(model, selection, chosen, len(wanted), len(bad_rows)))
+        is_cut = not selection.has_period and len(read) + len(bad_rows) >= newest
+        looked_at = newest if is_cut else None
+        raise NotReadyError(
+            _why_too_few(model, selection, chosen, len(wanted), len(bad_rows), looked_at)
+        )
     times = [sample.received_at for sample in kept]
     period = f"from {min(times):%Y-%m-%d %H:%M:%S} to {max(times):%Y-%m-%d %H:%M:%S} UTC"
     if not force:
         _require_normal(alarms, model, f"{len(kept)} samples, {period},")
+        _require_quiet(changes, model, min(times), max(times))
     told = summarise_told(
         [reference_sample(sample) for sample in kept],
         bands=layout.bands,
@@ -222,10 +230,42 @@ def _require_normal(alarms: Sequence[Alarm], model: ModelVersion, what: str) -> 
             )
 
 
+def _require_quiet(
+    changes: Sequence[AlarmTransition], model: ModelVersion, first: datetime, last: datetime
+) -> None:
+    """Raises InputError if the samples reach into a time when the drift alarm rang, as far back as is looked."""
+    began: dict[str, datetime] = {}
+    for change in changes:
+        if change.name != DRIFT_ALARM or change.model_version != model.version:
+            continue
+        if change.after.is_active:
+            began.setdefault(change.slice, change.at)
+            continue
+        since = began.pop(change.slice, None)
+        if since is not None and since <= last and first <= change.at:
+            of = f" ({change.slice})" if change.slice else ""
+            raise InputError(
+                f"the drift alarm of {model.name}{shown(of)} rang from {since:%Y-%m-%d %H:%M:%S} to "
+                f"{change.at:%Y-%m-%d %H:%M:%S} UTC, and samples of that time would make that normal: "
+                "take another period with --since and --until, or say --force"
+            )
+
+
 def _why_too_few(
-    model: ModelVersion, selection: Selection, chosen: Chosen, wanted: int, bad: int
+    model: ModelVersion,
+    selection: Selection,
+    chosen: Chosen,
+    wanted: int,
+    bad: int,
+    looked_at: int | None,
 ) -> str:
     broken = f" ({bad} more cannot be read)" if bad else ""
+    if wanted < MIN_REFERENCE_SAMPLES and looked_at is not None and _of(selection):
+        return (
+            f"only {wanted} samples of {model.name} {model.version}{_of(selection)} are among the "
+            f"newest {looked_at}{broken}, a reference needs {MIN_REFERENCE_SAMPLES}: look at more "
+            f"with --newest (at most {MAX_LOOKED_AT}), or name a period with --since"
+        )
     if wanted < MIN_REFERENCE_SAMPLES:
         period = " in this period" if selection.has_period else ""
         return (

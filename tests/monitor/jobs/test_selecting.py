@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
+from gateway.store.database import write_transaction
 from gateway.store.queries.models import find_production_version
 from gateway.store.records import ModelVersion, Stage
 from monitor.jobs import selecting
 from monitor.jobs.collected import Collected, Layout
 from monitor.jobs.selecting import MAX_LOOKED_AT, Selection, collect_stored, utc_time
-from monitor.records import Alarm, AlarmState, InputError, NotReadyError
-from monitor.tables.alarm_queries import save_alarm
+from monitor.records import Alarm, AlarmState, AlarmTransition, InputError, NotReadyError
+from monitor.tables.alarm_queries import insert_transition, save_alarm
 from monitor.windows.slicing import parse_bands
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -273,3 +274,50 @@ def test_what_only_part_of_the_samples_have_is_left_out_and_told(
     assert 200 == collected.summary.sample_count
     assert "haze" not in collected.summary.slices[0].strata[0].features
     assert collected.notes[-1].startswith("left out haze: part of the samples do not have them")
+
+
+@only_sqlite
+def test_a_time_when_the_alarm_rang_is_not_made_normal_later(
+    engine: Engine, promote: Promote, add_samples: AddSamples
+) -> None:
+    """Though it is over: before and after it samples are taken, of that time only by force."""
+    promote("1")
+    add_samples(600)
+    model = _production(engine)
+    with write_transaction(engine) as connection:
+        for seconds, before, after in (
+            (200, AlarmState.CLEAR, AlarmState.FIRING),
+            (250, AlarmState.FIRING, AlarmState.ACKNOWLEDGED),
+            (300, AlarmState.ACKNOWLEDGED, AlarmState.RESOLVED),
+        ):
+            insert_transition(
+                connection,
+                AlarmTransition(
+                    model_name="conveyor", name="drift", at=NOW + timedelta(seconds=seconds),
+                    before=before, after=after, model_version="1", features=(), diagnosis="darker",
+                ),
+            )  # fmt: skip
+    with pytest.raises(InputError, match=r"rang from .* 00:03:20 to .* 00:05:00 UTC.* --since and"):
+        collect_stored(engine, model)
+    assert 600 == collect_stored(engine, model, force=True).summary.sample_count
+    early = Selection(until=NOW + timedelta(seconds=200))
+    late = Selection(since=NOW + timedelta(seconds=301))
+    assert 199 == _of_period(engine, early).summary.sample_count
+    assert 300 == _of_period(engine, late).summary.sample_count
+
+
+@only_sqlite
+def test_a_rare_camera_is_looked_for_further(
+    engine: Engine, promote: Promote, add_samples: AddSamples
+) -> None:
+    """Among the newest there are few of it, which is not all that is stored."""
+    promote("1")
+    add_samples(120, source="rare")
+    add_samples(400)
+    model = _production(engine)
+    with pytest.raises(
+        NotReadyError, match=r"only 0 samples .* are among the newest 300, .*--newest"
+    ):
+        collect_stored(engine, model, newest=300, selection=Selection(source="rare"))
+    found = collect_stored(engine, model, newest=1000, selection=Selection(source="rare"))
+    assert 120 == found.summary.sample_count

@@ -4,9 +4,11 @@ import importlib.util
 import logging
 import os
 import resource
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +92,24 @@ def ultralytics() -> Any:
     return import_ultralytics()
 
 
-@pytest.fixture
-def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
-    """An empty SQLite database with all tables, opened as the processes open it."""
-    path = tmp_path / "gatewatch.db"
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with all tables, to be copied: making them takes longer than most tests."""
+    path = tmp_path_factory.mktemp("template") / "gatewatch.db"
     path.touch()
     engine = open_database(f"sqlite:///{path}")
     metadata.create_all(engine)
+    # The last connection moves what is in the write-ahead log into the file.
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path: Path, sqlite_template: Path) -> Iterator[Engine]:
+    """An empty SQLite database with all tables, opened as the processes open it."""
+    path = tmp_path / "gatewatch.db"
+    shutil.copyfile(sqlite_template, path)
+    engine = open_database(f"sqlite:///{path}")
     yield engine
     engine.dispose()
 
@@ -113,25 +126,43 @@ def postgres_server_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
     """A fresh, empty PostgreSQL database of its own for one test."""
-    name = f"t{abs(hash(request.node.nodeid))}"
-    admin = create_engine(postgres_server_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgres_server_url.replace("/postgres?", f"/{name}?")
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    with _postgres_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server_url: str) -> Iterator[str]:
+    """The name of a PostgreSQL database with all tables, to be copied as the file of sqlite_template is."""
+    with _postgres_database(postgres_server_url) as url:
+        engine = open_database(url)
+        metadata.create_all(engine)
+        # A database that somebody is connected to cannot be copied.
+        engine.dispose()
+        yield str(engine.url.database)
 
 
 @pytest.fixture
-def postgres_engine(postgres_url: str) -> Iterator[Engine]:
+def postgres_engine(postgres_server_url: str, postgres_template: str) -> Iterator[Engine]:
     """An empty PostgreSQL database with all tables."""
-    engine = open_database(postgres_url)
-    metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+    with _postgres_database(postgres_server_url, template=postgres_template) as url:
+        engine = open_database(url)
+        yield engine
+        engine.dispose()
+
+
+@contextmanager
+def _postgres_database(server_url: str, *, template: str = "template1") -> Iterator[str]:
+    """The address of a new database, which is dropped afterwards."""
+    name = f"t{uuid.uuid4().hex}"
+    admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield server_url.replace("/postgres?", f"/{name}?")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

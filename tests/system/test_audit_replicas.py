@@ -79,11 +79,10 @@ def require_whole(engine: Engine, origin: str, *, count: int) -> None:
     assert len(sizes) > 2
 
 
-def test_each_replica_has_a_ledger_that_is_whole(
-    postgres_engine: Engine, postgres_url: str
-) -> None:
+def test_each_replica_has_a_ledger_that_is_whole(postgres_engine: Engine) -> None:
     """Written at the same time; a query reads them as one, in time order."""
-    run_together(postgres_url, ["replica/1", "replica/2"])
+    url = postgres_engine.url.render_as_string(hide_password=False)
+    run_together(url, ["replica/1", "replica/2"])
     for origin in ("replica/1", "replica/2"):
         require_whole(postgres_engine, origin, count=TASKS * EACH)
     with postgres_engine.connect() as connection:

@@ -156,7 +156,7 @@ def _constant_feature(world: World) -> bool:
 
 
 def _no_embedding(world: World) -> bool:
-    """A sample without an embedding, or with one of another length, has missing numbers."""
+    """A sample without an embedding is not known there; one whose embedding is of another length has missing numbers."""
     lengths: list[np.ndarray[tuple[int], np.dtype[np.float32]] | None] = [
         None,
         np.zeros(0, np.float32),
@@ -166,7 +166,8 @@ def _no_embedding(world: World) -> bool:
     column = world.reference.names.index("embedding_residual")
     world.score(rows)
     world.observe(rows)
-    return bool(np.isneginf(table_of(world.reference, rows)[:, column]).all())
+    without, *others = table_of(world.reference, rows)[:, column].tolist()
+    return bool(np.isnan(without) and np.isneginf(others).all())
 
 
 def _at_once(world: World) -> bool:

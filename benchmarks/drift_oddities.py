@@ -156,7 +156,7 @@ def _constant_feature(world: World) -> bool:
 
 
 def _no_embedding(world: World) -> bool:
-    """A sample without an embedding is not known there; one whose embedding is of another length has missing numbers."""
+    """Without an embedding a sample is not known there; with one of another length its numbers are missing."""
     lengths: list[np.ndarray[tuple[int], np.dtype[np.float32]] | None] = [
         None,
         np.zeros(0, np.float32),

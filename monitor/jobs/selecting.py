@@ -124,8 +124,7 @@ def collect_stored(
     chosen = choose_samples(wanted, thin_seconds=selection.thin_seconds, beside=spanned)
     kept = _drawn(chosen.samples, MAX_REFERENCE_SAMPLES)
     if len(kept) < MIN_REFERENCE_SAMPLES:
-        is_cut = not selection.has_period and len(read) + len(bad_rows) >= newest
-        looked_at = newest if is_cut else None
+        looked_at = newest if len(read) + len(bad_rows) >= newest else None
         raise NotReadyError(
             _why_too_few(model, selection, chosen, len(wanted), len(bad_rows), looked_at)
         )
@@ -260,7 +259,8 @@ def _why_too_few(
     looked_at: int | None,
 ) -> str:
     broken = f" ({bad} more cannot be read)" if bad else ""
-    if wanted < MIN_REFERENCE_SAMPLES and looked_at is not None and _of(selection):
+    is_cut = looked_at is not None and not selection.has_period and bool(_of(selection))
+    if wanted < MIN_REFERENCE_SAMPLES and is_cut:
         return (
             f"only {wanted} samples of {model.name} {model.version}{_of(selection)} are among the "
             f"newest {looked_at}{broken}, a reference needs {MIN_REFERENCE_SAMPLES}: look at more "

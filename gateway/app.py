@@ -177,9 +177,7 @@ def _build(
         clock=clock,
         started_at_seconds=time.monotonic(),
         resource=_resource_facts(settings, opened.public_url, door),
-        source_header=trusted_header(
-            source_header=settings.source_header, source_claim=settings.source_claim
-        ),
+        source_header=_source_header(settings),
     )
     facts = _start_facts(settings, opened, door)
 
@@ -190,8 +188,11 @@ def _build(
         await audit.append(_sample_key_event(wrapped, clock))
 
     opening = _Opening(directory.check(default).production.version, facts, record_opening)
-    lifespan = _lifespan(audit, watch, shadows, door, opening, metrics, clock)
-    return build_app(edge, lifespan=lifespan)
+    return build_app(edge, lifespan=_lifespan(audit, watch, shadows, door, opening, metrics, clock))
+
+
+def _source_header(settings: GatewaySettings) -> str:
+    return trusted_header(source_header=settings.source_header, source_claim=settings.source_claim)
 
 
 def _ledger_reader(settings: GatewaySettings, store: Engine, audit: AuditLog) -> LedgerReader:

@@ -106,10 +106,7 @@ def collect_stored(
     out; None: nothing is. on_progress: called with the count of samples read so far.
     Raises InputError if newest is out of range or the alarm is raised, NotReadyError if too few are left.
     """
-    if not MIN_REFERENCE_SAMPLES <= newest <= MAX_LOOKED_AT:
-        raise InputError(
-            f"--newest {newest}: a reference is made of {MIN_REFERENCE_SAMPLES} to {MAX_LOOKED_AT} samples"
-        )
+    _require_in_range(newest)
     bad_rows: list[int] = []
     with engine.connect() as connection:
         read = _read(connection, model, newest, selection, bad_rows, on_progress)
@@ -149,6 +146,13 @@ def collect_stored(
         notes=(*_notes(chosen), *lacking_notes(told.lacking)),
         left_out=told.left_out,
     )
+
+
+def _require_in_range(newest: int) -> None:
+    if not MIN_REFERENCE_SAMPLES <= newest <= MAX_LOOKED_AT:
+        raise InputError(
+            f"--newest {newest}: a reference is made of {MIN_REFERENCE_SAMPLES} to {MAX_LOOKED_AT} samples"
+        )
 
 
 def _read(
